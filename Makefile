@@ -1,0 +1,45 @@
+# prebuild_ext: the prebuilt-workspace control loop inside PostgreSQL.
+#
+#   make && make install     build and install with the pg_config on the PATH
+#   make unit                the pure C files' own tests (needs cmocka, no server)
+#   make format              clang-format over src/ and test/unit
+#   script/test              everything, on servers of its own
+
+EXTENSION = prebuild_ext
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" prebuild_ext.control)
+PGFILEDESC = "prebuild_ext - prebuilt workspaces, reconciled in the database"
+
+MODULE_big = prebuild_ext
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
+DATA = $(filter-out $(DATA_built),$(wildcard sql/$(EXTENSION)--*.sql))
+
+PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter
+SHLIB_LINK = -luuid
+
+EXTRA_CLEAN = sql/$(EXTENSION)--$(EXTVERSION).sql test/unit/build
+
+PG_CONFIG ?= pg_config
+# The server's own flags are gcc's; clang says so of those that it does not know.
+ifneq (,$(findstring clang,$(CC)))
+PG_CFLAGS += -Wno-ignored-optimization-argument -Wno-unknown-warning-option
+endif
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# One install script out of one file per area, in the order of their numbers.
+sql/$(EXTENSION)--$(EXTVERSION).sql: $(sort $(wildcard sql/[0-9][0-9]_*.sql))
+	cat $^ > $@
+
+# Objects depend on every header: there are few, and a stale object is worse.
+$(OBJS): $(wildcard src/*.h)
+
+.PHONY: unit format check-format
+unit:
+	$(MAKE) -C test/unit check
+
+FORMATTED = $(wildcard src/*.[ch] test/unit/*.[ch])
+format:
+	clang-format -i $(FORMATTED)
+check-format:
+	clang-format --dry-run --Werror $(FORMATTED)

@@ -1,0 +1,56 @@
+/*
+ * compat.h
+ *	  Every PostgreSQL version switch of the extension, and nothing else.
+ */
+#ifndef PREBUILD_COMPAT_H
+#define PREBUILD_COMPAT_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/tuplestore.h"
+
+#if PG_VERSION_NUM < 140000
+#error "prebuild_ext needs PostgreSQL 14 or newer"
+#endif
+
+/* The module's name and version show in pg_get_loaded_modules() from 18 on. */
+#if PG_VERSION_NUM >= 180000
+#define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "prebuild_ext", .version = "0.1")
+#else
+#define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* Misspelt settings of our prefix: an error from 15 on, a warning on 14. */
+#if PG_VERSION_NUM >= 150000
+#define compat_reserve_guc_prefix(prefix) MarkGUCPrefixReserved(prefix)
+#else
+#define compat_reserve_guc_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */
+#if PG_VERSION_NUM < 150000
+static inline void
+InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext old_context;
+	TupleDesc tupdesc;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) || !(rsinfo->allowedModes & SFRM_Materialize))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("set-valued function called in context that cannot accept a set")));
+	old_context = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	rsinfo->returnMode = SFRM_Materialize;
+	rsinfo->setResult = tuplestore_begin_heap(true, false, work_mem);
+	rsinfo->setDesc = tupdesc;
+	MemoryContextSwitchTo(old_context);
+}
+#endif
+
+#endif /* PREBUILD_COMPAT_H */

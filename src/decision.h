@@ -1,0 +1,167 @@
+/*
+ * decision.h
+ *	  Desired against actual: from a snapshot of presets and pool members to each preset's state
+ *	  and to the actions that a pass takes. Pure: no server, no clock, no allocation.
+ */
+#ifndef PREBUILD_DECISION_H
+#define PREBUILD_DECISION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Times and spans are in microseconds; times count from PostgreSQL's epoch. */
+#define DECISION_USECS_PER_SEC INT64_C(1000000)
+#define DECISION_REASON_SIZE 512
+
+typedef struct Id
+{
+	uint8_t bytes[16];
+} Id;
+
+typedef enum Transition
+{
+	TRANSITION_START,
+	TRANSITION_STOP,
+	TRANSITION_DELETE
+} Transition;
+
+typedef enum JobStatus
+{
+	JOB_PENDING,
+	JOB_RUNNING,
+	JOB_SUCCEEDED,
+	JOB_CANCELING,
+	JOB_CANCELED,
+	JOB_FAILED,
+	JOB_UNKNOWN
+} JobStatus;
+
+typedef enum PrebuildStatus
+{
+	STATUS_HEALTHY,
+	STATUS_HARD_LIMITED,
+	STATUS_VALIDATION_FAILED
+} PrebuildStatus;
+
+/* What decision_judge() says should happen to a pool member. */
+typedef enum Verdict
+{
+	VERDICT_LEAVE,
+	VERDICT_CANCEL,			   /* stale pending build of a version that is not active */
+	VERDICT_DELETE_INACTIVE,   /* running, of a preset that is not active */
+	VERDICT_DELETE_EXPIRED,	   /* running, too old or invalidated */
+	VERDICT_DELETE_EXTRANEOUS, /* running, more than desired */
+} Verdict;
+
+/* A workspace of the system user that is not deleted, with its latest build. */
+typedef struct PoolMember
+{
+	Id id;
+	int64_t created_at;
+	Id template_version_id; /* the latest build's, as all the following */
+	Id build_id;
+	Id job_id;
+	int64_t build_created_at;
+	int32_t build_number;
+	Transition transition;
+	JobStatus job_status;
+	bool by_system_user;	/* initiated by the system user */
+	bool job_unclaimed;		/* its job has no worker and was never started, canceled, completed */
+	bool ready;				/* has agents and all are ready; known for running members only */
+	int32_t build_preset;	/* index of the latest build's preset in the snapshot, or -1 */
+	int32_t current_preset; /* index of the current preset in the snapshot, or -1 */
+	Verdict verdict;		/* filled by decision_judge() */
+} PoolMember;
+
+/* Why a preset that wants prebuilds does not get them, weakest last (SPEC's order). */
+typedef enum Withheld
+{
+	WITHHELD_NOT,
+	WITHHELD_BACKOFF,
+	WITHHELD_HARD_LIMITED,
+	WITHHELD_VALIDATION_FAILED,
+	WITHHELD_UNSUPPORTED,
+	WITHHELD_RETRY /* cannot be judged yet (an import job that still runs) */
+} Withheld;
+
+/* What is known of building a prebuild of a preset; asked only where it matters. */
+typedef enum BuildCheck
+{
+	BUILD_POSSIBLE,	   /* or not asked */
+	BUILD_NOT_YET,	   /* cannot be judged now, try again in the next pass */
+	BUILD_INVALID,	   /* proven impossible until the template changes */
+	BUILD_UNSUPPORTED, /* the database cannot decide it */
+} BuildCheck;
+
+typedef struct Preset
+{
+	/* filled by the reader */
+	Id id;
+	Id template_id;
+	Id organization_id;
+	Id template_version_id;
+	bool version_active; /* its version is the template's active one */
+	bool template_deleted;
+	bool template_deprecated;
+	int32_t scheduled; /* instances wanted at the time, by section 4 (active or not) */
+	int32_t invalidate_after_secs;
+	bool has_last_invalidated_at;
+	int64_t last_invalidated_at;
+	PrebuildStatus status;	   /* as stored */
+	bool marked_invalid_by_us; /* the stored validation_failed was written by the extension */
+
+	/* filled by decision_judge(): state */
+	bool active;
+	int32_t desired;
+	int32_t actual;
+	int32_t expired;
+	int32_t eligible;
+	int32_t extraneous;
+	int32_t starting;
+	int32_t stopping;
+	int32_t deleting;
+	int32_t pending_stale;
+	int32_t num_failed;
+	bool has_backoff_until;
+	int64_t backoff_until;
+	bool backing_off; /* active and at <= backoff_until */
+	bool hard_limited;
+	int32_t shortfall; /* instances missing, before anything is withheld */
+
+	/* filled between decision_judge() and decision_settle(), where decision_needs_check() */
+	BuildCheck check;
+	const char *check_reason; /* for everything but BUILD_POSSIBLE */
+
+	/* filled by decision_settle(): what to do about the shortfall */
+	Withheld withheld;
+	int32_t create;			   /* to create now */
+	int32_t capped;			   /* of the shortfall, held back by a cap */
+	const char *capped_by;	   /* name of the setting that held it back */
+	PrebuildStatus new_status; /* what the stored status should be */
+} Preset;
+
+typedef struct DecisionSettings
+{
+	int64_t at;
+	int64_t backoff_interval;
+	int64_t backoff_lookback;
+	int64_t backoff_max; /* 0 = no cap */
+	int32_t failure_hard_limit;
+	int32_t max_creates_per_pass; /* 0 = no cap */
+	int32_t max_building;		  /* 0 = no cap */
+} DecisionSettings;
+
+typedef struct PoolSnapshot
+{
+	int npresets;
+	Preset *presets;
+	int nmembers;
+	PoolMember *members;
+	int *scratch; /* room for nmembers + npresets numbers, the caller's */
+} PoolSnapshot;
+
+extern void decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings);
+extern bool decision_needs_check(const Preset *preset);
+extern void decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings);
+
+#endif /* PREBUILD_DECISION_H */

@@ -1,0 +1,173 @@
+/*
+ * plans.c
+ *	  Kept SPI plans. The text of a statement is its identity: it is expanded at each call
+ *	  (microseconds) and another plan is prepared when the text is new, because the settings, the
+ *	  control plane's optional columns or the extension's schema are not what they were. What
+ *	  changes below an unchanged text (a table dropped and made again, say) is the plan cache's
+ *	  affair, which revalidates by itself.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "executor/tstoreReceiver.h"
+#include "lib/stringinfo.h"
+#include "nodes/params.h"
+#include "tcop/dest.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "plans.h"
+#include "settings.h"
+
+/* Schema of the function that was entered last; all of the extension's objects live in one. */
+static char extension_schema[NAMEDATALEN];
+
+/*
+ * Begin an SQL-callable function: connect SPI and note the extension's schema, which is the
+ * schema of the function that was called. fcinfo: the call.
+ */
+void
+plans_enter(FunctionCallInfo fcinfo)
+{
+	char *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+
+	if (schema == NULL)
+		elog(ERROR, "function %u has no schema", fcinfo->flinfo->fn_oid);
+	strlcpy(extension_schema, schema, NAMEDATALEN);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+/* End an SQL-callable function. Everything in SPI's contexts is gone after this. */
+void
+plans_leave(void)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
+
+/* The extension's own schema, as noted by plans_enter(). */
+const char *
+plans_extension_schema(void)
+{
+	return extension_schema;
+}
+
+/*
+ * Expand the placeholders of a template. The result is palloc'd in the current context.
+ */
+char *
+plan_expand(const char *sql_template)
+{
+	StringInfoData sql;
+	const char *rest = sql_template;
+
+	initStringInfo(&sql);
+	for (;;)
+	{
+		const char *open = strchr(rest, '{');
+		const char *close;
+		int length;
+
+		if (open == NULL)
+			break;
+		close = strchr(open, '}');
+		if (close == NULL)
+			elog(ERROR, "unclosed placeholder in statement: %s", open);
+		appendBinaryStringInfo(&sql, rest, open - rest);
+		length = close - open - 1;
+		if (length == 2 && strncmp(open + 1, "cp", 2) == 0)
+			appendStringInfo(&sql, "%s.", quote_identifier(setting_control_plane_schema));
+		else if (length == 3 && strncmp(open + 1, "ext", 3) == 0)
+			appendStringInfo(&sql, "%s.", quote_identifier(extension_schema));
+		else
+			appendStringInfo(&sql, "OPERATOR(pg_catalog.%.*s)", length, open + 1);
+		rest = close + 1;
+	}
+	appendStringInfoString(&sql, rest);
+	return sql.data;
+}
+
+/*
+ * The plan of a template, prepared on first use and whenever its expanded text has changed.
+ * SPI must be connected. argtypes: nargs type oids.
+ */
+SPIPlanPtr
+plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtypes)
+{
+	char *text = plan_expand(sql_template);
+	KeptPlan *entry = kept;
+	SPIPlanPtr plan;
+
+	while (entry->plan != NULL && strcmp(entry->text, text) != 0 && entry->next != NULL)
+		entry = entry->next;
+	if (entry->plan != NULL && strcmp(entry->text, text) == 0)
+	{
+		pfree(text);
+		return entry->plan;
+	}
+
+	plan = SPI_prepare(text, nargs, (Oid *) argtypes);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	if (entry->plan != NULL)
+		entry = entry->next = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
+	entry->text = MemoryContextStrdup(TopMemoryContext, text);
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "SPI_keepplan failed");
+	return entry->plan = plan;
+}
+
+/*
+ * Execute a template. Rows are in SPI_tuptable; returns SPI_processed.
+ * nulls: as for SPI_execute_plan, or NULL.
+ */
+uint64
+plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+			 const Oid *argtypes, Datum *values, const char *nulls)
+{
+	SPIPlanPtr plan = plan_get(kept, sql_template, nargs, argtypes);
+	int result = SPI_execute_plan(plan, values, nulls, mode == PLAN_READ, 0);
+
+	if (result < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/* Bind values to a parameter list, as SPI_execute_plan does for its own callers. */
+static ParamListInfo
+bind_parameters(int nargs, const Oid *argtypes, Datum *values, const char *nulls)
+{
+	ParamListInfo params = makeParamList(nargs);
+
+	for (int i = 0; i < nargs; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = nulls != NULL && nulls[i] == 'n';
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = argtypes[i];
+	}
+	return params;
+}
+
+/*
+ * Execute a reading template straight into a tuplestore, without a copy in between, in the
+ * active snapshot. The statement's columns must have the types of the store's row type.
+ */
+void
+plan_into_tuplestore(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtypes,
+					 Datum *values, const char *nulls, Tuplestorestate *store,
+					 MemoryContext store_context)
+{
+	SPIExecuteOptions options = { 0 };
+	int result;
+
+	options.params = bind_parameters(nargs, argtypes, values, nulls);
+	options.read_only = true;
+	options.dest = CreateTuplestoreDestReceiver();
+	SetTuplestoreDestReceiverParams(options.dest, store, store_context, false, NULL, NULL);
+	result = SPI_execute_plan_extended(plan_get(kept, sql_template, nargs, argtypes), &options);
+	if (result < 0)
+		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
+}

@@ -1,0 +1,48 @@
+/*
+ * plans.h
+ *	  SQL statements of the extension: templates, kept plans, execution.
+ *
+ * A template names the schemas and operators by placeholders:
+ *	  {cp}	the control plane's schema with a dot	(prebuild.control_plane_schema)
+ *	  {ext}	the extension's own schema with a dot
+ *	  {=}	OPERATOR(pg_catalog.=), and so on for every operator
+ */
+#ifndef PREBUILD_PLANS_H
+#define PREBUILD_PLANS_H
+
+#include "fmgr.h"
+#include "executor/spi.h"
+#include "utils/tuplestore.h"
+
+/*
+ * A statement kept for the life of the backend; a static variable at the place of its use.
+ * One plan for each expanded text that was asked for, never freed: a nested call under another
+ * setting must not pull the plan away from under the outer one.
+ */
+typedef struct KeptPlan
+{
+	SPIPlanPtr plan;
+	char *text; /* what it was prepared from, expanded */
+	struct KeptPlan *next;
+} KeptPlan;
+
+/* Read in the caller's active snapshot, or write (and read) in a new one per statement. */
+typedef enum PlanMode
+{
+	PLAN_READ,
+	PLAN_WRITE
+} PlanMode;
+
+extern void plans_enter(FunctionCallInfo fcinfo);
+extern void plans_leave(void);
+extern const char *plans_extension_schema(void);
+extern char *plan_expand(const char *sql_template);
+extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
+						   const Oid *argtypes);
+extern uint64 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+						   const Oid *argtypes, Datum *values, const char *nulls);
+extern void plan_into_tuplestore(KeptPlan *kept, const char *sql_template, int nargs,
+								 const Oid *argtypes, Datum *values, const char *nulls,
+								 Tuplestorestate *store, MemoryContext store_context);
+
+#endif /* PREBUILD_PLANS_H */
