@@ -4,8 +4,9 @@
 CREATE SCHEMA demo;
 SET search_path = demo, public;
 
-INSERT INTO organizations (id, name, display_name, description, created_at, updated_at)
-SELECT gen_random_uuid(), name, initcap(name), '', now() - interval '1 year', now()
+INSERT INTO organizations (id, name, display_name, description, created_at, updated_at,
+                           default_org_member_roles)
+SELECT gen_random_uuid(), name, initcap(name), '', now() - interval '1 year', now(), '{}'
 FROM (VALUES ('platform'), ('research')) AS o (name);
 
 INSERT INTO users (id, email, username, hashed_password, created_at, updated_at, status,
@@ -43,9 +44,9 @@ UPDATE templates t SET active_version_id = v.id
 FROM template_versions v
 WHERE v.template_id = t.id AND v.name = 'v2';
 
-INSERT INTO template_version_parameters (template_version_id, name, description, type,
-                                         default_value, required)
-SELECT v.id, p.name, '', p.type, p.default_value, p.required
+INSERT INTO template_version_parameters (template_version_id, name, description, type, mutable,
+                                         default_value, icon, validation_regex, required)
+SELECT v.id, p.name, '', p.type, true, p.default_value, '', '', p.required
 FROM template_versions v,
      (VALUES ('region', 'string', '', true), ('cpus', 'number', '4', false))
          AS p (name, type, default_value, required);

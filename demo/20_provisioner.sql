@@ -59,14 +59,15 @@ AS 'SELECT demo.work()';
 
 -- What runs already: people's workspaces, prebuilds that are fine, two that outlived their time,
 -- and two of a version that is not active any more.
-SELECT demo.add_workspace(u.id, p.id, 'dev-' || u.username, interval '3 days')
+SELECT demo.add_workspace(u.id, p.id, 'dev-' || u.username || '-' || lower(p.name),
+                          interval '3 days')
 FROM users u
      JOIN template_version_presets p ON p.name IN ('Small', 'Europe')
      JOIN template_versions v ON v.id = p.template_version_id AND v.name = 'v2'
 WHERE u.id <> prebuild_system_user()
 \g /dev/null
 
-SELECT demo.add_workspace(prebuild_system_user(), p.id, 'prebuild-old-' || n || '-' || v.name,
+SELECT demo.add_workspace(prebuild_system_user(), p.id, lower(format('prebuild-%s-%s', p.name, n)),
                           w.age + n * interval '1 minute')
 FROM (VALUES ('Small', 'v2', 2, interval '2 hours'), ('Emulator', 'v2', 2, interval '2 days'),
              ('America', 'v1', 2, interval '12 days')) AS w (preset, version, amount, age)
