@@ -34,13 +34,11 @@ my $session = $node->background_psql($db);
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
 my $contexts = 'SELECT sum(total_bytes) FROM pg_backend_memory_contexts';
 
-# Kilobytes of the backend's own memory (shared buffers it touched are not a leak).
+# Kilobytes of the backend's anonymous memory: shared buffers that it touched are not in it.
 sub own_memory
 {
-	my $rollup = slurp_file("/proc/$pid/smaps_rollup");
-	my $total = 0;
-	$total += $_ foreach $rollup =~ /^(?:Private_Dirty|Private_Clean):\s+(\d+)/mg;
-	return $total;
+	my ($kilobytes) = slurp_file("/proc/$pid/smaps_rollup") =~ /^Anonymous:\s+(\d+)/m;
+	return $kilobytes;
 }
 
 $session->query_safe('CALL passes(10)');
