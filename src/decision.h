@@ -11,7 +11,6 @@
 
 /* Times and spans are in microseconds; times count from PostgreSQL's epoch. */
 #define DECISION_USECS_PER_SEC INT64_C(1000000)
-#define DECISION_REASON_SIZE 512
 
 typedef struct Id
 {
@@ -100,7 +99,7 @@ typedef struct Preset
 	Id template_id;
 	Id organization_id;
 	Id template_version_id;
-	bool version_active; /* its version is the template's active one */
+	Id active_version_id; /* the template's */
 	bool template_deleted;
 	bool template_deprecated;
 	int32_t scheduled; /* instances wanted at the time, by section 4 (active or not) */
@@ -157,7 +156,8 @@ typedef struct PoolSnapshot
 	Preset *presets;
 	int nmembers;
 	PoolMember *members;
-	int *scratch; /* room for nmembers + npresets numbers, the caller's */
+	PoolMember **order; /* the caller's: room for nmembers pointers to sort */
+	int *heap;			/* the caller's: room for npresets indexes */
 } PoolSnapshot;
 
 extern void decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings);
