@@ -77,6 +77,7 @@ reset_preset(Preset *preset)
 	preset->create = preset->capped = 0;
 	preset->capped_by = NULL;
 	preset->new_status = preset->status;
+	preset->first_action = preset->nactions = 0;
 }
 
 /* Count a running member for its current preset. */
@@ -429,9 +430,54 @@ apply_caps(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		share_budget(snapshot, budget, setting);
 }
 
+/* The preset on whose account something happens to a member. */
+int
+decision_acting_preset(const PoolMember *member)
+{
+	return member->verdict == VERDICT_CANCEL ? member->build_preset : member->current_preset;
+}
+
+/* Order by preset, then in the order of execution, then the oldest first, ties by id. */
+static int
+compare_by_action(const void *left, const void *right)
+{
+	const PoolMember *a = *(PoolMember *const *) left;
+	const PoolMember *b = *(PoolMember *const *) right;
+	int preset_a = decision_acting_preset(a);
+	int preset_b = decision_acting_preset(b);
+
+	if (preset_a != preset_b)
+		return preset_a < preset_b ? -1 : 1;
+	if (a->verdict != b->verdict)
+		return a->verdict < b->verdict ? -1 : 1;
+	if (a->created_at != b->created_at)
+		return compare_int64(a->created_at, b->created_at);
+	return memcmp(a->id.bytes, b->id.bytes, sizeof(a->id.bytes));
+}
+
+/* Line up the members to act on and give each preset its slice of them. */
+static void
+line_up_actions(PoolSnapshot *snapshot)
+{
+	int n = 0;
+
+	for (int i = 0; i < snapshot->nmembers; i++)
+		if (snapshot->members[i].verdict != VERDICT_LEAVE)
+			snapshot->order[n++] = &snapshot->members[i];
+	qsort(snapshot->order, n, sizeof(PoolMember *), compare_by_action);
+	for (int i = n - 1; i >= 0; i--)
+	{
+		Preset *preset = &snapshot->presets[decision_acting_preset(snapshot->order[i])];
+
+		preset->first_action = i;
+		preset->nactions++;
+	}
+}
+
 /*
  * Work out what is created now and what is withheld, from the state and the checks. Fills the
- * last part of the presets.
+ * last part of the presets, and the snapshot's order: the members to act on, by preset and then
+ * in the order of execution.
  */
 void
 decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings)
@@ -447,4 +493,5 @@ decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		preset->create = preset->withheld == WITHHELD_NOT ? preset->shortfall : 0;
 	}
 	apply_caps(snapshot, settings);
+	line_up_actions(snapshot);
 }

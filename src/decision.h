@@ -137,6 +137,8 @@ typedef struct Preset
 	int32_t capped;			   /* of the shortfall, held back by a cap */
 	const char *capped_by;	   /* name of the setting that held it back */
 	PrebuildStatus new_status; /* what the stored status should be */
+	int first_action;		   /* its members to act on: a slice of the snapshot's order */
+	int nactions;
 } Preset;
 
 typedef struct DecisionSettings
@@ -156,12 +158,13 @@ typedef struct PoolSnapshot
 	Preset *presets;
 	int nmembers;
 	PoolMember *members;
-	PoolMember **order; /* the caller's: room for nmembers pointers to sort */
+	PoolMember **order; /* the caller's: room for nmembers pointers; see decision_settle() */
 	int *heap;			/* the caller's: room for npresets indexes */
 } PoolSnapshot;
 
 extern void decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings);
 extern bool decision_needs_check(const Preset *preset);
+extern int decision_acting_preset(const PoolMember *member);
 extern void decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings);
 
 #endif /* PREBUILD_DECISION_H */
