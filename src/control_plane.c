@@ -218,8 +218,8 @@ control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
 }
 
 /* Position of a preset in the snapshot, which is ordered by id, or -1. */
-static int
-find_preset(const PoolSnapshot *pool, const Id *id)
+int
+control_plane_find_preset(const PoolSnapshot *pool, const Id *id)
 {
 	int low = 0;
 	int high = pool->npresets;
@@ -385,7 +385,7 @@ read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 			next = row_id(i + 1, 1);
 		if (i + 1 < n && memcmp(&id, &next, sizeof(id)) == 0)
 			continue;
-		apply_schedules(snapshot, find_preset(&snapshot->pool, &id), row_text(i, 2),
+		apply_schedules(snapshot, control_plane_find_preset(&snapshot->pool, &id), row_text(i, 2),
 						(int) (i + 1 - first), &schedules[first], at);
 		first = i + 1;
 	}
@@ -403,7 +403,7 @@ preset_column(const PoolSnapshot *pool, uint64 row, int number)
 	if (isnull)
 		return -1;
 	memcpy(id.bytes, DatumGetUUIDP(value)->data, UUID_LEN);
-	return find_preset(pool, &id);
+	return control_plane_find_preset(pool, &id);
 }
 
 /* Read every pool member with its latest build. */

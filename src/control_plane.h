@@ -39,6 +39,7 @@ extern bool control_plane_has_column(const char *table, const char *column);
 extern void control_plane_running(const Datum *preset_id, Tuplestorestate *store,
 								  MemoryContext store_context);
 extern void control_plane_pool(Tuplestorestate *store, MemoryContext store_context);
+extern int control_plane_find_preset(const PoolSnapshot *pool, const Id *id);
 extern ControlPlaneSnapshot *control_plane_snapshot(TimestampTz at);
 
 #endif /* PREBUILD_CONTROL_PLANE_H */
