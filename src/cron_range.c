@@ -82,14 +82,13 @@ static bool
 slice_split(Slice slice, char separator, Slice *head, Slice *tail)
 {
 	const char *found = memchr(slice.text, separator, slice.length);
+	const char *end = slice.text + slice.length;
+	const char *cut = found != NULL ? found : end;
+	const char *next = found != NULL ? found + 1 : end;
 
-	*head = slice;
-	if (found == NULL)
-		return false;
-	head->length = (size_t) (found - slice.text);
-	tail->text = found + 1;
-	tail->length = slice.length - head->length - 1;
-	return true;
+	*head = (Slice){ slice.text, (size_t) (cut - slice.text) };
+	*tail = (Slice){ next, (size_t) (end - next) };
+	return found != NULL;
 }
 
 /*
@@ -109,6 +108,9 @@ quotable_length(Slice slice)
 	}
 	return (int) length;
 }
+
+static bool fail(ParseError *error, const FieldRule *rule, Slice offender, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 /* Write an error as: <label> field: "<offending text>" <complaint>. Always returns false. */
 static bool
@@ -225,18 +227,16 @@ parse_field(Slice field, const FieldRule *rule, FieldValue *result, ParseError *
 	result->any = false;
 	while (more)
 	{
-		Slice member, tail;
-		FieldValue value;
+		FieldValue value = { 0, false };
+		Slice member;
 
-		more = slice_split(rest, ',', &member, &tail);
+		more = slice_split(rest, ',', &member, &rest);
 		if (member.length == 0)
 			return fail(error, rule, field, "has an empty list member");
 		if (!parse_member(member, rule, &value, error))
 			return false;
 		result->bits |= value.bits;
 		result->any |= value.any;
-		if (more)
-			rest = tail;
 	}
 	return true;
 }
