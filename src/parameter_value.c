@@ -63,11 +63,12 @@ parameter_parse_integer(const char *text, int64 *number)
 static bool
 is_no_number(const char *text)
 {
+	const char *digits = text + (*text == '-' || *text == '+');
 	char *end;
 
 	if (isspace((unsigned char) *text))
 		return true;
-	if (strpbrk(text, "xX") != NULL)
+	if (digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X'))
 		return false;
 	(void) strtod(text, &end);
 	return end == text || *end != '\0';

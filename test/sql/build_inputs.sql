@@ -110,6 +110,7 @@ END;
 --
 -- The call itself
 --
+\set VERBOSITY terse
 SELECT prebuild_build_inputs(NULL);
 SELECT prebuild_build_inputs('00000000-0000-0000-0000-0000000000ff');
 SET prebuild.control_plane_schema = 'no_such_schema';
@@ -200,7 +201,7 @@ SELECT inputs.try('number', '{1,10,0,11,5.0," 5","5 ",+5,-5,0x5,1e1,five,"",NULL
        inputs.try('number no default', '{""}', 'number', min => 1) \g /dev/null
 SELECT preset, verdict, reason, parameters FROM inputs.judged('number');
 -- without a range any number is one, as the provisioner reads it
-SELECT inputs.try('free number', '{1.5,-2e3,abc,1x,"", 0x1p-2,inf," 1"}', 'number') \g /dev/null
+SELECT inputs.try('free number', '{1.5,-2e3,abc,1x,"",-0x1p-2,inf," 1"}', 'number') \g /dev/null
 SELECT preset, verdict, reason FROM inputs.judged('free number');
 
 -- list(string)
@@ -337,7 +338,9 @@ BEGIN
 END;
 $$;
 -- literals
-SELECT * FROM inputs.tagged(ARRAY['"a"', '""', ' "a b" ', '"\u00e9$${x}\n"', U&'"e\0301"', '"${var.set}"', '"a', 'a', 'true', '5', 'lower("A")', '"a" == "b" ? "c" : "d"']);
+SELECT * FROM inputs.tagged(ARRAY['"a"', '""', ' "a b" ', '"\u00e9$${x}\n"', '"${var.set}"', '"a', 'a', 'true', '5', 'lower("A")', '"a" == "b" ? "c" : "d"']);
+-- characters are composed, as in every string that went through HCL
+SELECT flow, verdict, tag = U&'\00e9' AS composed FROM inputs.tagged(ARRAY[U&'"e\0301"']) WHERE flow <> 'old';
 -- parameters: by name in the classic flow; in the dynamic one where the preset has a value for it
 SELECT * FROM inputs.tagged(ARRAY['data.coder_parameter.given.value', 'data.coder_parameter.default.value', 'data.coder_parameter["with space"].value',
                                   'data.coder_parameter.label.value', 'data.coder_parameter.given.name', 'data.coder_workspace_owner.me.name']);
