@@ -110,11 +110,18 @@ END;
 --
 -- The call itself
 --
-\set VERBOSITY terse
 SELECT prebuild_build_inputs(NULL);
 SELECT prebuild_build_inputs('00000000-0000-0000-0000-0000000000ff');
+-- a table that is needed and missing is reported by name
+CREATE FUNCTION inputs.error_of(preset_id uuid) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN prebuild_build_inputs(preset_id);
+EXCEPTION WHEN undefined_table THEN
+    RETURN SQLERRM;
+END;
+$$;
 SET prebuild.control_plane_schema = 'no_such_schema';
-SELECT prebuild_build_inputs('00000000-0000-0000-0000-0000000000ff');
+SELECT inputs.error_of('00000000-0000-0000-0000-0000000000ff');
 SET prebuild.control_plane_schema = 'inputs';
 SELECT provolatile, proacl IS NOT NULL AS revoked FROM pg_proc WHERE proname = 'prebuild_build_inputs';
 
@@ -375,9 +382,8 @@ SELECT verdict, reason FROM inputs.judged('override');
 SELECT inputs.try('long', ARRAY[repeat('é', 1000)], 'bool') \g /dev/null
 SELECT verdict, length(reason), reason LIKE '%éééé...%' AS cut FROM inputs.judged('long');
 
--- a table that is needed and missing is reported by name
 ALTER TABLE inputs.provisioner_jobs RENAME TO elsewhere;
-SELECT prebuild_build_inputs(inputs.id('long 01'));
+SELECT inputs.error_of(inputs.id('long 01'));
 
 SET client_min_messages = warning;
 DROP SCHEMA inputs CASCADE;
