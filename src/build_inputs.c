@@ -88,6 +88,15 @@ column_text(Batch *batch, int column)
 	return column_datum(batch, column, &value) ? TextDatumGetCString(value) : NULL;
 }
 
+/* The same with an empty string for NULL, which a control plane's own tables do not hold. */
+static char *
+column_string(Batch *batch, int column)
+{
+	char *text = column_text(batch, column);
+
+	return text != NULL ? text : pstrdup("");
+}
+
 /* The row's boolean column; NULL is false. */
 static bool
 column_bool(Batch *batch, int column)
@@ -227,7 +236,7 @@ file_version(Batch *batch, Candidate *candidate)
 	MemoryContextSwitchTo(batch->context);
 	if (column_datum(batch, 7, &value))
 		result->file_id = *DatumGetUUIDP(value);
-	result->storage_method = column_text(batch, 8);
+	result->storage_method = column_string(batch, 8);
 	MemoryContextSwitchTo(batch->work);
 	if (column_datum(batch, 9, &value))
 		candidate->job_tags = DatumGetJsonbPCopy(value);
@@ -316,7 +325,7 @@ file_parameter(Batch *batch, Candidate *candidate)
 	char *given = column_text(batch, 4);
 	Datum value;
 
-	rule.name = column_text(batch, 2);
+	rule.name = column_string(batch, 2);
 	if (!column_bool(batch, 3))
 	{
 		/* the classic flow never asks for it; Terraform may bring it into being */
@@ -328,9 +337,9 @@ file_parameter(Batch *batch, Candidate *candidate)
 							  parameter_value_excerpt(rule.name)));
 		return;
 	}
-	rule.type = column_text(batch, 5);
-	rule.form_type = column_text(batch, 6);
-	rule.default_value = column_text(batch, 7);
+	rule.type = column_string(batch, 5);
+	rule.form_type = column_string(batch, 6);
+	rule.default_value = column_string(batch, 7);
 	rule.required = column_bool(batch, 8);
 	rule.options = column_datum(batch, 9, &value) ? DatumGetJsonbP(value) : NULL;
 	rule.has_min = column_int(batch, 10, &rule.min);
@@ -384,10 +393,10 @@ file_variable(Batch *batch, Candidate *candidate)
 
 	MemoryContextSwitchTo(batch->work);
 	variable = (TemplateVariable *) palloc(sizeof(TemplateVariable));
-	variable->name = column_text(batch, 2);
-	variable->type = column_text(batch, 3);
-	variable->value = column_text(batch, 4);
-	variable->default_value = column_text(batch, 5);
+	variable->name = column_string(batch, 2);
+	variable->type = column_string(batch, 3);
+	variable->value = column_string(batch, 4);
+	variable->default_value = column_string(batch, 5);
 	variable->required = column_bool(batch, 6);
 	candidate->variables = lappend(candidate->variables, variable);
 }
@@ -402,8 +411,8 @@ file_expression(Batch *batch, Candidate *candidate)
 		return;
 	MemoryContextSwitchTo(batch->work);
 	tag = (NameValue *) palloc(sizeof(NameValue));
-	tag->name = column_text(batch, 2);
-	tag->value = column_text(batch, 3);
+	tag->name = column_string(batch, 2);
+	tag->value = column_string(batch, 3);
 	candidate->expressions = lappend(candidate->expressions, tag);
 }
 

@@ -64,6 +64,8 @@ read_job_tags(Jsonb *json, List **tags)
 	char *name = NULL;
 
 	*tags = NIL;
+	if (json == NULL)
+		return true;
 	iterator = JsonbIteratorInit(&json->root);
 	if (JB_ROOT_IS_SCALAR(json))
 	{
