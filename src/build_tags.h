@@ -28,7 +28,7 @@ typedef struct TemplateVariable
 
 typedef struct TagInputs
 {
-	Jsonb *job_tags;   /* the import job's */
+	Jsonb *job_tags;   /* the import job's, or NULL */
 	List *expressions; /* of NameValue: the version's workspace tags, values in HCL */
 	List *variables;   /* of TemplateVariable */
 	bool dynamic;	   /* Terraform decides what parameters there are */
