@@ -237,7 +237,7 @@ read_versions(Batch *batch)
 		"  LEFT JOIN {cp}templates t ON t.id {=} v.template_id"
 		"  LEFT JOIN {cp}provisioner_jobs j ON j.id {=} v.job_id"
 		"  %s",
-		has_flow ? "t.use_classic_parameter_flow" : "true",
+		has_flow && has_values ? "t.use_classic_parameter_flow" : "true",
 		has_values ? "f.provisionerd_version::pg_catalog.text" : "NULL::pg_catalog.text",
 		has_legacy ? "EXISTS (SELECT FROM {cp}parameter_schemas s WHERE s.job_id {=} j.id)"
 				   : "false",
