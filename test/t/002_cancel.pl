@@ -52,20 +52,17 @@ foreach my $table (qw(workspaces provisioner_jobs workspace_builds))
 	is(trace(), $before, "$table: and nothing is changed");
 
 	# as a user does it, from another session
-	my $canceled = '';
-	my $script = 'SELECT prebuild_reconcile()';
-	my $run = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr($db) ],
-		'<', \$script, '&>', \$canceled);
+	my $session = start_session($node, $db, 'SELECT prebuild_reconcile()');
 	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity
 		WHERE wait_event = 'PgSleep' AND query LIKE '%prebuild_reconcile%' AND pid <> pg_backend_pid()});
 	$node->safe_psql($db, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 		WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid()});
-	$run->finish;
-	like($canceled, qr/canceling statement due to user request/, "$table: a cancel is honoured");
+	finish_session($session);
+	like($session->{output}, qr/canceling statement due to user request/, "$table: a cancel is honoured");
 	is(trace(), $before, "$table: and nothing is changed");
 
 	# the session goes on, in the same transaction even, and the lock is free
-	my $session = $node->background_psql($db, on_error_stop => 0);
+	$session = $node->background_psql($db, on_error_stop => 0);
 	$session->query("BEGIN; SAVEPOINT s; SET LOCAL statement_timeout = '300ms'");
 	$session->query('SELECT prebuild_reconcile()');
 	$session->query('ROLLBACK TO s');

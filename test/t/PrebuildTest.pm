@@ -9,9 +9,12 @@ use File::Basename qw(dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(new_server new_control_plane pool_size wait_until run_in_parallel);
+our @EXPORT = qw(new_server new_control_plane pool_size wait_until
+  start_session finish_session run_in_parallel);
 
 my $fixture = dirname(abs_path(__FILE__)) . '/fixture.sql';
+my $folder = PostgreSQL::Test::Utils::tempdir;
+my $scripts = 0;
 
 # A started server; further lines of configuration are the arguments after its name.
 sub new_server
@@ -55,34 +58,42 @@ sub wait_until
 	return;
 }
 
-# Run psql scripts at the same time, each in a session of its own; their outputs in order.
+# Start psql on a script; the handle has its output in {output} after finish_session().
+sub start_session
+{
+	my ($node, $database, $script) = @_;
+	my $file = "$folder/script." . $scripts++;
+
+	append_to_file($file, $script);
+	my $session = { output => '' };
+	# by a file: what comes through a pipe would not be sent before somebody waits
+	$session->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-f', $file, '-d', $node->connstr($database) ],
+		'<', '/dev/null', '>', \$session->{output}, '2>&1');
+	return $session;
+}
+
+# Wait for a session's end; true where it succeeded.
+sub finish_session
+{
+	my ($session) = @_;
+	my $succeeded = $session->{run}->finish;
+
+	chomp $session->{output};
+	return $succeeded;
+}
+
+# Run scripts at the same time, each in a session of its own; their outputs in order.
 sub run_in_parallel
 {
 	my ($node, $database, @scripts) = @_;
-	my (@runs, @outputs);
+	my @sessions = map { start_session($node, $database, $_) } @scripts;
 
-	foreach my $i (0 .. $#scripts)
+	foreach my $session (@sessions)
 	{
-		my ($script, $output) = ($scripts[$i], '');
-		$outputs[$i] = \$output;
-		push @runs,
-		  IPC::Run::start(
-			[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database) ],
-			'<', \$script, '>', \$output, '2>&1');
+		finish_session($session) or die "a session failed: $session->{output}";
 	}
-	foreach my $run (@runs)
-	{
-		$run->finish or diag_failure(@outputs);
-	}
-	return map { my $text = $$_; chomp $text; $text } @outputs;
-}
-
-# Say what the sessions printed before giving up.
-sub diag_failure
-{
-	my (@outputs) = @_;
-
-	die "a session failed:\n" . join("\n", map { $$_ } @outputs);
+	return map { $_->{output} } @sessions;
 }
 
 1;
