@@ -387,11 +387,12 @@ $$;
 CREATE FUNCTION status(preset_name text) RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT prebuild_status::text FROM template_version_presets WHERE name = preset_name $$;
 
--- A preset's plan in one line: "create 2; ...".
+-- A preset's plan in one line, one member for each kind of action: "delete 1; create 2".
 CREATE FUNCTION plan(preset_name text, at timestamptz DEFAULT t0()) RETURNS text
 LANGUAGE sql STABLE AS
 $$
-	SELECT coalesce(string_agg(action || ' ' || count, '; ' ORDER BY ordinality), '')
-	FROM prebuild_plan(at) WITH ORDINALITY
-	WHERE preset_id = p(preset_name)
+	SELECT coalesce(string_agg(action || ' ' || count, '; ' ORDER BY
+		array_position(ARRAY['cancel_pending', 'delete', 'create'], action), action), '')
+	FROM (SELECT action, sum(count) AS count FROM prebuild_plan(at)
+		WHERE preset_id = p(preset_name) GROUP BY action) actions
 $$;
