@@ -31,6 +31,14 @@
 #define compat_reserve_guc_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* Typed allocation came with 16 and with later minor releases of 14 and 15. */
+#ifndef palloc_object
+#define palloc_object(type) ((type *) palloc(sizeof(type)))
+#define palloc0_object(type) ((type *) palloc0(sizeof(type)))
+#define palloc_array(type, count) ((type *) palloc(sizeof(type) * (count)))
+#define palloc0_array(type, count) ((type *) palloc0(sizeof(type) * (count)))
+#endif
+
 /* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */
 #if PG_VERSION_NUM < 150000
 static inline void

@@ -8,7 +8,8 @@
  */
 #include "compat.h"
 
-#include "catalog/pg_type_d.h"
+#include "access/htup_details.h"
+#include "catalog/pg_proc.h"
 #include "executor/tstoreReceiver.h"
 #include "lib/stringinfo.h"
 #include "nodes/params.h"
@@ -16,25 +17,33 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "plans.h"
 #include "settings.h"
 
-/* Schema of the function that was entered last; all of the extension's objects live in one. */
+/* Schema and owner of the function that was entered last: those of the whole extension. */
 static char extension_schema[NAMEDATALEN];
+static Oid extension_owner;
 
 /*
- * Begin an SQL-callable function: connect SPI and note the extension's schema, which is the
- * schema of the function that was called. fcinfo: the call.
+ * Begin an SQL-callable function: connect SPI, and note the extension's schema and owner, which
+ * are those of the function that was called. fcinfo: the call.
  */
 void
 plans_enter(FunctionCallInfo fcinfo)
 {
-	char *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+	HeapTuple function = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	char *schema;
 
+	if (!HeapTupleIsValid(function))
+		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
+	schema = get_namespace_name(((Form_pg_proc) GETSTRUCT(function))->pronamespace);
 	if (schema == NULL)
 		elog(ERROR, "function %u has no schema", fcinfo->flinfo->fn_oid);
 	strlcpy(extension_schema, schema, NAMEDATALEN);
+	extension_owner = ((Form_pg_proc) GETSTRUCT(function))->proowner;
+	ReleaseSysCache(function);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 }
@@ -45,13 +54,6 @@ plans_leave(void)
 {
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
-}
-
-/* The extension's own schema, as noted by plans_enter(). */
-const char *
-plans_extension_schema(void)
-{
-	return extension_schema;
 }
 
 /*
@@ -128,8 +130,19 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 			 const Oid *argtypes, Datum *values, const char *nulls)
 {
 	SPIPlanPtr plan = plan_get(kept, sql_template, nargs, argtypes);
-	int result = SPI_execute_plan(plan, values, nulls, mode == PLAN_READ, 0);
+	bool as_owner = mode == PLAN_READ_OWN || mode == PLAN_WRITE_OWN;
+	bool read_only = mode == PLAN_READ || mode == PLAN_READ_OWN;
+	Oid caller;
+	int security_context;
+	int result;
 
+	/* an error resets both with its (sub)transaction */
+	GetUserIdAndSecContext(&caller, &security_context);
+	if (as_owner)
+		SetUserIdAndSecContext(extension_owner, security_context | SECURITY_LOCAL_USERID_CHANGE);
+	result = SPI_execute_plan(plan, values, nulls, read_only, 0);
+	if (as_owner)
+		SetUserIdAndSecContext(caller, security_context);
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
 	return SPI_processed;
