@@ -26,8 +26,19 @@ COMMENT ON TABLE @extschema@.prebuild_mark IS
 'What the extension last said of a preset, so that a fault that lasts is reported once';
 
 -- They are data: a dump carries them.
-SELECT pg_catalog.pg_extension_config_dump(c.oid, '')
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_extension e ON e.extnamespace = c.relnamespace AND e.extname = 'prebuild_ext'
-WHERE c.relname IN ('prebuild_event', 'prebuild_event_id_seq', 'prebuild_mark');
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	FOR relation IN
+		SELECT c.oid FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND c.relname OPERATOR(pg_catalog.=) ANY
+			('{prebuild_event,prebuild_event_id_seq,prebuild_mark}')
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+	END LOOP;
+END
+$$;
 

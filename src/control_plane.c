@@ -350,9 +350,7 @@ apply_schedules(ControlPlaneSnapshot *snapshot, int preset, const char *timezone
 	if (deciding >= 0)
 		info->cron_expression = schedules[deciding].cron_expression;
 	if (fault != NULL)
-		ereport(WARNING, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						  errmsg("schedules of preset \"%s\" of template \"%s\" are ignored: %s",
-								 info->name, info->template_name, fault)));
+		schedule_warn_ignored(info->name, decided->id.bytes, fault);
 }
 
 /* Read the schedules of presets of active versions and work out what they want at a time. */

@@ -135,7 +135,7 @@ read_schedules(StoredPreset *preset)
 
 	preset->nschedules = (int) plan_execute(
 		&plan,
-		"SELECT cron_expression::pg_catalog.text, desired_instances::pg_catalog.int4"
+		"SELECT COALESCE(cron_expression::pg_catalog.text, ''), desired_instances::pg_catalog.int4"
 		" FROM {cp}template_version_preset_prebuild_schedules"
 		" WHERE preset_id {=} $1 ORDER BY id",
 		PLAN_READ, 1, types, values, NULL);
@@ -161,7 +161,8 @@ read_preset(pg_uuid_t *id, StoredPreset *preset)
 	bool isnull;
 
 	if (plan_execute(&plan,
-					 "SELECT name::pg_catalog.text, scheduling_timezone::pg_catalog.text,"
+					 "SELECT COALESCE(name::pg_catalog.text, ''),"
+					 " COALESCE(scheduling_timezone::pg_catalog.text, ''),"
 					 " desired_instances::pg_catalog.int4"
 					 " FROM {cp}template_version_presets WHERE id {=} $1",
 					 PLAN_READ, 1, types, values, NULL) == 0)

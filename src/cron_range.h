@@ -4,8 +4,8 @@
  *	  allocation.
  *
  * A range matches a local time when the minute that contains it matches every field. The minute
- * field must be exactly "*" (not "?" and not a step of one), so the hour is the finest unit: within one
- * local hour a range matches throughout or not at all.
+ * field must be exactly "*" (not "?", not "*" with a step), so the hour is the finest unit: within
+ * one local hour a range matches throughout or not at all.
  */
 #ifndef PREBUILD_CRON_RANGE_H
 #define PREBUILD_CRON_RANGE_H

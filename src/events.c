@@ -102,7 +102,7 @@ marks_read(void)
 static void
 write_marks(KeptPlan *plan, const char *statement, List *marks, TimestampTz at)
 {
-	static const Oid argtypes[] = { TIMESTAMPTZOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID };
+	static const Oid argtypes[] = { UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID };
 	ArrayParameter *ids = array_new(UUIDOID);
 	ArrayParameter *kinds = array_new(TEXTOID);
 	ArrayParameter *details = array_new(TEXTOID);
@@ -119,10 +119,10 @@ write_marks(KeptPlan *plan, const char *statement, List *marks, TimestampTz at)
 		array_add_text(kinds, mark_kinds[mark->kind]);
 		array_add_text(details, mark->detail);
 	}
-	values[0] = TimestampTzGetDatum(at);
-	values[1] = array_datum(ids);
-	values[2] = array_datum(kinds);
-	values[3] = array_datum(details);
+	values[0] = array_datum(ids);
+	values[1] = array_datum(kinds);
+	values[2] = array_datum(details);
+	values[3] = TimestampTzGetDatum(at);
 	plan_execute(plan, statement, PLAN_WRITE_OWN, 4, argtypes, values, NULL);
 }
 
@@ -140,8 +140,8 @@ static void
 write_events(List *events, TimestampTz at)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TIMESTAMPTZOID, TEXTARRAYOID, UUIDARRAYOID,
-									UUIDARRAYOID,	UUIDARRAYOID, TEXTARRAYOID };
+	static const Oid argtypes[] = { TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID,
+									UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID };
 	ArrayParameter *arrays[] = { array_new(TEXTOID), array_new(UUIDOID), array_new(UUIDOID),
 								 array_new(UUIDOID), array_new(TEXTOID) };
 	Datum values[6];
@@ -160,16 +160,16 @@ write_events(List *events, TimestampTz at)
 		add_id_or_null(arrays[3], event->workspace_id);
 		array_add_text(arrays[4], event->detail);
 	}
-	values[0] = TimestampTzGetDatum(at);
 	for (size_t i = 0; i < lengthof(arrays); i++)
-		values[i + 1] = array_datum(arrays[i]);
+		values[i] = array_datum(arrays[i]);
+	values[5] = TimestampTzGetDatum(at);
 	n = plan_execute(
 		&plan,
 		"WITH new AS ("
 		" INSERT INTO {ext}prebuild_event (at, kind, template_id, preset_id, workspace_id, detail)"
-		" SELECT $1, e.kind, e.template_id, e.preset_id, e.workspace_id,"
+		" SELECT $6, e.kind, e.template_id, e.preset_id, e.workspace_id,"
 		" e.detail::pg_catalog.jsonb"
-		" FROM pg_catalog.unnest($2, $3, $4, $5, $6)"
+		" FROM {unnest 5}"
 		"  WITH ORDINALITY e (kind, template_id, preset_id, workspace_id, detail, position)"
 		" ORDER BY e.position RETURNING id, kind, template_id, preset_id, workspace_id)"
 		" SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.to_jsonb(new))::pg_catalog.text"
@@ -191,16 +191,16 @@ events_write(const EventBatch *batch, TimestampTz at)
 
 	write_marks(&set_plan,
 				"INSERT INTO {ext}prebuild_mark AS m (since, preset_id, kind, detail)"
-				" SELECT $1, n.preset_id, n.kind, n.detail"
-				" FROM pg_catalog.unnest($2, $3, $4) n (preset_id, kind, detail)"
+				" SELECT $4, n.preset_id, n.kind, n.detail"
+				" FROM {unnest 3} n (preset_id, kind, detail)"
 				" ON CONFLICT (preset_id, kind) DO UPDATE"
 				" SET since = excluded.since, detail = excluded.detail",
 				batch->marks, at);
 	write_marks(&unset_plan,
 				"DELETE FROM {ext}prebuild_mark m"
-				" USING pg_catalog.unnest($2, $3, $4) n (preset_id, kind, detail)"
+				" USING {unnest 3} n (preset_id, kind, detail)"
 				" WHERE m.preset_id {=} n.preset_id AND m.kind {=} n.kind"
-				" AND $1 IS NOT NULL AND n.detail IS NOT NULL",
+				" AND $4 IS NOT NULL AND n.detail IS NOT NULL",
 				batch->unmarks, at);
 	write_events(batch->events, at);
 }

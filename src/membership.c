@@ -59,7 +59,7 @@ void
 membership_ensure(const PoolSnapshot *pool, int64_t at)
 {
 	static KeptPlan member_plan, group_plan, group_member_plan;
-	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZOID, UUIDARRAYOID };
+	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID };
 	Id *organizations = palloc_array(Id, pool->npresets + 1);
 	ArrayParameter *ids = array_new(UUIDOID);
 	ArrayParameter *group_ids = array_new(UUIDOID);
@@ -75,23 +75,23 @@ membership_ensure(const PoolSnapshot *pool, int64_t at)
 		array_add_id(group_ids, id_new());
 	}
 	values[0] = array_datum(ids);
-	values[1] = TimestampTzGetDatum(at);
-	values[2] = array_datum(group_ids);
+	values[1] = array_datum(group_ids);
+	values[2] = TimestampTzGetDatum(at);
 
 	plan_execute(&member_plan,
 				 "INSERT INTO {cp}organization_members"
 				 " (user_id, organization_id, created_at, updated_at, roles)"
-				 " SELECT '" SYSTEM_USER "'::pg_catalog.uuid, o.id, $2, $2, '{}'::pg_catalog.text[]"
-				 " FROM pg_catalog.unnest($1) o (id) WHERE NOT EXISTS ("
+				 " SELECT '" SYSTEM_USER "'::pg_catalog.uuid, o.id, $3, $3, '{}'::pg_catalog.text[]"
+				 " FROM {unnest 2} o (id, group_id) WHERE NOT EXISTS ("
 				 "  SELECT FROM {cp}organization_members m WHERE m.organization_id {=} o.id"
 				 "  AND m.user_id {=} '" SYSTEM_USER "'::pg_catalog.uuid)"
 				 " ON CONFLICT DO NOTHING",
-				 PLAN_WRITE, 2, argtypes, values, NULL);
+				 PLAN_WRITE, 3, argtypes, values, NULL);
 	plan_execute(&group_plan,
 				 "INSERT INTO {cp}groups"
 				 " (id, name, organization_id, display_name, quota_allowance)"
 				 " SELECT o.group_id, '" GROUP_NAME "', o.id, '" GROUP_DISPLAY_NAME "', 0"
-				 " FROM pg_catalog.unnest($1, $3) o (id, group_id) WHERE $2 IS NOT NULL"
+				 " FROM {unnest 2} o (id, group_id) WHERE $3 IS NOT NULL"
 				 " AND NOT EXISTS (SELECT FROM {cp}groups g"
 				 "  WHERE g.organization_id {=} o.id AND g.name {=} '" GROUP_NAME "')"
 				 " ON CONFLICT DO NOTHING",

@@ -57,35 +57,53 @@ plans_leave(void)
 }
 
 /*
- * Expand the placeholders of a template. The result is palloc'd in the current context.
+ * Expand the placeholders of a template; other braces (of JSON, of arrays) stay as they are. The
+ * result is palloc'd in the current context.
  */
 char *
 plan_expand(const char *sql_template)
 {
 	StringInfoData sql;
 	const char *rest = sql_template;
+	const char *open;
 
 	initStringInfo(&sql);
-	for (;;)
+	while ((open = strchr(rest, '{')) != NULL)
 	{
-		const char *open = strchr(rest, '{');
-		const char *close;
-		int length;
+		const char *name = open + 1;
+		size_t operator_length = strspn(name, "+-*/<>=~!@#%^&|`?");
 
-		if (open == NULL)
-			break;
-		close = strchr(open, '}');
-		if (close == NULL)
-			elog(ERROR, "unclosed placeholder in statement: %s", open);
 		appendBinaryStringInfo(&sql, rest, open - rest);
-		length = close - open - 1;
-		if (length == 2 && strncmp(open + 1, "cp", 2) == 0)
+		if (strncmp(name, "cp}", 3) == 0)
+		{
 			appendStringInfo(&sql, "%s.", quote_identifier(setting_control_plane_schema));
-		else if (length == 3 && strncmp(open + 1, "ext", 3) == 0)
+			rest = name + 3;
+		}
+		else if (strncmp(name, "ext}", 4) == 0)
+		{
 			appendStringInfo(&sql, "%s.", quote_identifier(extension_schema));
+			rest = name + 4;
+		}
+		else if (strncmp(name, "unnest ", 7) == 0)
+		{
+			int narrays = strtol(name + 7, NULL, 10);
+
+			appendStringInfoString(&sql, "ROWS FROM (pg_catalog.unnest($1)");
+			for (int i = 2; i <= narrays; i++)
+				appendStringInfo(&sql, ", pg_catalog.unnest($%d)", i);
+			appendStringInfoChar(&sql, ')');
+			rest = strchr(name, '}') + 1;
+		}
+		else if (operator_length > 0 && name[operator_length] == '}')
+		{
+			appendStringInfo(&sql, "OPERATOR(pg_catalog.%.*s)", (int) operator_length, name);
+			rest = name + operator_length + 1;
+		}
 		else
-			appendStringInfo(&sql, "OPERATOR(pg_catalog.%.*s)", length, open + 1);
-		rest = close + 1;
+		{
+			appendStringInfoChar(&sql, '{');
+			rest = name;
+		}
 	}
 	appendStringInfoString(&sql, rest);
 	return sql.data;

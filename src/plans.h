@@ -6,6 +6,7 @@
  *	  {cp}	the control plane's schema with a dot	(prebuild.control_plane_schema)
  *	  {ext}	the extension's own schema with a dot
  *	  {=}	OPERATOR(pg_catalog.=), and so on for every operator
+ *	  {unnest 3}	rows of the array parameters $1 to $3, side by side
  */
 #ifndef PREBUILD_PLANS_H
 #define PREBUILD_PLANS_H

@@ -122,7 +122,7 @@ delete_statement(void)
 	TraceColumn trace = trace_column();
 
 	return psprintf(
-		"WITH doomed AS (SELECT d.* FROM pg_catalog.unnest($1, $2, $3, $4, $5, $6, $7)"
+		"WITH doomed AS (SELECT d.* FROM {unnest 7}"
 		"  d (workspace_id, previous_id, build_id, job_id, at, preset_id, orphan)),"
 		" built AS (INSERT INTO {cp}workspace_builds"
 		"  (id, created_at, updated_at, workspace_id, template_version_id, build_number,"
@@ -313,14 +313,13 @@ insert_workspaces(const NewPrebuilds *new)
 	Datum values[] = { array_datum(new->workspace_ids), array_datum(new->times),
 					   array_datum(new->names), array_datum(new->preset_ids) };
 
-	plan_execute(
-		&plan,
-		"INSERT INTO {cp}workspaces (id, created_at, updated_at, owner_id,"
-		" organization_id, template_id, name, last_used_at, automatic_updates)"
-		" SELECT n.id, n.at, n.at, '" SYSTEM_USER "'::pg_catalog.uuid,"
-		" t.organization_id, t.id, n.name, n.at, 'never'::{cp}automatic_updates"
-		" FROM pg_catalog.unnest($1, $2, $3, $4) n (id, at, name, preset_id)" FROM_PRESET_OF_NEW,
-		PLAN_WRITE, 4, argtypes, values, NULL);
+	plan_execute(&plan,
+				 "INSERT INTO {cp}workspaces (id, created_at, updated_at, owner_id,"
+				 " organization_id, template_id, name, last_used_at, automatic_updates)"
+				 " SELECT n.id, n.at, n.at, '" SYSTEM_USER "'::pg_catalog.uuid,"
+				 " t.organization_id, t.id, n.name, n.at, 'never'::{cp}automatic_updates"
+				 " FROM {unnest 4} n (id, at, name, preset_id)" FROM_PRESET_OF_NEW,
+				 PLAN_WRITE, 4, argtypes, values, NULL);
 }
 
 static void
@@ -344,7 +343,7 @@ insert_jobs(const NewPrebuilds *new)
 			" '" SYSTEM_USER "'::pg_catalog.uuid, t.provisioner, i.storage_method,"
 			" 'workspace_build'::{cp}provisioner_job_type,"
 			" " JOB_INPUT("n.build_id") ", i.file_id, n.tags::pg_catalog.jsonb%s"
-										" FROM pg_catalog.unnest($1, $2, $3, $4, $5)"
+										" FROM {unnest 5}"
 										"  n (id, at, build_id, preset_id, tags)" FROM_PRESET_OF_NEW
 										" JOIN {cp}provisioner_jobs i ON i.id {=} v.job_id",
 			trace.name, trace.value),
@@ -368,7 +367,7 @@ insert_builds(const NewPrebuilds *new)
 				 " SELECT n.id, n.at, n.at, n.workspace_id, p.template_version_id, 1,"
 				 " 'start'::{cp}workspace_transition, '" SYSTEM_USER "'::pg_catalog.uuid,"
 				 " n.job_id, 'initiator'::{cp}build_reason, n.preset_id"
-				 " FROM pg_catalog.unnest($1, $2, $3, $4, $5)"
+				 " FROM {unnest 5}"
 				 "  n (id, at, workspace_id, job_id, preset_id)"
 				 " JOIN {cp}template_version_presets p ON p.id {=} n.preset_id",
 				 PLAN_WRITE, 5, argtypes, values, NULL);
@@ -386,7 +385,7 @@ insert_parameters(const NewPrebuilds *new)
 		plan_execute(&plan,
 					 "INSERT INTO {cp}workspace_build_parameters (workspace_build_id, name, value)"
 					 " SELECT n.build_id, n.name, n.value"
-					 " FROM pg_catalog.unnest($1, $2, $3) n (build_id, name, value)",
+					 " FROM {unnest 3} n (build_id, name, value)",
 					 PLAN_WRITE, 3, argtypes, values, NULL);
 }
 

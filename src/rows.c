@@ -70,7 +70,7 @@ array_new(Oid element_type)
 }
 
 static void
-array_append(ArrayParameter *array, Datum value, bool isnull)
+array_extend(ArrayParameter *array, Datum value, bool isnull)
 {
 	if (array->n == array->room)
 	{
@@ -86,27 +86,27 @@ array_append(ArrayParameter *array, Datum value, bool isnull)
 void
 array_add(ArrayParameter *array, Datum value)
 {
-	array_append(array, value, false);
+	array_extend(array, value, false);
 }
 
 void
 array_add_null(ArrayParameter *array)
 {
-	array_append(array, (Datum) 0, true);
+	array_extend(array, (Datum) 0, true);
 }
 
 /* Append an id (to a uuid array); the id must outlive the array. */
 void
 array_add_id(ArrayParameter *array, const Id *id)
 {
-	array_append(array, id_datum(id), false);
+	array_extend(array, id_datum(id), false);
 }
 
 /* Append a copy of a string (to a text array). */
 void
 array_add_text(ArrayParameter *array, const char *text)
 {
-	array_append(array, CStringGetTextDatum(text), false);
+	array_extend(array, CStringGetTextDatum(text), false);
 }
 
 /* The array as a parameter value. */

@@ -82,7 +82,7 @@ update_status(ArrayParameter *ids, ArrayParameter *labels)
 	plan_execute(&plan,
 				 "UPDATE {cp}template_version_presets p"
 				 " SET prebuild_status = n.status::{cp}prebuild_status"
-				 " FROM pg_catalog.unnest($1, $2) n (id, status) WHERE p.id {=} n.id",
+				 " FROM {unnest 2} n (id, status) WHERE p.id {=} n.id",
 				 PLAN_WRITE, 2, argtypes, values, NULL);
 }
 
