@@ -90,7 +90,7 @@ INSERT INTO proof (name, type, value, fails, options, low, high, form) VALUES
 	('bool-yes', 'bool', 'yes', true, '[]', NULL, NULL, ''),
 	('bool-true', 'bool', 'true', false, '[]', NULL, NULL, ''),
 	('number-text', 'number', 'four', true, '[]', NULL, NULL, ''),
-	('number-fraction', 'number', '1.5', true, '[]', NULL, NULL, ''),
+	('number-fraction', 'number', '2.5', true, '[]', 2, 8, ''),
 	('number-low', 'number', '1', true, '[]', 2, 8, ''),
 	('number-high', 'number', '9', true, '[]', 2, 8, ''),
 	('number-low-edge', 'number', '2', false, '[]', 2, 8, ''),

@@ -69,7 +69,7 @@ DO $$ BEGIN
 	PERFORM version('a', 'a-v2', active => false);
 	PERFORM build('newer-version', 'start', version_id => v('a-v2'));
 END $$;
-SELECT name, preset.name, version.name, ready
+SELECT r.name, preset.name, version.name, r.ready
 FROM (SELECT r.name, r.current_preset_id, r.template_version_id, r.ready FROM prebuild_running() r) r
 	(name, preset_id, version_id, ready)
 LEFT JOIN (SELECT id, name FROM template_version_presets) preset (id, name) ON preset.id = r.preset_id
