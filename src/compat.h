@@ -7,8 +7,10 @@
 
 #include "postgres.h"
 
+#include "common/jsonapi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/tuplestore.h"
@@ -60,5 +62,30 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 	MemoryContextSwitchTo(old_context);
 }
 #endif
+
+/* Semantic actions of the JSON parser return a result from 16 on. */
+#if PG_VERSION_NUM >= 160000
+typedef JsonParseErrorType CompatJsonResult;
+#define COMPAT_JSON_CONTINUE return JSON_SUCCESS
+#else
+typedef void CompatJsonResult;
+#define COMPAT_JSON_CONTINUE return
+#endif
+
+/*
+ * A lexer over JSON text in the database's encoding, palloc'd. need_escapes: string tokens come
+ * decoded. 17 lets the caller bring the memory, and takes constant text.
+ */
+static inline JsonLexContext *
+compat_json_lexer(const char *json, bool need_escapes)
+{
+#if PG_VERSION_NUM >= 170000
+	return makeJsonLexContextCstringLen(NULL, json, strlen(json), GetDatabaseEncoding(),
+										need_escapes);
+#else
+	return makeJsonLexContextCstringLen(unconstify(char *, json), (int) strlen(json),
+										GetDatabaseEncoding(), need_escapes);
+#endif
+}
 
 #endif /* PREBUILD_COMPAT_H */
