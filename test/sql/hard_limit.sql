@@ -57,6 +57,16 @@ DO $$ BEGIN
 END $$;
 SELECT ok(hard_limited, 'an older one that did not fail') FROM prebuild_state(t0());
 
+-- marked by somebody else, but nothing failed
+DO $$ BEGIN
+	PERFORM control_plane('cp_hard');
+	PERFORM simple('theirs', 1);
+	UPDATE template_version_presets SET prebuild_status = 'hard_limited';
+END $$;
+SELECT is(plan('theirs'), 'create 1', 'the mark alone withholds nothing');
+SELECT is(pass(n => 8), 'created 1', 'it is built');
+SELECT is(status('theirs'), 'healthy', 'and healthy');
+
 -- what is outdated goes all the same
 DO $$ BEGIN
 	PERFORM control_plane('cp_hard');

@@ -69,6 +69,18 @@ SELECT is((SELECT string_agg(o.name, ' ' ORDER BY o.name) FROM organization_memb
 	'org second', 'is joined, one that wants none is not');
 SELECT is((SELECT count(*) FROM group_members), 2, 'and what was missing is made good');
 
+-- a membership that is there already is left as it is
+DO $$ BEGIN
+	PERFORM control_plane('cp_provision');
+	PERFORM simple('app', 1);
+	INSERT INTO groups (id, name, organization_id, display_name, quota_allowance)
+	VALUES (gen_random_uuid(), 'coderprebuiltworkspaces', organization('org'), 'Ours', 7);
+	INSERT INTO organization_members VALUES (prebuild_system_user(), organization('org'), t0(), t0(), '{auditor}');
+	PERFORM pass();
+END $$;
+SELECT is((g.display_name, g.quota_allowance, m.roles, (SELECT count(*) FROM group_members))::text, '(Ours,7,{auditor},1)',
+	'an existing group and membership are kept') FROM groups g, organization_members m;
+
 -- delete: everything as in the build before, the state above all
 DO $$ BEGIN
 	PERFORM control_plane('cp_provision');
@@ -294,5 +306,21 @@ SELECT is((lock_acquired, created)::text, '(t,0)', 'and another one') FROM prebu
 SELECT is((SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND classid = 0 AND pid = pg_backend_pid()), 1,
 	'advisory lock 7 is held until the end');
 ROLLBACK;
+
+-- a pass that is canceled in the middle leaves no trace, and the session goes on
+DO $$ BEGIN
+	PERFORM control_plane('cp_provision');
+	PERFORM simple('app', 3);
+	CREATE OR REPLACE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+		'BEGIN PERFORM pg_sleep(60); RETURN NEW; END';
+	CREATE TRIGGER dawdle BEFORE INSERT ON workspace_builds FOR EACH ROW EXECUTE FUNCTION dawdle();
+END $$;
+SET statement_timeout = '200ms';
+SELECT prebuild_reconcile(t0());
+RESET statement_timeout;
+SELECT is(((SELECT count(*) FROM workspaces), (SELECT count(*) FROM provisioner_jobs WHERE type = 'workspace_build'),
+	(SELECT count(*) FROM groups), (SELECT count(*) FROM prebuild_event))::text, '(0,0,0,0)', 'a canceled pass leaves no trace');
+DO $$ BEGIN DROP TRIGGER dawdle ON workspace_builds; END $$;
+SELECT is(pass(n => 8), 'created 3', 'the next one does the work');
 
 DROP SCHEMA cp_provision CASCADE;
