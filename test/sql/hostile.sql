@@ -41,7 +41,8 @@ SELECT set_config('search_path', quote_ident(current_setting('prebuild.control_p
 SELECT r.created, r.deleted, r.canceled, r.failed FROM public.prebuild_reconcile('2025-06-02 12:00Z') r;
 SELECT r.created, r.deleted, r.canceled, r.failed FROM public.prebuild_reconcile('2025-06-02 12:00Z') r;
 SELECT r.name, r.ready FROM public.prebuild_running() r;
-SELECT p.build_number, p.transition, p.job_status FROM public.prebuild_pool() p ORDER BY p.build_number, p.transition;
+SELECT p.build_number, p.transition, p.job_status FROM public.prebuild_pool() p
+ORDER BY p.build_number, p.job_status;
 SELECT s.preset_name, s.desired, s.actual, s.starting FROM public.prebuild_state('2025-06-02 12:00Z') s
 ORDER BY s.preset_name;
 SELECT p.action, p.count FROM public.prebuild_plan('2025-06-02 13:00Z') p;
