@@ -13,7 +13,7 @@ DECLARE
 	job_id bigint;
 BEGIN
 	IF cron IS NULL THEN
-		RAISE EXCEPTION 'argument "cron" must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+		RAISE EXCEPTION 'argument "cron" must not be null' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	SELECT pg_catalog.format('SELECT %I.prebuild_reconcile()', n.nspname) INTO STRICT command
 	FROM pg_catalog.pg_extension e

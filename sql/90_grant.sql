@@ -10,7 +10,7 @@ DECLARE
 	granted regprocedure;
 BEGIN
 	IF role IS NULL THEN
-		RAISE EXCEPTION 'argument "role" must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+		RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	FOR granted IN
 		SELECT p.oid

@@ -15,7 +15,7 @@ argument_require(FunctionCallInfo fcinfo, int number, const char *name)
 {
 	if (PG_ARGISNULL(number))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument \"%s\" must not be NULL", name)));
+						errmsg("argument \"%s\" must not be null", name)));
 }
 
 /* A time that is given and finite. number counts from 0. */
@@ -28,7 +28,7 @@ argument_time(FunctionCallInfo fcinfo, int number, const char *name)
 	at = PG_GETARG_TIMESTAMPTZ(number);
 	if (TIMESTAMP_NOT_FINITE(at))
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("argument \"%s\" must be a finite time, not \"%s\"", name,
+						errmsg("argument \"%s\" must be a finite time, not %s", name,
 							   timestamptz_to_str(at))));
 	return at;
 }

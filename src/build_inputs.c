@@ -16,7 +16,9 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "arguments.h"
 #include "build_inputs.h"
+#include "control_plane.h"
 #include "parameter_value.h"
 #include "plans.h"
 #include "settings.h"
@@ -43,31 +45,6 @@ typedef struct Batch
 	MemoryContext scratch; /* reset for each row and each preset */
 	HeapTuple row;		   /* the one being filed */
 } Batch;
-
-/* The table of the control plane, or InvalidOid. */
-static Oid
-control_plane_table(const char *table)
-{
-	Oid schema = get_namespace_oid(setting_control_plane_schema, true);
-
-	return OidIsValid(schema) ? get_relname_relid(table, schema) : InvalidOid;
-}
-
-/* Does the control plane have this table? */
-static bool
-has_table(const char *table)
-{
-	return OidIsValid(control_plane_table(table));
-}
-
-/* Does the control plane have this column? */
-static bool
-has_column(const char *table, const char *column)
-{
-	Oid relation = control_plane_table(table);
-
-	return OidIsValid(relation) && get_attnum(relation, column) != InvalidAttrNumber;
-}
 
 /* The row's column, or false when it is NULL. Columns count from 1. */
 static bool
@@ -247,9 +224,10 @@ static void
 read_versions(Batch *batch)
 {
 	static KeptPlan kept;
-	bool has_flow = has_column("templates", "use_classic_parameter_flow");
-	bool has_values = has_column("template_version_terraform_values", "provisionerd_version");
-	bool has_legacy = has_table("parameter_schemas");
+	bool has_flow = control_plane_has_column("templates", "use_classic_parameter_flow");
+	bool has_values =
+		control_plane_has_column("template_version_terraform_values", "provisionerd_version");
+	bool has_legacy = control_plane_has_table("parameter_schemas");
 	char *sql = psprintf(
 		"SELECT u.ord, r.id IS NOT NULL, t.id IS NOT NULL, %s, %s, j.job_status::pg_catalog.text,"
 		"		j.file_id, j.storage_method::pg_catalog.text, j.tags, %s"
@@ -259,7 +237,7 @@ read_versions(Batch *batch)
 		"  LEFT JOIN {cp}templates t ON t.id {=} v.template_id"
 		"  LEFT JOIN {cp}provisioner_jobs j ON j.id {=} v.job_id"
 		"  %s",
-		has_flow ? "t.use_classic_parameter_flow" : "true",
+		has_flow && has_values ? "t.use_classic_parameter_flow" : "true",
 		has_values ? "f.provisionerd_version::pg_catalog.text" : "NULL::pg_catalog.text",
 		has_legacy ? "EXISTS (SELECT FROM {cp}parameter_schemas s WHERE s.job_id {=} j.id)"
 				   : "false",
@@ -423,7 +401,7 @@ read_workspace_tags(Batch *batch)
 	static KeptPlan kept_tags;
 	static KeptPlan kept_variables;
 
-	if (!has_table("template_version_workspace_tags"))
+	if (!control_plane_has_table("template_version_workspace_tags"))
 		return;
 	read_rows(batch, &kept_tags,
 			  "SELECT u.ord, w.key::pg_catalog.text, w.value::pg_catalog.text"
@@ -433,7 +411,7 @@ read_workspace_tags(Batch *batch)
 			  "	   ON w.template_version_id {=} r.template_version_id"
 			  " ORDER BY u.ord, w.key COLLATE pg_catalog.\"C\"",
 			  file_expression);
-	if (!has_table("template_version_variables"))
+	if (!control_plane_has_table("template_version_variables"))
 		return;
 	read_rows(batch, &kept_variables,
 			  "SELECT u.ord, x.name::pg_catalog.text, x.type::pg_catalog.text,"
@@ -559,9 +537,7 @@ prebuild_build_inputs(PG_FUNCTION_ARGS)
 	Datum values[5] = { 0 };
 	bool nulls[5] = { false, false, true, true, true };
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("preset_id must not be null")));
+	argument_require(fcinfo, 0, "preset_id");
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 

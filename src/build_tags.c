@@ -13,12 +13,10 @@
 #include "utils/json.h"
 
 #include "build_tags.h"
+#include "control_plane.h"
 #include "parameter_value.h"
 #include "settings.h"
 #include "tag_expression.h"
-
-/* Owner of the prebuilds, and so of the daemons that a tag `scope = user` asks for. */
-#define SYSTEM_USER_ID "c42fdf75-3097-471c-8c33-fb52454d81c0"
 
 /* The tag of this name, or NULL. */
 static NameValue *
@@ -100,7 +98,7 @@ normalize_scope(List *tags)
 	NameValue *scope = find_tag(tags, "scope");
 
 	if (scope != NULL && strcmp(scope->value, "user") == 0)
-		return set_tag(tags, "owner", SYSTEM_USER_ID);
+		return set_tag(tags, "owner", SYSTEM_USER);
 	tags = set_tag(tags, "scope", "organization");
 	return set_tag(tags, "owner", "");
 }

@@ -126,9 +126,32 @@ control_plane_has_column(const char *table, const char *column)
 	return OidIsValid(relation) && get_attnum(relation, column) != InvalidAttrNumber;
 }
 
+/* Raise an error that names a table that is missing, or the first column that it lacks. */
+static void
+require_table(Oid schema, const char *table, const char *const *columns)
+{
+	Oid relation = get_relname_relid(table, schema);
+
+	if (!OidIsValid(relation))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("control plane table \"%s.%s\" does not exist",
+							   setting_control_plane_schema, table),
+						errhint("Set prebuild.control_plane_schema to the schema of the control "
+								"plane's tables, or create them with "
+								"prebuild_create_control_plane().")));
+	for (; *columns != NULL; columns++)
+		if (get_attnum(relation, *columns) == InvalidAttrNumber)
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%s\" of control plane table \"%s.%s\" does not exist",
+								   *columns, setting_control_plane_schema, table),
+							errhint("The control plane's schema is older or newer than this "
+									"version of prebuild_ext knows.")));
+}
+
 /*
- * Raise an error that names the first table or column that is missing, if any. Asked at every
- * call, as look-ups in the catalog's caches cost less than being wrong.
+ * Raise an error that names the first table or column that the extension needs and that is
+ * missing, if any. Asked at every call, as look-ups in the catalog's caches cost less than being
+ * wrong.
  */
 void
 control_plane_require(void)
@@ -136,26 +159,16 @@ control_plane_require(void)
 	Oid schema = control_plane_schema();
 
 	for (size_t i = 0; i < lengthof(required_tables); i++)
-	{
-		const char *table = required_tables[i].table;
-		Oid relation = get_relname_relid(table, schema);
+		require_table(schema, required_tables[i].table, required_tables[i].columns);
+}
 
-		if (!OidIsValid(relation))
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-							errmsg("control plane table \"%s.%s\" does not exist",
-								   setting_control_plane_schema, table),
-							errhint("Set prebuild.control_plane_schema to the schema of the "
-									"control plane's tables, or create them with "
-									"prebuild_create_control_plane().")));
-		for (const char *const *column = required_tables[i].columns; *column != NULL; column++)
-			if (get_attnum(relation, *column) == InvalidAttrNumber)
-				ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-								errmsg("column \"%s\" of control plane table \"%s.%s\" does not "
-									   "exist",
-									   *column, setting_control_plane_schema, table),
-								errhint("The control plane's schema is older or newer than this "
-										"version of prebuild_ext knows.")));
-	}
+/* The same for one of the tables. */
+void
+control_plane_require_table(const char *table)
+{
+	for (size_t i = 0; i < lengthof(required_tables); i++)
+		if (strcmp(required_tables[i].table, table) == 0)
+			require_table(control_plane_schema(), table, required_tables[i].columns);
 }
 
 /*

@@ -11,6 +11,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "arguments.h"
+#include "control_plane.h"
 #include "cron_range.h"
 #include "plans.h"
 #include "schedule.h"
@@ -35,28 +37,6 @@ typedef struct ForecastSink
 	const PresetSchedule *schedules;
 } ForecastSink;
 
-/* Raise an error where an argument is null. */
-static void
-require_argument(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	if (PG_ARGISNULL(number))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument \"%s\" must not be null", name)));
-}
-
-/* A timestamp argument, which must be finite. */
-static TimestampTz
-finite_argument(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	TimestampTz at = PG_GETARG_TIMESTAMPTZ(number);
-
-	if (TIMESTAMP_NOT_FINITE(at))
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("argument \"%s\" must be a finite time, not %s", name,
-							   timestamptz_to_str(at))));
-	return at;
-}
-
 /*
  * prebuild_cron_matches(cron text, timezone text, at timestamptz) → boolean
  */
@@ -66,7 +46,7 @@ prebuild_cron_matches(PG_FUNCTION_ARGS)
 {
 	char *cron = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char *timezone = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	TimestampTz at = finite_argument(fcinfo, 2, "at");
+	TimestampTz at = argument_time(fcinfo, 2, "at");
 	char error[CRON_RANGE_ERROR_SIZE];
 	CronRange range;
 	CronLocalTime local;
@@ -160,6 +140,8 @@ read_preset(pg_uuid_t *id, StoredPreset *preset)
 	Datum values[] = { UUIDPGetDatum(id) };
 	bool isnull;
 
+	control_plane_require_table("template_version_presets");
+	control_plane_require_table("template_version_preset_prebuild_schedules");
 	if (plan_execute(&plan,
 					 "SELECT COALESCE(name::pg_catalog.text, ''),"
 					 " COALESCE(scheduling_timezone::pg_catalog.text, ''),"
@@ -191,9 +173,8 @@ prebuild_desired_instances(PG_FUNCTION_ARGS)
 	TimestampTz at;
 	int desired = 0;
 
-	require_argument(fcinfo, 0, "preset_id");
-	require_argument(fcinfo, 1, "at");
-	at = finite_argument(fcinfo, 1, "at");
+	argument_require(fcinfo, 0, "preset_id");
+	at = argument_time(fcinfo, 1, "at");
 	plans_enter(fcinfo);
 	read_preset(PG_GETARG_UUID_P(0), &preset);
 	if (preset.scheduled)
@@ -254,11 +235,9 @@ prebuild_forecast(PG_FUNCTION_ARGS)
 	StoredPreset preset;
 	TimestampTz start, end;
 
-	require_argument(fcinfo, 0, "preset_id");
-	require_argument(fcinfo, 1, "range_start");
-	require_argument(fcinfo, 2, "range_end");
-	start = finite_argument(fcinfo, 1, "range_start");
-	end = finite_argument(fcinfo, 2, "range_end");
+	argument_require(fcinfo, 0, "preset_id");
+	start = argument_time(fcinfo, 1, "range_start");
+	end = argument_time(fcinfo, 2, "range_end");
 	if (end < start)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("\"range_end\" must not be before \"range_start\""),

@@ -57,18 +57,18 @@ $$ SELECT timestamptz '2025-06-02 12:00Z' $$;
 
 -- the control plane
 
--- Make a new control plane in a schema of this name and use it from now on.
+-- Make a new control plane in a schema of this name and use it from now on, without the events of
+-- the one before.
 CREATE FUNCTION control_plane(schema_name text DEFAULT 'cp') RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
 	EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', schema_name);
 	EXECUTE format('CREATE SCHEMA %I', schema_name);
 	PERFORM set_config('prebuild.control_plane_schema', schema_name, false);
+	PERFORM set_config('search_path', format('%I, fixture, %s', schema_name,
+		(SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'prebuild_ext')), false);
 	PERFORM prebuild_create_control_plane();
-	PERFORM set_config('search_path', format('%I, fixture, public', schema_name), false);
-	IF to_regclass('prebuild_event') IS NOT NULL THEN
-		EXECUTE 'DELETE FROM prebuild_event';
-	END IF;
+	DELETE FROM prebuild_event;
 END
 $$;
 
@@ -283,7 +283,7 @@ RETURNS uuid LANGUAGE sql AS
 $$
 	INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
 		architecture, operating_system, lifecycle_state, deleted, parent_id)
-	SELECT gen_random_uuid(), t0(), t0(), 'agent', r.id, gen_random_uuid(), 'amd64', 'linux',
+	SELECT gen_random_uuid(), t0(), t0(), format('agent-%s', random()), r.id, gen_random_uuid(), 'amd64', 'linux',
 		lifecycle::workspace_agent_lifecycle_state, agent.deleted, parent
 	FROM workspace_builds b JOIN workspace_resources r ON r.job_id = b.job_id
 	WHERE b.workspace_id = w(workspace_name)
@@ -387,11 +387,12 @@ $$;
 CREATE FUNCTION status(preset_name text) RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT prebuild_status::text FROM template_version_presets WHERE name = preset_name $$;
 
--- A preset's plan in one line: "create 2; ...".
+-- A preset's plan in one line, one member for each kind of action: "delete 1; create 2".
 CREATE FUNCTION plan(preset_name text, at timestamptz DEFAULT t0()) RETURNS text
 LANGUAGE sql STABLE AS
 $$
-	SELECT coalesce(string_agg(action || ' ' || count, '; ' ORDER BY ordinality), '')
-	FROM prebuild_plan(at) WITH ORDINALITY
-	WHERE preset_id = p(preset_name)
+	SELECT coalesce(string_agg(action || ' ' || count, '; ' ORDER BY
+		array_position(ARRAY['cancel_pending', 'delete', 'create'], action), action), '')
+	FROM (SELECT action, sum(count) AS count FROM prebuild_plan(at)
+		WHERE preset_id = p(preset_name) GROUP BY action) actions
 $$;

@@ -193,7 +193,11 @@ CREATE TABLE cron_test.template_version_presets (
 	id uuid PRIMARY KEY,
 	name text NOT NULL,
 	desired_instances integer,
-	scheduling_timezone text NOT NULL DEFAULT ''
+	scheduling_timezone text NOT NULL DEFAULT '',
+	template_version_id uuid,
+	created_at timestamptz,
+	invalidate_after_secs integer,
+	prebuild_status text
 );
 CREATE TABLE cron_test.template_version_preset_prebuild_schedules (
 	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
