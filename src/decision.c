@@ -298,10 +298,12 @@ decision_needs_check(const Preset *preset)
 	return preset->active && (preset->shortfall > 0 || preset->marked_invalid_by_us);
 }
 
-/* Say what the stored status of an active preset should be. */
+/* Say what the stored status of a preset should be. */
 static PrebuildStatus
 settle_status(const Preset *preset)
 {
+	if (!preset->active)
+		return preset->status == STATUS_HARD_LIMITED ? STATUS_HEALTHY : preset->status;
 	/* another reconciler's finding: left alone */
 	if (preset->status == STATUS_VALIDATION_FAILED && !preset->marked_invalid_by_us)
 		return STATUS_VALIDATION_FAILED;
@@ -407,8 +409,8 @@ apply_caps(PoolSnapshot *snapshot, const DecisionSettings *settings)
 {
 	int64_t wanted = 0;
 	int64_t building = 0;
-	int64_t budget = INT64_MAX;
-	const char *setting = NULL;
+	int64_t budget = DECISION_MAX_CREATES;
+	const char *setting = "the most that one pass creates";
 
 	for (int i = 0; i < snapshot->npresets; i++)
 		wanted += snapshot->presets[i].create;
@@ -416,7 +418,7 @@ apply_caps(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		building += is_building(&snapshot->members[i]) &&
 					snapshot->members[i].transition == TRANSITION_START;
 
-	if (settings->max_creates_per_pass > 0)
+	if (settings->max_creates_per_pass > 0 && settings->max_creates_per_pass < budget)
 	{
 		budget = settings->max_creates_per_pass;
 		setting = "prebuild.max_creates_per_pass";
@@ -486,9 +488,9 @@ decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings)
 	{
 		Preset *preset = &snapshot->presets[i];
 
+		preset->new_status = settle_status(preset);
 		if (!preset->active)
 			continue;
-		preset->new_status = settle_status(preset);
 		preset->withheld = settle_withheld(preset);
 		preset->create = preset->withheld == WITHHELD_NOT ? preset->shortfall : 0;
 	}

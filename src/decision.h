@@ -12,6 +12,9 @@
 /* Times and spans are in microseconds; times count from PostgreSQL's epoch. */
 #define DECISION_USECS_PER_SEC INT64_C(1000000)
 
+/* Most prebuilds that one pass creates without any cap set: a typing error must not eat memory. */
+#define DECISION_MAX_CREATES 100000
+
 typedef struct Id
 {
 	uint8_t bytes[16];
@@ -135,7 +138,7 @@ typedef struct Preset
 	Withheld withheld;
 	int32_t create;			   /* to create now */
 	int32_t capped;			   /* of the shortfall, held back by a cap */
-	const char *capped_by;	   /* name of the setting that held it back */
+	const char *capped_by;	   /* what held it back */
 	PrebuildStatus new_status; /* what the stored status should be */
 	int first_action;		   /* its members to act on: a slice of the snapshot's order */
 	int nactions;

@@ -6,9 +6,9 @@
  *	  control plane takes; never waited for. The snapshot of the pass is taken after it, so that
  *	  the pass sees all that the previous holder has committed.
  *
- *	  Faults: all presets are written in one subtransaction. When that fails on data, the presets
- *	  are halved until the faulty one alone is rolled back and reported. Everything else (a cancel,
- *	  a deadlock, a missing right) ends the whole pass without a trace.
+ *	  Faults: all presets are written in one subtransaction. When that fails, the presets are
+ *	  halved until the faulty one alone is rolled back and reported. What is not the fault of a
+ *	  preset (a cancel, a deadlock, a missing right) ends the whole pass without a trace.
  */
 #include "compat.h"
 
@@ -48,29 +48,30 @@ typedef struct Pass
 } Pass;
 
 /*
- * True for an error that a preset's data may cause: bad values, constraints, what triggers raise.
+ * True for an error that may be the fault of one preset: bad values, constraints, whatever
+ * triggers raise. The others are nobody's fault, or everybody's: they end the pass.
  */
 static bool
-is_data_error(int sqlstate)
+may_be_one_presets_fault(int sqlstate)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
-		case ERRCODE_DATA_EXCEPTION:
-		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
-		case ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION:
-		case ERRCODE_TRIGGERED_ACTION_EXCEPTION:
-		case ERRCODE_WITH_CHECK_OPTION_VIOLATION:
-		case ERRCODE_EXTERNAL_ROUTINE_EXCEPTION:
-		case ERRCODE_SQL_ROUTINE_EXCEPTION:
-		case ERRCODE_PLPGSQL_ERROR:
-			return true;
-		default:
+		case ERRCODE_INVALID_TRANSACTION_STATE:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_INTERNAL_ERROR:
 			return false;
+		default:
+			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE &&
+				   sqlstate != ERRCODE_LOCK_NOT_AVAILABLE;
 	}
 }
 
 /*
- * Write some presets in a subtransaction. Returns NULL, or the error on data that undid it.
+ * Write some presets in a subtransaction. Returns NULL, or the error that undid it and that may
+ * be the fault of one of them; other errors are raised.
  */
 static ErrorData *
 try_presets(Pass *pass, const int *presets, int npresets)
@@ -95,8 +96,6 @@ try_presets(Pass *pass, const int *presets, int npresets)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(pass->context);
-		if (!is_data_error(geterrcode()))
-			PG_RE_THROW();
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
@@ -104,6 +103,8 @@ try_presets(Pass *pass, const int *presets, int npresets)
 		CurrentResourceOwner = owner;
 	}
 	PG_END_TRY();
+	if (error != NULL && !may_be_one_presets_fault(error->sqlerrcode))
+		ReThrowError(error);
 	return error;
 }
 
