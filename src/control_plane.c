@@ -3,10 +3,6 @@
  *	  The reader of the control plane's tables. Everything that the loop decides on comes from
  *	  here, in the active snapshot, by a constant number of statements; and here alone is known
  *	  which tables and columns must exist and which may be missing.
- *
- *	  The statements start from the pool (the index on workspaces.owner_id) and reach everything
- *	  else by index probes from there, in sub-selects that the planner cannot turn into joins:
- *	  their cost follows the size of the pool, whatever the statistics say.
  */
 #include "compat.h"
 
@@ -19,6 +15,7 @@
 
 #include "control_plane.h"
 #include "plans.h"
+#include "pool_sql.h"
 #include "rows.h"
 #include "schedule.h"
 #include "settings.h"
@@ -30,7 +27,7 @@ static const struct
 	const char *columns[24];
 } required_tables[] = {
 	{ "organizations", { "id", "name" } },
-	{ "users", { "id" } },
+	{ "users", { "id", "deleted" } },
 	{ "organization_members",
 	  { "user_id", "organization_id", "created_at", "updated_at", "roles" } },
 	{ "groups", { "id", "name", "organization_id", "display_name", "quota_allowance" } },
@@ -53,7 +50,8 @@ static const struct
 		"worker_id", "file_id", "tags", "job_status" } },
 	{ "workspaces",
 	  { "id", "created_at", "updated_at", "owner_id", "organization_id", "template_id", "deleted",
-		"name", "last_used_at", "automatic_updates" } },
+		"name", "autostart_schedule", "ttl", "last_used_at", "dormant_at", "deleting_at",
+		"automatic_updates", "next_start_at" } },
 	{ "workspace_builds",
 	  { "id", "created_at", "updated_at", "workspace_id", "template_version_id", "build_number",
 		"transition", "initiator_id", "provisioner_state", "job_id", "reason",
@@ -63,37 +61,6 @@ static const struct
 	{ "workspace_agents", { "id", "resource_id", "lifecycle_state", "deleted", "parent_id" } },
 	{ "site_configs", { "key", "value" } },
 };
-
-/* A pool member's latest build with its job, as "b". */
-#define POOL_WITH_LATEST_BUILD                                                                     \
-	" FROM {cp}workspaces w, LATERAL ("                                                            \
-	"   SELECT wb.id, wb.template_version_id, wb.template_version_preset_id, wb.job_id,"           \
-	"     wb.build_number, wb.transition, wb.initiator_id, wb.created_at, j.job_status,"           \
-	"     j.worker_id, j.started_at, j.canceled_at, j.completed_at"                                \
-	"   FROM {cp}workspace_builds wb JOIN {cp}provisioner_jobs j ON j.id {=} wb.job_id"            \
-	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b"                   \
-	" WHERE w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid AND NOT w.deleted"
-
-/* True for a member that runs: its latest build is a start that succeeded. */
-#define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
-
-/*
- * The preset of the highest-numbered start build that has one. The latest build, where it is a
- * start and has one, needs no second look.
- */
-#define CURRENT_PRESET                                                                             \
-	"(CASE WHEN b.transition {=} 'start' AND b.template_version_preset_id IS NOT NULL"             \
-	"  THEN b.template_version_preset_id ELSE ("                                                   \
-	"   SELECT pb.template_version_preset_id FROM {cp}workspace_builds pb"                         \
-	"   WHERE pb.workspace_id {=} w.id AND pb.transition {=} 'start'"                              \
-	"     AND pb.template_version_preset_id IS NOT NULL"                                           \
-	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
-
-/* True when the latest build's job has agents and all of them are ready. */
-#define IS_READY                                                                                   \
-	"COALESCE((SELECT pg_catalog.bool_and(a.lifecycle_state {=} 'ready')"                          \
-	"  FROM {cp}workspace_resources r JOIN {cp}workspace_agents a ON a.resource_id {=} r.id"       \
-	"  WHERE r.job_id {=} b.job_id AND NOT a.deleted AND a.parent_id IS NULL), false)"
 
 /* The control plane's schema. Raises an error that names it when there is none. */
 static Oid
