@@ -61,7 +61,7 @@ prebuild_find_preset(PG_FUNCTION_ARGS)
 						 "   pg_catalog.bool_and(EXISTS (SELECT FROM {unnest 2} g (name, value)"
 						 "    WHERE g.name {=} pp.name AND g.value {=} pp.value)) AS given"
 						 "  FROM {cp}template_version_preset_parameters pp"
-						 "  WHERE pp.template_version_preset_id IN (SELECT v.id"
+						 "  WHERE pp.template_version_preset_id {=} ANY (SELECT v.id"
 						 "   FROM {cp}template_version_presets v"
 						 "   WHERE v.template_version_id {=} $3)"
 						 "  GROUP BY pp.template_version_preset_id) s ON s.preset_id {=} p.id"
