@@ -64,15 +64,19 @@ static const struct
 	{ "site_configs", { "key", "value" } },
 };
 
-/* A pool member's latest build with its job, as "b". */
-#define POOL_WITH_LATEST_BUILD                                                                     \
-	" FROM {cp}workspaces w, LATERAL ("                                                            \
+/*
+ * Pool members with their latest build and its job, as "b"; a LEFT join keeps members without a
+ * build, which nothing here leaves behind.
+ */
+#define POOL_JOIN_LATEST_BUILD(join)                                                               \
+	" FROM {cp}workspaces w " join " JOIN LATERAL ("                                               \
 	"   SELECT wb.id, wb.template_version_id, wb.template_version_preset_id, wb.job_id,"           \
 	"     wb.build_number, wb.transition, wb.initiator_id, wb.created_at, j.job_status,"           \
 	"     j.worker_id, j.started_at, j.canceled_at, j.completed_at"                                \
 	"   FROM {cp}workspace_builds wb JOIN {cp}provisioner_jobs j ON j.id {=} wb.job_id"            \
-	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b"                   \
+	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b ON true"           \
 	" WHERE w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid AND NOT w.deleted"
+#define POOL_WITH_LATEST_BUILD POOL_JOIN_LATEST_BUILD("INNER")
 
 /* True for a member that runs: its latest build is a start that succeeded. */
 #define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
@@ -89,11 +93,16 @@ static const struct
 	"     AND pb.template_version_preset_id IS NOT NULL"                                           \
 	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
 
-/* True when the latest build's job has agents and all of them are ready. */
+/*
+ * True when the latest build's job has agents and all of them are ready. OFFSET 0 keeps the
+ * planner from joining agents to resources in any way but by probes, which without statistics
+ * it would do by reading all agents for each member.
+ */
 #define IS_READY                                                                                   \
-	"COALESCE((SELECT pg_catalog.bool_and(a.lifecycle_state {=} 'ready')"                          \
-	"  FROM {cp}workspace_resources r JOIN {cp}workspace_agents a ON a.resource_id {=} r.id"       \
-	"  WHERE r.job_id {=} b.job_id AND NOT a.deleted AND a.parent_id IS NULL), false)"
+	"COALESCE((SELECT pg_catalog.bool_and(a.ready) FROM {cp}workspace_resources r, LATERAL ("      \
+	"   SELECT wa.lifecycle_state {=} 'ready' AS ready FROM {cp}workspace_agents wa"               \
+	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
+	"  WHERE r.job_id {=} b.job_id), false)"
 
 /* The control plane's schema. Raises an error that names it when there is none. */
 static Oid
@@ -110,18 +119,25 @@ control_plane_schema(void)
 	return schema;
 }
 
+/* A table (or view) of the control plane, or InvalidOid. */
+Oid
+control_plane_table(const char *table)
+{
+	return get_relname_relid(table, control_plane_schema());
+}
+
 /* True when the control plane has a table (or view) of that name. */
 bool
 control_plane_has_table(const char *table)
 {
-	return OidIsValid(get_relname_relid(table, control_plane_schema()));
+	return OidIsValid(control_plane_table(table));
 }
 
 /* True when the control plane has a table of that name with a column of that name. */
 bool
 control_plane_has_column(const char *table, const char *column)
 {
-	Oid relation = get_relname_relid(table, control_plane_schema());
+	Oid relation = control_plane_table(table);
 
 	return OidIsValid(relation) && get_attnum(relation, column) != InvalidAttrNumber;
 }
@@ -223,10 +239,11 @@ control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
 		" " IS_READY " AS ready, w.created_at::pg_catalog.timestamptz AS created_at,"
 		" b.created_at::pg_catalog.timestamptz AS build_created_at,"
 		" b.started_at::pg_catalog.timestamptz AS started_at,"
-		" b.completed_at::pg_catalog.timestamptz AS completed_at" POOL_WITH_LATEST_BUILD ") m"
-		" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
-		" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
-		" ORDER BY m.id",
+		" b.completed_at::pg_catalog.timestamptz AS completed_at" POOL_JOIN_LATEST_BUILD(
+			"LEFT") ") m"
+					" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
+					" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
+					" ORDER BY m.id",
 		0, NULL, NULL, NULL, store, store_context);
 }
 
@@ -320,7 +337,8 @@ read_presets(ControlPlaneSnapshot *snapshot)
 	char *statement =
 		psprintf("SELECT p.id::pg_catalog.uuid, p.name::pg_catalog.text, t.id::pg_catalog.uuid,"
 				 " t.name::pg_catalog.text, o.id::pg_catalog.uuid, o.name::pg_catalog.text,"
-				 " v.id::pg_catalog.uuid, t.active_version_id::pg_catalog.uuid, t.deleted,"
+				 " v.id::pg_catalog.uuid, t.active_version_id::pg_catalog.uuid,"
+				 " t.deleted::pg_catalog.bool,"
 				 " t.deprecated {<>} '', p.desired_instances::pg_catalog.int4,"
 				 " p.invalidate_after_secs::pg_catalog.int4, %s::pg_catalog.timestamptz,"
 				 " p.prebuild_status::pg_catalog.text"

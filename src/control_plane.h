@@ -35,6 +35,7 @@ typedef struct ControlPlaneSnapshot
 
 extern void control_plane_require(void);
 extern void control_plane_require_table(const char *table);
+extern Oid control_plane_table(const char *table);
 extern bool control_plane_has_table(const char *table);
 extern bool control_plane_has_column(const char *table, const char *column);
 extern void control_plane_running(const Datum *preset_id, Tuplestorestate *store,
