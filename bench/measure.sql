@@ -38,40 +38,45 @@ BEGIN
 END
 $$;
 
--- Milliseconds of a pass, and of bare bulk inserts of the rows that it made, both rolled back; in
--- turns, so that both meet the same caches and the same bloat.
+-- Milliseconds of a pass, and of bare bulk inserts of the rows that it made under other ids, both
+-- rolled back; in turns, so that both meet the same caches and the same bloat.
 CREATE TYPE bench.create_times AS (made int, pass float8, inserts float8);
 CREATE FUNCTION bench.create_and_undo() RETURNS bench.create_times LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
 DECLARE
     result bench.create_times;
     began timestamptz;
-    w record;
-    j record;
-    b record;
-    p record;
+    new_workspaces record;
+    new_jobs record;
+    new_builds record;
+    new_parameters record;
 BEGIN
     BEGIN
         began := clock_timestamp();
         SELECT created INTO result.made FROM prebuild_reconcile();
         result.pass := extract(epoch FROM clock_timestamp() - began) * 1000;
-        SELECT array_agg(b.id) AS id, array_agg(b.created_at) AS created_at,
-               array_agg(b.workspace_id) AS workspace_id, array_agg(b.job_id) AS job_id,
-               array_agg(b.template_version_id) AS template_version_id,
-               array_agg(b.template_version_preset_id) AS template_version_preset_id
-        INTO b
-        FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id
-        WHERE j.started_at IS NULL;
-        SELECT array_agg(id) AS id, array_agg(created_at) AS created_at,
-               array_agg(organization_id) AS organization_id, array_agg(template_id) AS template_id,
-               array_agg(name::text) AS name
-        INTO w FROM workspaces WHERE id = ANY (b.workspace_id);
-        SELECT array_agg(id) AS id, array_agg(created_at) AS created_at,
-               array_agg(organization_id) AS organization_id, array_agg(file_id) AS file_id,
-               array_agg(input) AS input, array_agg(tags) AS tags
-        INTO j FROM provisioner_jobs WHERE id = ANY (b.job_id);
-        SELECT array_agg(workspace_build_id) AS id, array_agg(name) AS name, array_agg(value) AS value
-        INTO p FROM workspace_build_parameters WHERE workspace_build_id = ANY (b.id);
+        -- new ids for the copy: the pass has brought the pages for its own into the caches
+        CREATE TEMPORARY TABLE made ON COMMIT DROP AS
+            SELECT b.*, gen_random_uuid() AS new_id, gen_random_uuid() AS new_workspace_id,
+                   gen_random_uuid() AS new_job_id
+            FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id
+            WHERE j.started_at IS NULL;
+        SELECT array_agg(m.new_id) AS id, array_agg(m.created_at) AS created_at,
+               array_agg(m.new_workspace_id) AS workspace_id, array_agg(m.new_job_id) AS job_id,
+               array_agg(m.template_version_id) AS template_version_id,
+               array_agg(m.template_version_preset_id) AS template_version_preset_id
+        INTO new_builds FROM made m;
+        SELECT array_agg(m.new_workspace_id) AS id, array_agg(w.created_at) AS created_at,
+               array_agg(w.organization_id) AS organization_id,
+               array_agg(w.template_id) AS template_id, array_agg(w.name::text) AS name
+        INTO new_workspaces FROM made m JOIN workspaces w ON w.id = m.workspace_id;
+        SELECT array_agg(m.new_job_id) AS id, array_agg(j.created_at) AS created_at,
+               array_agg(j.organization_id) AS organization_id, array_agg(j.file_id) AS file_id,
+               array_agg(j.input) AS input, array_agg(j.tags) AS tags
+        INTO new_jobs FROM made m JOIN provisioner_jobs j ON j.id = m.job_id;
+        SELECT array_agg(m.new_id) AS id, array_agg(p.name) AS name, array_agg(p.value) AS value
+        INTO new_parameters
+        FROM made m JOIN workspace_build_parameters p ON p.workspace_build_id = m.id;
         RAISE EXCEPTION USING ERRCODE = 'UNDO0';
     EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
         NULL;
@@ -82,23 +87,27 @@ BEGIN
                                 name, automatic_updates, last_used_at)
         SELECT u.id, u.at, u.at, 'c42fdf75-3097-471c-8c33-fb52454d81c0', u.organization, u.template,
                u.name, 'never', u.at
-        FROM unnest(w.id, w.created_at, w.organization_id, w.template_id, w.name)
+        FROM unnest(new_workspaces.id, new_workspaces.created_at, new_workspaces.organization_id,
+                    new_workspaces.template_id, new_workspaces.name)
                  AS u (id, at, organization, template, name);
         INSERT INTO provisioner_jobs (id, created_at, updated_at, organization_id, initiator_id,
                                       provisioner, storage_method, type, input, file_id, tags)
         SELECT u.id, u.at, u.at, u.organization, 'c42fdf75-3097-471c-8c33-fb52454d81c0', 'terraform',
                'file', 'workspace_build', u.input, u.file, u.tags
-        FROM unnest(j.id, j.created_at, j.organization_id, j.input, j.file_id, j.tags)
+        FROM unnest(new_jobs.id, new_jobs.created_at, new_jobs.organization_id, new_jobs.input,
+                    new_jobs.file_id, new_jobs.tags)
                  AS u (id, at, organization, input, file, tags);
         INSERT INTO workspace_builds (id, created_at, updated_at, workspace_id, template_version_id,
                                       build_number, transition, initiator_id, job_id, reason,
                                       template_version_preset_id)
         SELECT u.id, u.at, u.at, u.workspace, u.version, 1, 'start',
                'c42fdf75-3097-471c-8c33-fb52454d81c0', u.job, 'initiator', u.preset
-        FROM unnest(b.id, b.created_at, b.workspace_id, b.template_version_id, b.job_id,
-                    b.template_version_preset_id) AS u (id, at, workspace, version, job, preset);
+        FROM unnest(new_builds.id, new_builds.created_at, new_builds.workspace_id,
+                    new_builds.template_version_id, new_builds.job_id,
+                    new_builds.template_version_preset_id) AS u (id, at, workspace, version, job, preset);
         INSERT INTO workspace_build_parameters (workspace_build_id, name, value)
-        SELECT u.id, u.name, u.value FROM unnest(p.id, p.name, p.value) AS u (id, name, value);
+        SELECT u.id, u.name, u.value
+        FROM unnest(new_parameters.id, new_parameters.name, new_parameters.value) AS u (id, name, value);
         result.inserts := extract(epoch FROM clock_timestamp() - began) * 1000;
         RAISE EXCEPTION USING ERRCODE = 'UNDO0';
     EXCEPTION WHEN SQLSTATE 'UNDO0' THEN

@@ -44,6 +44,9 @@ $node->safe_psql($db, q{
 		SELECT id, 'gpu', '"it''s \"fast\""' FROM version)
 	SELECT fixture.preset(id, 'p', 4) FROM version;
 	SELECT fixture.preset(fixture.template('elsewhere', 'second'), 'p', 1);
+	-- in the other flow, and without Terraform's values, a version has no tags of its own
+	ALTER TABLE templates ALTER use_classic_parameter_flow SET DEFAULT true;
+	UPDATE templates SET use_classic_parameter_flow = true;
 });
 my $plain = '{"owner": "", "scope": "organization"}';
 my $gpu = '{"gpu": "it\'s \"fast\"", "owner": "", "scope": "organization"}';
