@@ -12,6 +12,7 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/shmem.h" /* mul_size, which later minor releases declare in utils/palloc.h */
 #include "utils/guc.h"
 #include "utils/tuplestore.h"
 
