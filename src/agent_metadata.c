@@ -18,11 +18,14 @@
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "mb/pg_wchar.h"
+#include "executor/tuptable.h"
 #include "nodes/plannodes.h"
+#include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
+#include "utils/queryenvironment.h"
 #include "utils/resowner.h"
 
 #include "agent_metadata.h"
@@ -32,40 +35,32 @@
 #include "settings.h"
 #include "sql_arrays.h"
 
-#define BATCH_COLUMNS 5
-
-static const Oid batch_types[BATCH_COLUMNS] = { UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-												TEXTARRAYOID, TIMESTAMPTZARRAYOID };
-
-/* The batch as a table. Elements of one row stand at the same place of the five arrays. */
-#define BATCH                                                                                      \
-	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "             \
-	"pg_catalog.unnest($4), pg_catalog.unnest($5)) WITH ORDINALITY "                               \
-	"AS b (agent_id, key, value, error, collected_at, number)"
-
 #define SAME_ROW "m.workspace_agent_id {=} b.agent_id AND m.key {=} b.key"
+
+/* "batch" is not a table: the statements read the tuplestore of that name, see register_batch(). */
+static char batch_name[] = "batch";
 
 static const char lock_agents[] = "SELECT a.id FROM {cp}workspace_agents a "
 								  "WHERE a.id {=} ANY ($1) ORDER BY a.id FOR KEY SHARE OF a";
 
 static const char lock_rows[] =
-	"SELECT FROM " BATCH " JOIN {cp}workspace_agent_metadata m ON " SAME_ROW
+	"SELECT FROM batch b JOIN {cp}workspace_agent_metadata m ON " SAME_ROW
 	" ORDER BY b.number FOR NO KEY UPDATE OF m";
 
 static const char update_rows[] =
 	"UPDATE {cp}workspace_agent_metadata m "
-	"SET value = b.value, error = b.error, collected_at = b.collected_at FROM " BATCH
-	" WHERE " SAME_ROW " AND m.collected_at {<=} b.collected_at RETURNING b.number";
+	"SET value = b.value, error = b.error, collected_at = b.collected_at FROM batch b "
+	"WHERE " SAME_ROW " AND m.collected_at {<=} b.collected_at RETURNING b.number";
 
 static const char find_missing[] =
-	"SELECT FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS b (agent_id, key) "
-	"WHERE NOT EXISTS (SELECT FROM {cp}workspace_agent_metadata m WHERE " SAME_ROW ") LIMIT 1";
+	"SELECT FROM batch b WHERE NOT EXISTS "
+	"(SELECT FROM {cp}workspace_agent_metadata m WHERE " SAME_ROW ") LIMIT 1";
 
 static const char upsert_rows[] =
 	"INSERT INTO {cp}workspace_agent_metadata AS m (workspace_agent_id, key, display_name, "
 	"script, timeout, \"interval\", value, error, collected_at) "
 	"SELECT b.agent_id, b.key, b.key, ''::pg_catalog.text, 0, 0, b.value, b.error, "
-	"b.collected_at FROM " BATCH " ORDER BY b.number "
+	"b.collected_at FROM batch b ORDER BY b.number "
 	"ON CONFLICT (workspace_agent_id, key) DO UPDATE "
 	"SET value = excluded.value, error = excluded.error, collected_at = excluded.collected_at "
 	"WHERE m.collected_at {<=} excluded.collected_at "
@@ -174,31 +169,51 @@ sort_rows(MetadataRow *rows, int n, int *kept)
 	return sorted;
 }
 
-/* Build the five arrays of the statements. */
+/*
+ * Make the rows readable for the statements of this SPI connection, as a relation named "batch":
+ * a tuplestore costs a third of unnest() over five arrays.
+ */
 static void
-build_arrays(MetadataRow **rows, int n, Datum *arrays)
+register_batch(MetadataRow **rows, int n)
 {
-	Datum *columns[BATCH_COLUMNS];
+	EphemeralNamedRelation batch = palloc0(sizeof(EphemeralNamedRelationData));
+	TupleDesc columns = CreateTemplateTupleDesc(6);
+	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
+	bool nulls[6] = { false };
 
-	for (int i = 0; i < BATCH_COLUMNS; i++)
-		columns[i] = palloc_array(Datum, n + 1);
+	TupleDescInitEntry(columns, 1, "agent_id", UUIDOID, -1, 0);
+	TupleDescInitEntry(columns, 2, "key", TEXTOID, -1, 0);
+	TupleDescInitEntry(columns, 3, "value", TEXTOID, -1, 0);
+	TupleDescInitEntry(columns, 4, "error", TEXTOID, -1, 0);
+	TupleDescInitEntry(columns, 5, "collected_at", TIMESTAMPTZOID, -1, 0);
+	TupleDescInitEntry(columns, 6, "number", INT4OID, -1, 0);
 	for (int i = 0; i < n; i++)
 	{
-		columns[0][i] = UUIDPGetDatum(&rows[i]->agent);
-		columns[1][i] = rows[i]->key;
-		columns[2][i] = rows[i]->value;
-		columns[3][i] = rows[i]->error;
-		columns[4][i] = TimestampTzGetDatum(rows[i]->collected_at);
+		Datum values[6] = { UUIDPGetDatum(&rows[i]->agent),
+							rows[i]->key,
+							rows[i]->value,
+							rows[i]->error,
+							TimestampTzGetDatum(rows[i]->collected_at),
+							Int32GetDatum(i) };
+
+		tuplestore_putvalues(store, columns, values, nulls);
 	}
-	arrays[0] =
-		PointerGetDatum(construct_array(columns[0], n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-	for (int i = 1; i < 4; i++)
-		arrays[i] =
-			PointerGetDatum(construct_array(columns[i], n, TEXTOID, -1, false, TYPALIGN_INT));
-	arrays[4] = PointerGetDatum(construct_array(columns[4], n, TIMESTAMPTZOID, sizeof(TimestampTz),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	for (int i = 0; i < BATCH_COLUMNS; i++)
-		pfree(columns[i]);
+	batch->md.name = batch_name;
+	batch->md.reliddesc = InvalidOid;
+	batch->md.tupdesc = columns;
+	batch->md.enrtype = ENR_NAMED_TUPLESTORE;
+	batch->md.enrtuples = n;
+	batch->reldata = store;
+	if (SPI_register_relation(batch) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register relation \"%s\"", batch_name);
+}
+
+/* Undo register_batch(). */
+static void
+unregister_batch(void)
+{
+	if (SPI_unregister_relation(batch_name) != SPI_OK_REL_UNREGISTER)
+		elog(ERROR, "could not unregister relation \"%s\"", batch_name);
 }
 
 /*
@@ -208,6 +223,8 @@ static int
 lock_existing_agents(MetadataRow **rows, int n)
 {
 	static KeptPlan plan;
+	static const Oid type = UUIDARRAYOID;
+	XLogRecPtr last_record = XactLastRecEnd;
 	Datum *ids = palloc_array(Datum, n + 1);
 	int nids = 0;
 	int kept = 0;
@@ -220,7 +237,9 @@ lock_existing_agents(MetadataRow **rows, int n)
 			memcmp(DatumGetUUIDP(ids[nids - 1]), &rows[i]->agent, sizeof(pg_uuid_t)) != 0)
 			ids[nids++] = UUIDPGetDatum(&rows[i]->agent);
 	array = PointerGetDatum(construct_array(ids, nids, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-	found = plan_execute(&plan, lock_agents, PLAN_WRITE, 1, batch_types, &array, NULL);
+	found = plan_execute(&plan, lock_agents, PLAN_WRITE, 1, &type, &array, NULL);
+	/* locks do not outlive a crash: the commit of an unlogged table's rows need not wait for them */
+	XactLastRecEnd = last_record;
 
 	/* both are in the order of ids */
 	for (int i = 0; i < n && next < found; i++)
@@ -259,40 +278,65 @@ keeps_batch_order(SPIPlanPtr plan)
 	while (node != NULL && !keeps)
 	{
 		if (!IsA(node, ModifyTable) && !IsA(node, NestLoop) && !IsA(node, Result) &&
-			!IsA(node, FunctionScan))
+			!IsA(node, NamedTuplestoreScan))
 			break;
-		keeps = IsA(node, FunctionScan);
+		keeps = IsA(node, NamedTuplestoreScan);
 		node = node->lefttree;
 	}
 	ReleaseCachedPlan(cached, CurrentResourceOwner);
 	return keeps;
 }
 
+/* Receives the numbers of the rows that an update returns, and marks them as written. */
+typedef struct MarkReceiver
+{
+	DestReceiver receiver;
+	MetadataRow **rows;
+} MarkReceiver;
+
+/* DestReceiver: mark the row whose number was returned. */
+static bool
+mark_number(TupleTableSlot *slot, DestReceiver *self)
+{
+	bool null;
+	int number = DatumGetInt32(slot_getattr(slot, 1, &null));
+
+	((MarkReceiver *) self)->rows[number]->written = true;
+	return true;
+}
+
+/* DestReceiver: nothing to prepare. */
+static void
+mark_startup(DestReceiver *self, int operation, TupleDesc columns)
+{
+}
+
+/* DestReceiver: nothing to clean up. */
+static void
+mark_done(DestReceiver *self)
+{
+}
+
 /* Update the rows that exist and are not newer; marks them as written. Returns their number. */
 static int64
-update_existing(MetadataRow **rows, int n, Datum *arrays)
+update_existing(MetadataRow **rows)
 {
 	static KeptPlan update_plan;
 	static KeptPlan lock_plan;
-	uint64 updated;
+	MarkReceiver mark = { { mark_number, mark_startup, mark_done, mark_done, DestNone }, rows };
+	SPIExecuteOptions options = { .dest = &mark.receiver };
+	SPIPlanPtr plan = plan_get(&update_plan, update_rows, 0, NULL);
+	int result;
 
-	if (!keeps_batch_order(plan_get(&update_plan, update_rows, BATCH_COLUMNS, batch_types)))
+	if (!keeps_batch_order(plan))
 	{
-		plan_execute(&lock_plan, lock_rows, PLAN_WRITE, BATCH_COLUMNS, batch_types, arrays, NULL);
+		plan_execute(&lock_plan, lock_rows, PLAN_WRITE, 0, NULL, NULL, NULL);
 		SPI_freetuptable(SPI_tuptable);
 	}
-	updated = plan_execute(&update_plan, update_rows, PLAN_WRITE, BATCH_COLUMNS, batch_types,
-						   arrays, NULL);
-	for (uint64 i = 0; i < updated; i++)
-	{
-		bool null;
-		int64 number =
-			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null));
-
-		rows[number - 1]->written = true;
-	}
-	SPI_freetuptable(SPI_tuptable);
-	return updated;
+	result = SPI_execute_plan_extended(plan, &options);
+	if (result < 0)
+		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
+	return SPI_processed;
 }
 
 /* Mark the row of this agent and key, which is among the sorted ones, as written. */
@@ -316,36 +360,23 @@ mark_written(MetadataRow **rows, int n, pg_uuid_t *agent, Datum key)
 		rows[low]->written = true;
 }
 
-/* Is there no stored row for one of those that were not written? */
+/* Is there no stored row for one of the batch? */
 static bool
-any_missing(MetadataRow **rows, int n)
+any_missing(void)
 {
 	static KeptPlan plan;
-	MetadataRow **unwritten = palloc_array(MetadataRow *, n + 1);
-	int nunwritten = 0;
-	bool missing = false;
-	Datum arrays[BATCH_COLUMNS];
+	bool missing = plan_execute(&plan, find_missing, PLAN_WRITE, 0, NULL, NULL, NULL) > 0;
 
-	for (int i = 0; i < n; i++)
-		if (!rows[i]->written)
-			unwritten[nunwritten++] = rows[i];
-	if (nunwritten > 0)
-	{
-		build_arrays(unwritten, nunwritten, arrays);
-		missing = plan_execute(&plan, find_missing, PLAN_WRITE, 2, batch_types, arrays, NULL) > 0;
-		SPI_freetuptable(SPI_tuptable);
-	}
-	pfree(unwritten);
+	SPI_freetuptable(SPI_tuptable);
 	return missing;
 }
 
 /* Insert or update all rows, except where a newer one is stored; marks them as written. */
 static void
-upsert_all(MetadataRow **rows, int n, Datum *arrays, MetadataCounts *counts)
+upsert_all(MetadataRow **rows, int n, MetadataCounts *counts)
 {
 	static KeptPlan plan;
-	uint64 stored =
-		plan_execute(&plan, upsert_rows, PLAN_WRITE, BATCH_COLUMNS, batch_types, arrays, NULL);
+	uint64 stored = plan_execute(&plan, upsert_rows, PLAN_WRITE, 0, NULL, NULL, NULL);
 
 	counts->updated = 0;
 	for (int i = 0; i < n; i++)
@@ -377,7 +408,7 @@ inserts_missing(void)
 
 /* Update, or upsert where rows are missing and wanted. */
 static void
-update_or_upsert(MetadataRow **rows, int n, Datum *arrays, MetadataCounts *counts)
+update_or_upsert(MetadataRow **rows, int n, MetadataCounts *counts)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -385,13 +416,13 @@ update_or_upsert(MetadataRow **rows, int n, Datum *arrays, MetadataCounts *count
 
 	if (!inserts_missing())
 	{
-		counts->updated = update_existing(rows, n, arrays);
+		counts->updated = update_existing(rows);
 		return;
 	}
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
-	counts->updated = update_existing(rows, n, arrays);
-	upsert = counts->updated < n && any_missing(rows, n);
+	counts->updated = update_existing(rows);
+	upsert = counts->updated < n && any_missing();
 	if (upsert)
 		RollbackAndReleaseCurrentSubTransaction();
 	else
@@ -399,7 +430,7 @@ update_or_upsert(MetadataRow **rows, int n, Datum *arrays, MetadataCounts *count
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	if (upsert)
-		upsert_all(rows, n, arrays, counts);
+		upsert_all(rows, n, counts);
 }
 
 /* Publish the rows that were written. Returns the number of messages. */
@@ -454,13 +485,12 @@ pin_plans(void)
 static void
 write_sorted(MetadataRow **rows, int n, MetadataCounts *counts)
 {
-	Datum arrays[BATCH_COLUMNS];
-
 	n = lock_existing_agents(rows, n);
 	if (n == 0)
 		return;
-	build_arrays(rows, n, arrays);
-	update_or_upsert(rows, n, arrays, counts);
+	register_batch(rows, n);
+	update_or_upsert(rows, n, counts);
+	unregister_batch();
 	counts->notified = publish_written(rows, n);
 }
 
@@ -506,6 +536,8 @@ agent_metadata_write(MetadataRow *rows, int n)
 	return counts;
 }
 
+#define UPSERT_ARGUMENTS 5
+
 PG_FUNCTION_INFO_V1(prebuild_agent_metadata_upsert);
 
 /*
@@ -515,11 +547,12 @@ PG_FUNCTION_INFO_V1(prebuild_agent_metadata_upsert);
 Datum
 prebuild_agent_metadata_upsert(PG_FUNCTION_ARGS)
 {
-	static const char *const names[BATCH_COLUMNS] = { "agent_ids", "keys", "metadata_values",
-													  "metadata_errors", "collected_at" };
-	static const Oid types[BATCH_COLUMNS] = { UUIDOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID };
-	Datum *columns[BATCH_COLUMNS];
-	int lengths[BATCH_COLUMNS];
+	static const char *const names[UPSERT_ARGUMENTS] = { "agent_ids", "keys", "metadata_values",
+														 "metadata_errors", "collected_at" };
+	static const Oid types[UPSERT_ARGUMENTS] = { UUIDOID, TEXTOID, TEXTOID, TEXTOID,
+												 TIMESTAMPTZOID };
+	Datum *columns[UPSERT_ARGUMENTS];
+	int lengths[UPSERT_ARGUMENTS];
 	MetadataRow *rows;
 	MetadataCounts counts;
 	TupleDesc result_type;
@@ -529,7 +562,7 @@ prebuild_agent_metadata_upsert(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("prebuild_agent_metadata_upsert()");
 	if (get_call_result_type(fcinfo, NULL, &result_type) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	for (int i = 0; i < BATCH_COLUMNS; i++)
+	for (int i = 0; i < UPSERT_ARGUMENTS; i++)
 	{
 		columns[i] =
 			sql_array_elements(sql_argument(fcinfo, i, names[i]), types[i], names[i], &lengths[i]);
