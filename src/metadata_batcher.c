@@ -66,6 +66,8 @@ typedef struct Batcher
 {
 	int tranche;
 	pg_atomic_uint64 sequence;
+	pg_atomic_uint64 used; /* bytes of the area that blobs take */
+	Size area_size;		   /* constant */
 	Partition partitions[PARTITIONS];
 	/* then: BatcherDatabase per slot; list heads per slot and partition; the area */
 } Batcher;
@@ -133,6 +135,8 @@ initialize_block(Size area_size)
 
 	batcher->tranche = LWLockNewTrancheId();
 	pg_atomic_init_u64(&batcher->sequence, 1);
+	pg_atomic_init_u64(&batcher->used, 0);
+	batcher->area_size = area_size;
 	for (int i = 0; i < PARTITIONS; i++)
 		LWLockInitialize(&batcher->partitions[i].lock.lock, batcher->tranche);
 	memset(databases, 0, sizeof(BatcherDatabase) * worker_slots_count());
@@ -235,6 +239,18 @@ partition_list(int slot, uint32 partition)
 	return &lists[slot * PARTITIONS + partition];
 }
 
+/* Give an entry's blob back, if it has one. */
+static void
+free_blob(Entry *entry)
+{
+	if (!DsaPointerIsValid(entry->blob))
+		return;
+	dsa_free(area, entry->blob);
+	pg_atomic_fetch_sub_u64(&batcher->used, entry->capacity);
+	entry->blob = InvalidDsaPointer;
+	entry->capacity = 0;
+}
+
 /* Make room for so many bytes in an entry's blob; false when the buffer is full. */
 static bool
 make_room(Entry *entry, Size size)
@@ -249,10 +265,10 @@ make_room(Entry *entry, Size size)
 	blob = dsa_allocate_extended(area, capacity, DSA_ALLOC_NO_OOM);
 	if (!DsaPointerIsValid(blob))
 		return false;
-	if (DsaPointerIsValid(entry->blob))
-		dsa_free(area, entry->blob);
+	free_blob(entry);
 	entry->blob = blob;
 	entry->capacity = capacity;
+	pg_atomic_fetch_add_u64(&batcher->used, capacity);
 	return true;
 }
 
@@ -262,8 +278,7 @@ remove_entry(Entry *entry, uint32 hash)
 {
 	EntryKey key = entry->key;
 
-	if (DsaPointerIsValid(entry->blob))
-		dsa_free(area, entry->blob);
+	free_blob(entry);
 	dlist_delete(&entry->node);
 	pg_atomic_fetch_sub_u64(&databases[key.slot].waiting, entry->nkeys);
 	hash_search_with_hash_value(entries, &key, hash, HASH_REMOVE, NULL);
@@ -478,6 +493,14 @@ batcher_forget_all(int slot)
 		}
 		LWLockRelease(&batcher->partitions[i].lock.lock);
 	}
+}
+
+/* Is more than half of the buffer in use? */
+bool
+batcher_half_full(void)
+{
+	return pg_atomic_read_u64(&batcher->used) > batcher->area_size / 2 ||
+		   hash_get_num_entries(entries) > max_agents() / 2;
 }
 
 /*

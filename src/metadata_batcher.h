@@ -87,6 +87,7 @@ extern int batcher_list(int slot, BatcherAgent **agents);
 extern bool batcher_copy(int slot, const pg_uuid_t *agent, BatcherCopy *copy);
 extern void batcher_forget(int slot, const pg_uuid_t *agent, uint64 sequence);
 extern void batcher_forget_all(int slot);
+extern bool batcher_half_full(void);
 extern void batcher_fence(void);
 
 #endif /* PREBUILD_METADATA_BATCHER_H */

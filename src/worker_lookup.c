@@ -4,13 +4,17 @@
  */
 #include "compat.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
-#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/syscache.h"
 
 #include "control_plane_kind.h"
@@ -18,22 +22,36 @@
 #include "settings.h"
 #include "worker_lookup.h"
 
-/* Does the database take connections? */
-static bool
-database_is_open(Oid database)
+/*
+ * The oid of a database, or InvalidOid; *open receives whether it takes connections. By a scan of
+ * the whole catalog where the index is not known yet, as just after a server's start.
+ */
+static Oid
+look_up_database(const char *name, bool *open)
 {
-	HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-	bool open = false;
+	Relation catalog = table_open(DatabaseRelationId, AccessShareLock);
+	Oid database = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
 
+	ScanKeyInit(&key, Anum_pg_database_datname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(name));
+	scan = systable_beginscan(catalog, DatabaseNameIndexId, criticalSharedRelcachesBuilt, NULL, 1,
+							  &key);
+	*open = false;
+	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
+		database = form->oid;
 		/* below -1: a DROP DATABASE of it was interrupted */
-		open = form->datallowconn && form->datconnlimit >= -1;
-		ReleaseSysCache(tuple);
+		*open = form->datallowconn && form->datconnlimit >= -1;
 	}
-	return open;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return database;
 }
 
 /* Can the role log in? Otherwise result->detail says so. */
@@ -77,11 +95,12 @@ bool
 worker_find_database(int number, LookupResult *result)
 {
 	const char *name = worker_slot_name(number);
-	Oid database = get_database_oid(name, true);
+	bool open;
+	Oid database = look_up_database(name, &open);
 
 	if (OidIsValid(database) || !worker_slot_buffers(number))
 		note_database(number, database);
-	if (!OidIsValid(database) || !database_is_open(database))
+	if (!open)
 	{
 		snprintf(result->detail, WORKER_TEXT_SIZE,
 				 OidIsValid(database) ? "database \"%s\" does not accept connections"

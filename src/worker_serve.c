@@ -32,6 +32,9 @@
 /* How often the worker makes sure that the extension is still there and its role is the right. */
 #define CHECK_INTERVAL_MS 2000
 
+/* How often a worker that holds back looks at the buffer. */
+#define HOLD_CHECK_MS 50
+
 /* Bounds of the pause after a failed flush, which otherwise is the flush interval. */
 #define MIN_RETRY_MS 1000
 #define MAX_RETRY_MS 10000
@@ -45,7 +48,8 @@ typedef struct Worker
 	char *error; /* of the task that failed last, in the loop's context */
 	TimestampTz next_check;
 	TimestampTz next_flush;
-	TimestampTz hold_capacity; /* no flush for capacity before this, after a failure */
+	TimestampTz hold_capacity; /* no flush for capacity before this: see flush_for_capacity() */
+	bool failed;			   /* the last flush */
 	TimestampTz last_pass;
 } Worker;
 
@@ -161,9 +165,8 @@ flush(Worker *worker, FlushReason reason, TimestampTz deadline, int64 *written)
 	MetadataFlush flush = { .slot = worker->number, .reason = reason, .deadline = deadline };
 	bool done;
 
-	/* whoever comes after this wakes the worker again */
-	pg_atomic_write_u32(&worker->database->worker_woken, 0);
 	done = run_task(worker, "prebuild: writing agent metadata", flush_task, &flush);
+	worker->failed = !done;
 	*written = flush.written;
 	if (!done)
 	{
@@ -173,6 +176,13 @@ flush(Worker *worker, FlushReason reason, TimestampTz deadline, int64 *written)
 		worker->hold_capacity = worker->next_flush = after_ms(pause);
 	}
 	return done;
+}
+
+/* Do as many entries wait as make a full batch? */
+static bool
+full_batch_waits(const Worker *worker)
+{
+	return pg_atomic_read_u64(&worker->database->waiting) >= (uint64) setting_metadata_batch_size;
 }
 
 /* Serve the sessions that wait for a flush, if any. */
@@ -200,24 +210,44 @@ flush_on_request(Worker *worker)
 	ConditionVariableBroadcast(&slot->flush_done);
 }
 
+/*
+ * Flush when a full batch waits. When reports come faster than that, three quarters of the time
+ * are left to them: what comes meanwhile is merged, which is cheaper than to write every version.
+ * A buffer that fills up, and no failure to write it, ends that patience.
+ */
+static void
+flush_for_capacity(Worker *worker)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	int64 written;
+
+	if (start < worker->hold_capacity && (worker->failed || !batcher_half_full()))
+		return;
+	pg_atomic_write_u32(&worker->database->worker_woken, 0);
+	if (!full_batch_waits(worker))
+		return;
+	if (flush(worker, FLUSH_CAPACITY, 0, &written))
+	{
+		TimestampTz end = GetCurrentTimestamp();
+
+		worker->hold_capacity = end + 3 * (end - start);
+	}
+}
+
 /* Do the flushes that are due. */
 static void
 flush_when_due(Worker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	int64 written;
 
 	flush_on_request(worker);
-	if (now >= worker->next_flush)
+	if (GetCurrentTimestamp() >= worker->next_flush)
 	{
 		worker->next_flush = after_ms(setting_metadata_flush_interval);
 		if (pg_atomic_read_u64(&worker->database->waiting) > 0)
 			flush(worker, FLUSH_SCHEDULED, 0, &written);
 	}
-	pg_atomic_write_u32(&worker->database->worker_woken, 0);
-	if (now >= worker->hold_capacity &&
-		pg_atomic_read_u64(&worker->database->waiting) >= (uint64) setting_metadata_batch_size)
-		flush(worker, FLUSH_CAPACITY, 0, &written);
+	flush_for_capacity(worker);
 }
 
 /* Task: a pass. */
@@ -285,6 +315,9 @@ time_to_wait(const Worker *worker)
 
 	if (worker->serving)
 		next = Min(next, Min(worker->next_flush, next_pass(worker)));
+	/* nobody wakes a worker that holds back: look now and then whether the buffer fills up */
+	if (worker->serving && full_batch_waits(worker))
+		next = Min(next, Min(worker->hold_capacity, after_ms(HOLD_CHECK_MS)));
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next) + 1;
 }
 
