@@ -85,6 +85,16 @@ read_arguments(FunctionCallInfo fcinfo, Report *report)
 	}
 }
 
+/* A bit that equal keys share, and different ones mostly do not. */
+static uint64
+key_bit(ReportText key)
+{
+	size_t last = key.length > 0 ? (unsigned char) key.data[key.length - 1] : 0;
+	size_t middle = key.length > 0 ? (unsigned char) key.data[key.length / 2] : 0;
+
+	return UINT64CONST(1) << ((key.length * 11 + middle * 5 + last) % 64);
+}
+
 /* Is there an entry with this key among the n? Puts the newer one in its place. */
 static bool
 replace_same_key(ReportEntry **entries, int n, ReportEntry *newer)
@@ -107,20 +117,23 @@ apply_limits(Report *report)
 {
 	ReportEncoding encoding = { GetDatabaseEncoding() == PG_UTF8, clip_text };
 	int within = (int) report_keys_within_limit(report->all, report->n, &report->keys_bytes);
+	uint64 bits = 0;
 
 	report->entries = palloc_array(ReportEntry *, report->n + 1);
 	report->rejected = report->n - within;
 	for (int i = 0; i < within; i++)
 	{
 		ReportEntry *entry = &report->all[i];
+		uint64 bit = key_bit(entry->key);
 
 		if (entry->key.length > REPORT_KEY_CHARS &&
 			pg_mbstrlen_with_len(entry->key.data, (int) entry->key.length) > REPORT_KEY_CHARS)
 			report->rejected++;
-		else if (replace_same_key(report->entries, report->nentries, entry))
+		else if ((bits & bit) != 0 && replace_same_key(report->entries, report->nentries, entry))
 			report->merged++;
 		else
 			report->entries[report->nentries++] = entry;
+		bits |= bit;
 	}
 	for (int i = 0; i < report->nentries; i++)
 		report_apply_limits(report->entries[i], &encoding);

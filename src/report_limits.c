@@ -14,6 +14,13 @@ is_ascii_space(unsigned char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* Is this a character of ASCII that can be seen? */
+static inline bool
+is_ascii_visible(char c)
+{
+	return c > ' ' && c < 0x7F;
+}
+
 /* Does the code point have Unicode's White_Space property? */
 static bool
 is_unicode_space(uint32_t c)
@@ -68,6 +75,10 @@ report_trim(ReportText text, bool utf8)
 {
 	size_t space;
 
+	/* nearly every text begins and ends with a visible ASCII character */
+	if (text.length > 0 && is_ascii_visible(text.data[0]) &&
+		is_ascii_visible(text.data[text.length - 1]))
+		return text;
 	while ((space = space_length(text.data, text.length, utf8)) > 0)
 	{
 		text.data += space;
