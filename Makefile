@@ -22,7 +22,7 @@ EXTRA_CLEAN = sql/$(EXTENSION)--$(EXTVERSION).sql test/unit/build
 PG_CONFIG ?= pg_config
 # The server's own flags are gcc's; clang says so of those that it does not know.
 ifneq (,$(findstring clang,$(CC)))
-PG_CFLAGS += -Wno-ignored-optimization-argument -Wno-unknown-warning-option
+PG_CFLAGS += -Wno-ignored-optimization-argument -Wno-unknown-warning-option -Wno-ignored-attributes -Wno-ignored-attributes
 endif
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
@@ -38,7 +38,7 @@ $(OBJS): $(wildcard src/*.h)
 unit:
 	$(MAKE) -C test/unit check
 
-FORMATTED = $(wildcard src/*.[ch] test/unit/*.[ch])
+FORMATTED = $(wildcard src/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
 format:
 	clang-format -i $(FORMATTED)
 check-format:

@@ -1,6 +1,6 @@
 # Shared by the scripts beside it; sourced, never run.
 #
-# Everything happens in $SCRATCH (default: .scratch in the project, PREBUILD_SCRATCH overrides):
+# Everything happens in $SCRATCH, which prepare_scratch() chooses:
 #   $SCRATCH/pg     a copy of the server's files into which the extension is installed, so that
 #                   nothing outside the scratch folder changes
 #   $SCRATCH/build  the build tree
@@ -8,12 +8,10 @@
 
 set -euo pipefail
 export LC_ALL=C.UTF-8
+umask 022
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-SCRATCH=${PREBUILD_SCRATCH:-$PROJECT/.scratch}
 PGMAJOR=${PGMAJOR:-15}
 PGLIB=/usr/lib/postgresql/$PGMAJOR
-STAGE=$SCRATCH/pg
-BINDIR=$STAGE$PGLIB/bin
 PGXSDIR=$PGLIB/lib/pgxs
 
 say() { printf '== %s\n' "$*" >&2; }
@@ -29,14 +27,18 @@ need_packages() {
 	[ ${#missing[@]} -eq 0 ] && return
 	[ "$(id -u)" = 0 ] || die "these packages are missing, install them as root: ${missing[*]}"
 	say "installing ${missing[*]}"
+	local log
+	log=$(mktemp)
 	# no cluster of the distribution's own is wanted
 	if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
 		mkdir -p /etc/postgresql-common
 		echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
 	fi
 	{ apt-get update && DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y --no-install-recommends "${missing[@]}"; } > "$SCRATCH/apt.log" 2>&1 ||
-		{ tail -20 "$SCRATCH/apt.log" >&2; die "apt-get failed"; }
+		apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold \
+		"${missing[@]}"; } > "$log" 2>&1 < /dev/null ||
+		{ tail -20 "$log" >&2; die "apt-get failed, all of its output is in $log"; }
+	rm -f "$log"
 }
 
 BUILD_PACKAGES=(gcc libc6-dev make "postgresql-$PGMAJOR" "postgresql-server-dev-$PGMAJOR"
@@ -51,14 +53,38 @@ as_server_user() {
 	fi
 }
 
-# The scratch folder, owned by whoever runs the servers; sockets need a short path.
-prepare_scratch() {
-	mkdir -p "$SCRATCH"
-	if [ "$(id -u)" = 0 ] && id postgres > /dev/null 2>&1; then
-		chown postgres: "$SCRATCH"
-		as_server_user test -x "$SCRATCH" -a -w "$SCRATCH" ||
-			die "user postgres cannot reach $SCRATCH: set PREBUILD_SCRATCH to a folder that it can"
+# True where the folder $1 can be made and used by whoever runs the servers.
+usable_scratch() {
+	mkdir -p "$1" 2>/dev/null || return 1
+	if [ "$(id -u)" = 0 ]; then
+		chown postgres: "$1"
 	fi
+	as_server_user test -x "$1" -a -w "$1"
+}
+
+# Choose the scratch folder: $PREBUILD_SCRATCH, else .scratch in the project, else, where the user
+# of the servers cannot go there (a clone under /root), a folder of this clone's own in /var/tmp.
+prepare_scratch() {
+	SCRATCH=${PREBUILD_SCRATCH:-$PROJECT/.scratch}
+	if ! usable_scratch "$SCRATCH"; then
+		[ -z "${PREBUILD_SCRATCH:-}" ] || die "the servers' user cannot use $SCRATCH"
+		SCRATCH=/var/tmp/prebuild_ext-$(printf '%s %s' "$(id -u)" "$PROJECT" | md5sum | cut -c 1-12)
+		# the name can be guessed: take nothing that somebody else has prepared
+		if [ -L "$SCRATCH" ] || { [ -e "$SCRATCH" ] && ! own_folder "$SCRATCH"; }; then
+			die "$SCRATCH belongs to somebody else: remove it or set PREBUILD_SCRATCH"
+		fi
+		usable_scratch "$SCRATCH" || die "the servers' user cannot use $SCRATCH"
+		say "working in $SCRATCH"
+	fi
+	STAGE=$SCRATCH/pg
+	BINDIR=$STAGE$PGLIB/bin
+}
+
+# True where the folder $1 is this user's or, for root, the server user's.
+own_folder() {
+	local owner
+	owner=$(stat -c %U "$1")
+	[ "$owner" = "$(id -un)" ] || { [ "$(id -u)" = 0 ] && [ "$owner" = postgres ]; }
 }
 
 # Copy the server's files to $STAGE, where PostgreSQL finds its libraries by relative path.
@@ -74,11 +100,22 @@ stage_server() {
 	fi
 }
 
-# Build the project's tree in $SCRATCH/build and install it into $STAGE. Arguments go to make.
+# Bring the build tree $SCRATCH/$1 up to date with the project's and run make there with the
+# other arguments. Copies keep their times, so that only what changed is compiled again.
+make_in_tree() {
+	local tree=$SCRATCH/$1
+	shift
+	mkdir -p "$tree/src" "$tree/sql"
+	rm -rf "$tree"/src/*.[ch] "$tree"/sql/*.sql "$tree/test"
+	cp -a "$PROJECT"/{Makefile,prebuild_ext.control,src,sql} "$tree/"
+	if [ -d "$PROJECT/test" ]; then
+		cp -a "$PROJECT/test" "$tree/"
+	fi
+	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "$@"
+}
+
+# Build the project and install it into $STAGE. Arguments go to make.
 build_and_install() {
-	local make=(make -s -C "$SCRATCH/build" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "$@")
-	mkdir -p "$SCRATCH/build"
-	cp -a "$PROJECT"/{Makefile,prebuild_ext.control,src,sql} "$SCRATCH/build/"
-	"${make[@]}" -j2 all
-	"${make[@]}" "DESTDIR=$STAGE" install > /dev/null
+	make_in_tree build -j2 all "$@"
+	make_in_tree build "DESTDIR=$STAGE" install "$@" > /dev/null
 }

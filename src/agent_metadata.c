@@ -29,6 +29,7 @@
 #include "utils/resowner.h"
 
 #include "agent_metadata.h"
+#include "arguments.h"
 #include "control_plane_kind.h"
 #include "fanout.h"
 #include "plans.h"
@@ -564,8 +565,8 @@ prebuild_agent_metadata_upsert(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	for (int i = 0; i < UPSERT_ARGUMENTS; i++)
 	{
-		columns[i] =
-			sql_array_elements(sql_argument(fcinfo, i, names[i]), types[i], names[i], &lengths[i]);
+		argument_require(fcinfo, i, names[i]);
+		columns[i] = sql_array_elements(PG_GETARG_DATUM(i), types[i], names[i], &lengths[i]);
 		sql_array_same_length(lengths[i], lengths[0], names[i], names[0]);
 	}
 

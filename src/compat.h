@@ -7,8 +7,10 @@
 
 #include "postgres.h"
 
+#include "common/jsonapi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/tuplestore.h"
@@ -31,9 +33,12 @@
 #define compat_reserve_guc_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
-/* Arrays from palloc: the server's own macro came with 16. */
-#ifndef palloc_array
+/* Typed allocation came with 16 and with later minor releases of 14 and 15. */
+#ifndef palloc_object
+#define palloc_object(type) ((type *) palloc(sizeof(type)))
+#define palloc0_object(type) ((type *) palloc0(sizeof(type)))
 #define palloc_array(type, count) ((type *) palloc(sizeof(type) * (count)))
+#define palloc0_array(type, count) ((type *) palloc0(sizeof(type) * (count)))
 #endif
 
 /*
@@ -89,5 +94,30 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 	MemoryContextSwitchTo(old_context);
 }
 #endif
+
+/* Semantic actions of the JSON parser return a result from 16 on. */
+#if PG_VERSION_NUM >= 160000
+typedef JsonParseErrorType CompatJsonResult;
+#define COMPAT_JSON_CONTINUE return JSON_SUCCESS
+#else
+typedef void CompatJsonResult;
+#define COMPAT_JSON_CONTINUE return
+#endif
+
+/*
+ * A lexer over JSON text in the database's encoding, palloc'd. need_escapes: string tokens come
+ * decoded. 17 lets the caller bring the memory, and takes constant text.
+ */
+static inline JsonLexContext *
+compat_json_lexer(const char *json, bool need_escapes)
+{
+#if PG_VERSION_NUM >= 170000
+	return makeJsonLexContextCstringLen(NULL, json, strlen(json), GetDatabaseEncoding(),
+										need_escapes);
+#else
+	return makeJsonLexContextCstringLen(unconstify(char *, json), (int) strlen(json),
+										GetDatabaseEncoding(), need_escapes);
+#endif
+}
 
 #endif /* PREBUILD_COMPAT_H */

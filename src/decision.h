@@ -11,7 +11,9 @@
 
 /* Times and spans are in microseconds; times count from PostgreSQL's epoch. */
 #define DECISION_USECS_PER_SEC INT64_C(1000000)
-#define DECISION_REASON_SIZE 512
+
+/* Most prebuilds that one pass creates without any cap set: a typing error must not eat memory. */
+#define DECISION_MAX_CREATES 100000
 
 typedef struct Id
 {
@@ -100,7 +102,7 @@ typedef struct Preset
 	Id template_id;
 	Id organization_id;
 	Id template_version_id;
-	bool version_active; /* its version is the template's active one */
+	Id active_version_id; /* the template's */
 	bool template_deleted;
 	bool template_deprecated;
 	int32_t scheduled; /* instances wanted at the time, by section 4 (active or not) */
@@ -136,8 +138,10 @@ typedef struct Preset
 	Withheld withheld;
 	int32_t create;			   /* to create now */
 	int32_t capped;			   /* of the shortfall, held back by a cap */
-	const char *capped_by;	   /* name of the setting that held it back */
+	const char *capped_by;	   /* what held it back */
 	PrebuildStatus new_status; /* what the stored status should be */
+	int first_action;		   /* its members to act on: a slice of the snapshot's order */
+	int nactions;
 } Preset;
 
 typedef struct DecisionSettings
@@ -157,11 +161,13 @@ typedef struct PoolSnapshot
 	Preset *presets;
 	int nmembers;
 	PoolMember *members;
-	int *scratch; /* room for nmembers + npresets numbers, the caller's */
+	PoolMember **order; /* the caller's: room for nmembers pointers; see decision_settle() */
+	int *heap;			/* the caller's: room for npresets indexes */
 } PoolSnapshot;
 
 extern void decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings);
 extern bool decision_needs_check(const Preset *preset);
+extern int decision_acting_preset(const PoolMember *member);
 extern void decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings);
 
 #endif /* PREBUILD_DECISION_H */

@@ -18,6 +18,7 @@
 #include "utils/typcache.h"
 
 #include "agent_metadata.h"
+#include "arguments.h"
 #include "metadata_batcher.h"
 #include "plans.h"
 #include "settings.h"
@@ -65,10 +66,12 @@ read_arguments(FunctionCallInfo fcinfo, Report *report)
 	Datum *values;
 	Datum *errors = NULL;
 
-	report->agent = *DatumGetUUIDP(sql_argument(fcinfo, 0, "agent_id"));
-	keys = sql_array_elements(sql_argument(fcinfo, 1, "keys"), TEXTOID, "keys", &report->n);
-	values = sql_array_elements(sql_argument(fcinfo, 2, "metadata_values"), TEXTOID,
-								"metadata_values", &length);
+	argument_require(fcinfo, 0, "agent_id");
+	argument_require(fcinfo, 1, "keys");
+	argument_require(fcinfo, 2, "metadata_values");
+	report->agent = *PG_GETARG_UUID_P(0);
+	keys = sql_array_elements(PG_GETARG_DATUM(1), TEXTOID, "keys", &report->n);
+	values = sql_array_elements(PG_GETARG_DATUM(2), TEXTOID, "metadata_values", &length);
 	sql_array_same_length(length, report->n, "metadata_values", "keys");
 	if (!PG_ARGISNULL(3))
 	{

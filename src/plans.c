@@ -8,7 +8,8 @@
  */
 #include "compat.h"
 
-#include "catalog/pg_type_d.h"
+#include "access/htup_details.h"
+#include "catalog/pg_proc.h"
 #include "executor/tstoreReceiver.h"
 #include "lib/stringinfo.h"
 #include "nodes/params.h"
@@ -16,25 +17,33 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "plans.h"
 #include "settings.h"
 
-/* Schema of the function that was entered last; all of the extension's objects live in one. */
+/* Schema and owner of the function that was entered last: those of the whole extension. */
 static char extension_schema[NAMEDATALEN];
+static Oid extension_owner;
 
 /*
- * Begin an SQL-callable function: connect SPI and note the extension's schema, which is the
- * schema of the function that was called. fcinfo: the call.
+ * Begin an SQL-callable function: connect SPI, and note the extension's schema and owner, which
+ * are those of the function that was called. fcinfo: the call.
  */
 void
 plans_enter(FunctionCallInfo fcinfo)
 {
-	char *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+	HeapTuple function = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	char *schema;
 
+	if (!HeapTupleIsValid(function))
+		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
+	schema = get_namespace_name(((Form_pg_proc) GETSTRUCT(function))->pronamespace);
 	if (schema == NULL)
 		elog(ERROR, "function %u has no schema", fcinfo->flinfo->fn_oid);
 	strlcpy(extension_schema, schema, NAMEDATALEN);
+	extension_owner = ((Form_pg_proc) GETSTRUCT(function))->proowner;
+	ReleaseSysCache(function);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 }
@@ -47,43 +56,54 @@ plans_leave(void)
 		elog(ERROR, "SPI_finish failed");
 }
 
-/* The extension's own schema, as noted by plans_enter(). */
-const char *
-plans_extension_schema(void)
-{
-	return extension_schema;
-}
-
 /*
- * Expand the placeholders of a template. The result is palloc'd in the current context.
+ * Expand the placeholders of a template; other braces (of JSON, of arrays) stay as they are. The
+ * result is palloc'd in the current context.
  */
 char *
 plan_expand(const char *sql_template)
 {
 	StringInfoData sql;
 	const char *rest = sql_template;
+	const char *open;
 
 	initStringInfo(&sql);
-	for (;;)
+	while ((open = strchr(rest, '{')) != NULL)
 	{
-		const char *open = strchr(rest, '{');
-		const char *close;
-		int length;
+		const char *name = open + 1;
+		size_t operator_length = strspn(name, "+-*/<>=~!@#%^&|`?");
 
-		if (open == NULL)
-			break;
-		close = strchr(open, '}');
-		if (close == NULL)
-			elog(ERROR, "unclosed placeholder in statement: %s", open);
 		appendBinaryStringInfo(&sql, rest, open - rest);
-		length = close - open - 1;
-		if (length == 2 && strncmp(open + 1, "cp", 2) == 0)
+		if (strncmp(name, "cp}", 3) == 0)
+		{
 			appendStringInfo(&sql, "%s.", quote_identifier(setting_control_plane_schema));
-		else if (length == 3 && strncmp(open + 1, "ext", 3) == 0)
+			rest = name + 3;
+		}
+		else if (strncmp(name, "ext}", 4) == 0)
+		{
 			appendStringInfo(&sql, "%s.", quote_identifier(extension_schema));
+			rest = name + 4;
+		}
+		else if (strncmp(name, "unnest ", 7) == 0)
+		{
+			int narrays = strtol(name + 7, NULL, 10);
+
+			appendStringInfoString(&sql, "ROWS FROM (pg_catalog.unnest($1)");
+			for (int i = 2; i <= narrays; i++)
+				appendStringInfo(&sql, ", pg_catalog.unnest($%d)", i);
+			appendStringInfoChar(&sql, ')');
+			rest = strchr(name, '}') + 1;
+		}
+		else if (operator_length > 0 && name[operator_length] == '}')
+		{
+			appendStringInfo(&sql, "OPERATOR(pg_catalog.%.*s)", (int) operator_length, name);
+			rest = name + operator_length + 1;
+		}
 		else
-			appendStringInfo(&sql, "OPERATOR(pg_catalog.%.*s)", length, open + 1);
-		rest = close + 1;
+		{
+			appendStringInfoChar(&sql, '{');
+			rest = name;
+		}
 	}
 	appendStringInfoString(&sql, rest);
 	return sql.data;
@@ -128,8 +148,19 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 			 const Oid *argtypes, Datum *values, const char *nulls)
 {
 	SPIPlanPtr plan = plan_get(kept, sql_template, nargs, argtypes);
-	int result = SPI_execute_plan(plan, values, nulls, mode == PLAN_READ, 0);
+	bool as_owner = mode == PLAN_READ_OWN || mode == PLAN_WRITE_OWN;
+	bool read_only = mode == PLAN_READ || mode == PLAN_READ_OWN;
+	Oid caller;
+	int security_context;
+	int result;
 
+	/* an error resets both with its (sub)transaction */
+	GetUserIdAndSecContext(&caller, &security_context);
+	if (as_owner)
+		SetUserIdAndSecContext(extension_owner, security_context | SECURITY_LOCAL_USERID_CHANGE);
+	result = SPI_execute_plan(plan, values, nulls, read_only, 0);
+	if (as_owner)
+		SetUserIdAndSecContext(caller, security_context);
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
 	return SPI_processed;

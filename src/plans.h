@@ -6,6 +6,7 @@
  *	  {cp}	the control plane's schema with a dot	(prebuild.control_plane_schema)
  *	  {ext}	the extension's own schema with a dot
  *	  {=}	OPERATOR(pg_catalog.=), and so on for every operator
+ *	  {unnest 3}	rows of the array parameters $1 to $3, side by side
  */
 #ifndef PREBUILD_PLANS_H
 #define PREBUILD_PLANS_H
@@ -26,16 +27,21 @@ typedef struct KeptPlan
 	struct KeptPlan *next;
 } KeptPlan;
 
-/* Read in the caller's active snapshot, or write (and read) in a new one per statement. */
+/*
+ * Read in the active snapshot, or write (and read) in a new one per statement. The OWN modes do
+ * so with the rights of the extension's owner: for statements on the extension's own tables
+ * alone, on which nobody else needs (or has) rights.
+ */
 typedef enum PlanMode
 {
 	PLAN_READ,
-	PLAN_WRITE
+	PLAN_WRITE,
+	PLAN_READ_OWN,
+	PLAN_WRITE_OWN
 } PlanMode;
 
 extern void plans_enter(FunctionCallInfo fcinfo);
 extern void plans_leave(void);
-extern const char *plans_extension_schema(void);
 extern char *plan_expand(const char *sql_template);
 extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
 						   const Oid *argtypes);

@@ -9,16 +9,6 @@
 
 #include "sql_arrays.h"
 
-/* An argument that must not be NULL. Raises null_value_not_allowed. */
-Datum
-sql_argument(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	if (PG_ARGISNULL(number))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument \"%s\" must not be null", name)));
-	return PG_GETARG_DATUM(number);
-}
-
 /* How the elements of the types that are taken are stored. */
 static void
 element_storage(Oid type, int16 *length, bool *by_value, char *align)

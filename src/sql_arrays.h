@@ -7,10 +7,8 @@
 
 #include "postgres.h"
 
-#include "fmgr.h"
 #include "utils/uuid.h"
 
-extern Datum sql_argument(FunctionCallInfo fcinfo, int number, const char *name);
 extern Datum *sql_array_elements(Datum array, Oid type, const char *name, int *n);
 extern pg_uuid_t *sql_array_uuids(Datum array, const char *name, int *n);
 extern void sql_array_same_length(int n, int expected, const char *name, const char *first);

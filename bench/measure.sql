@@ -1,0 +1,134 @@
+-- The measurements; loaded into each database of the benchmark.
+
+SET search_path = bench, public;
+
+-- What one would write by hand for the rows of prebuild_running(): the best of several shapes.
+CREATE FUNCTION bench.handwritten() RETURNS text LANGUAGE sql IMMUTABLE AS $function$
+SELECT $$
+    SELECT w.id, w.name::text AS name, w.template_id, b.template_version_id,
+           coalesce(b.template_version_preset_id,
+                    (SELECT e.template_version_preset_id
+                     FROM workspace_builds e
+                     WHERE e.workspace_id = w.id AND e.transition = 'start'
+                           AND e.template_version_preset_id IS NOT NULL
+                     ORDER BY e.build_number DESC LIMIT 1)) AS current_preset_id,
+           coalesce((SELECT bool_and(a.lifecycle_state = 'ready')
+                     FROM workspace_resources r JOIN workspace_agents a ON a.resource_id = r.id
+                     WHERE r.job_id = b.job_id AND NOT a.deleted AND a.parent_id IS NULL),
+                    false) AS ready,
+           w.created_at
+    FROM workspaces w
+         CROSS JOIN LATERAL (SELECT * FROM workspace_builds l
+                             WHERE l.workspace_id = w.id
+                             ORDER BY l.build_number DESC LIMIT 1) b
+         JOIN provisioner_jobs j ON j.id = b.job_id
+    WHERE w.owner_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0' AND NOT w.deleted
+          AND b.transition = 'start' AND j.job_status = 'succeeded'
+    ORDER BY w.id
+$$
+$function$;
+
+-- Milliseconds that the server takes to execute a query, every column of it, without planning.
+CREATE FUNCTION bench.milliseconds(query text) RETURNS float8 LANGUAGE plpgsql AS $$
+DECLARE
+    plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) ' || query INTO plan;
+    RETURN plan->0->>'Execution Time';
+END
+$$;
+
+-- Milliseconds of a pass, and of bare bulk inserts of the rows that it made, both rolled back; in
+-- turns, so that both meet the same caches and the same bloat.
+CREATE TYPE bench.create_times AS (made int, pass float8, inserts float8);
+CREATE FUNCTION bench.create_and_undo() RETURNS bench.create_times LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
+DECLARE
+    result bench.create_times;
+    began timestamptz;
+    new_workspaces record;
+    new_jobs record;
+    new_builds record;
+    new_parameters record;
+BEGIN
+    BEGIN
+        began := clock_timestamp();
+        SELECT created INTO result.made FROM prebuild_reconcile();
+        result.pass := extract(epoch FROM clock_timestamp() - began) * 1000;
+        SELECT array_agg(b.id) AS id, array_agg(b.created_at) AS created_at,
+               array_agg(b.workspace_id) AS workspace_id, array_agg(b.job_id) AS job_id,
+               array_agg(b.template_version_id) AS template_version_id,
+               array_agg(b.template_version_preset_id) AS template_version_preset_id
+        INTO new_builds
+        FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id
+        WHERE j.started_at IS NULL;
+        SELECT array_agg(id) AS id, array_agg(created_at) AS created_at,
+               array_agg(organization_id) AS organization_id, array_agg(template_id) AS template_id,
+               array_agg(name::text) AS name
+        INTO new_workspaces FROM workspaces WHERE id = ANY (new_builds.workspace_id);
+        SELECT array_agg(id) AS id, array_agg(created_at) AS created_at,
+               array_agg(organization_id) AS organization_id, array_agg(file_id) AS file_id,
+               array_agg(input) AS input, array_agg(tags) AS tags
+        INTO new_jobs FROM provisioner_jobs WHERE id = ANY (new_builds.job_id);
+        SELECT array_agg(workspace_build_id) AS id, array_agg(name) AS name, array_agg(value) AS value
+        INTO new_parameters FROM workspace_build_parameters WHERE workspace_build_id = ANY (new_builds.id);
+        RAISE EXCEPTION USING ERRCODE = 'UNDO0';
+    EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+        NULL;
+    END;
+    BEGIN
+        began := clock_timestamp();
+        INSERT INTO workspaces (id, created_at, updated_at, owner_id, organization_id, template_id,
+                                name, automatic_updates, last_used_at)
+        SELECT u.id, u.at, u.at, 'c42fdf75-3097-471c-8c33-fb52454d81c0', u.organization, u.template,
+               u.name, 'never', u.at
+        FROM unnest(new_workspaces.id, new_workspaces.created_at, new_workspaces.organization_id,
+                    new_workspaces.template_id, new_workspaces.name)
+                 AS u (id, at, organization, template, name);
+        INSERT INTO provisioner_jobs (id, created_at, updated_at, organization_id, initiator_id,
+                                      provisioner, storage_method, type, input, file_id, tags)
+        SELECT u.id, u.at, u.at, u.organization, 'c42fdf75-3097-471c-8c33-fb52454d81c0', 'terraform',
+               'file', 'workspace_build', u.input, u.file, u.tags
+        FROM unnest(new_jobs.id, new_jobs.created_at, new_jobs.organization_id, new_jobs.input,
+                    new_jobs.file_id, new_jobs.tags)
+                 AS u (id, at, organization, input, file, tags);
+        INSERT INTO workspace_builds (id, created_at, updated_at, workspace_id, template_version_id,
+                                      build_number, transition, initiator_id, job_id, reason,
+                                      template_version_preset_id)
+        SELECT u.id, u.at, u.at, u.workspace, u.version, 1, 'start',
+               'c42fdf75-3097-471c-8c33-fb52454d81c0', u.job, 'initiator', u.preset
+        FROM unnest(new_builds.id, new_builds.created_at, new_builds.workspace_id,
+                    new_builds.template_version_id, new_builds.job_id,
+                    new_builds.template_version_preset_id) AS u (id, at, workspace, version, job, preset);
+        INSERT INTO workspace_build_parameters (workspace_build_id, name, value)
+        SELECT u.id, u.name, u.value
+        FROM unnest(new_parameters.id, new_parameters.name, new_parameters.value) AS u (id, name, value);
+        result.inserts := extract(epoch FROM clock_timestamp() - began) * 1000;
+        RAISE EXCEPTION USING ERRCODE = 'UNDO0';
+    EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+        NULL;
+    END;
+    RETURN result;
+END
+$$;
+
+-- Statements of one pass that is rolled back, without those of the foreign keys, which the server
+-- runs for each row by itself.
+CREATE FUNCTION bench.statements_of_pass() RETURNS TABLE (made int, statements bigint)
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_stat_statements_reset();
+    SET pg_stat_statements.track = 'all';
+    BEGIN
+        SELECT r.created INTO made FROM prebuild_reconcile() r;
+        RAISE EXCEPTION USING ERRCODE = 'UNDO0';
+    EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+        NULL;
+    END;
+    SET pg_stat_statements.track = 'none';
+    SELECT sum(s.calls) INTO statements
+    FROM pg_stat_statements s
+    WHERE s.query NOT LIKE '%FROM ONLY%FOR KEY SHARE OF x' AND s.query !~ '^(SET|RAISE|PERFORM)';
+    RETURN NEXT;
+END
+$$;

@@ -1,0 +1,43 @@
+---- reconcile ----------------------------------------------------------------
+
+CREATE TYPE @extschema@.prebuild_reconcile_row AS (
+	lock_acquired boolean,
+	paused boolean,
+	presets_total integer,
+	presets_reconciled integer,
+	created integer,
+	deleted integer,
+	canceled integer,
+	backing_off integer,
+	failed integer,
+	elapsed interval
+);
+
+CREATE FUNCTION @extschema@.prebuild_reconcile(at timestamptz DEFAULT now())
+RETURNS @extschema@.prebuild_reconcile_row
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'prebuild_reconcile';
+
+COMMENT ON FUNCTION @extschema@.prebuild_reconcile(timestamptz) IS
+'One pass: cancel, delete and create prebuilds until the pools are as the presets want them';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_reconcile(timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_pause() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'prebuild_pause';
+
+COMMENT ON FUNCTION @extschema@.prebuild_pause() IS
+'Pause reconciliation, for every reconciler of the control plane';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pause() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_resume() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'prebuild_resume';
+
+COMMENT ON FUNCTION @extschema@.prebuild_resume() IS
+'Let reconciliation go on after prebuild_pause()';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_resume() FROM PUBLIC;
+

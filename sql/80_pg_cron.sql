@@ -1,0 +1,71 @@
+---- passes driven by pg_cron -------------------------------------------------
+
+-- The job's name carries the database, as all databases share pg_cron's one list of jobs.
+
+CREATE FUNCTION @extschema@.prebuild_schedule(cron text DEFAULT '* * * * *') RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	database text := pg_catalog.current_database();
+	job text := 'prebuild_reconcile@' OPERATOR(pg_catalog.||) database;
+	command text;
+	job_id bigint;
+BEGIN
+	IF cron IS NULL THEN
+		RAISE EXCEPTION 'argument "cron" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	SELECT pg_catalog.format('SELECT %I.prebuild_reconcile()', n.nspname) INTO STRICT command
+	FROM pg_catalog.pg_extension e
+	JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext';
+
+	IF pg_catalog.to_regproc('cron.schedule_in_database') IS NULL THEN
+		RAISE EXCEPTION 'pg_cron is not installed in database "%"', database
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = pg_catalog.format(
+					'pg_cron lives in one database (cron.database_name, here %s). Run there:'
+					' SELECT cron.schedule_in_database(%L, %L, %L, %L);',
+					coalesce(pg_catalog.current_setting('cron.database_name', true), 'not set'),
+					job, cron, command, database);
+	END IF;
+	EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO STRICT job_id USING job, cron, command;
+	RETURN job_id;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.prebuild_schedule(text) IS
+'Register prebuild_reconcile() with pg_cron, or change its schedule; returns the job''s id';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_schedule(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_unschedule() RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	database text := pg_catalog.current_database();
+	job text := 'prebuild_reconcile@' OPERATOR(pg_catalog.||) database;
+	found_id bigint;
+BEGIN
+	IF pg_catalog.to_regclass('cron.job') IS NULL THEN
+		RAISE EXCEPTION 'pg_cron is not installed in database "%"', database
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = pg_catalog.format(
+					'pg_cron lives in one database (cron.database_name, here %s). Run there:'
+					' SELECT cron.unschedule(%L);',
+					coalesce(pg_catalog.current_setting('cron.database_name', true), 'not set'), job);
+	END IF;
+	EXECUTE 'SELECT j.jobid FROM cron.job j WHERE j.jobname OPERATOR(pg_catalog.=) $1'
+		' AND j.username OPERATOR(pg_catalog.=) CURRENT_USER'
+	INTO found_id USING job;
+	IF found_id IS NOT NULL THEN
+		EXECUTE 'SELECT cron.unschedule($1)' USING found_id;
+	END IF;
+	RETURN found_id IS NOT NULL;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.prebuild_unschedule() IS
+'Take the job of prebuild_schedule() away from pg_cron; false when there is none';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_unschedule() FROM PUBLIC;
+

@@ -1,0 +1,34 @@
+/*
+ * arguments.c
+ *	  Arguments of SQL functions: what must not be NULL or infinite. Functions with several
+ *	  arguments say which one is wrong, instead of being STRICT and answering NULL.
+ */
+#include "compat.h"
+
+#include "utils/timestamp.h"
+
+#include "arguments.h"
+
+/* Raise an error that names the argument when it is NULL. number counts from 0. */
+void
+argument_require(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" must not be null", name)));
+}
+
+/* A time that is given and finite. number counts from 0. */
+TimestampTz
+argument_time(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	TimestampTz at;
+
+	argument_require(fcinfo, number, name);
+	at = PG_GETARG_TIMESTAMPTZ(number);
+	if (TIMESTAMP_NOT_FINITE(at))
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("argument \"%s\" must be a finite time, not %s", name,
+							   timestamptz_to_str(at))));
+	return at;
+}

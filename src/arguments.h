@@ -1,0 +1,14 @@
+/*
+ * arguments.h
+ *	  Arguments of SQL functions: what must not be NULL or infinite.
+ */
+#ifndef PREBUILD_ARGUMENTS_H
+#define PREBUILD_ARGUMENTS_H
+
+#include "fmgr.h"
+#include "datatype/timestamp.h"
+
+extern void argument_require(FunctionCallInfo fcinfo, int number, const char *name);
+extern TimestampTz argument_time(FunctionCallInfo fcinfo, int number, const char *name);
+
+#endif /* PREBUILD_ARGUMENTS_H */

@@ -1,0 +1,483 @@
+/*
+ * control_plane.c
+ *	  The reader of the control plane's tables. Everything that the loop decides on comes from
+ *	  here, in the active snapshot, by a constant number of statements; and here alone is known
+ *	  which tables and columns must exist and which may be missing.
+ *
+ *	  The statements start from the pool (the index on workspaces.owner_id) and reach everything
+ *	  else by index probes from there, in sub-selects that the planner cannot turn into joins:
+ *	  their cost follows the size of the pool, whatever the statistics say.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "control_plane.h"
+#include "plans.h"
+#include "rows.h"
+#include "schedule.h"
+#include "settings.h"
+
+/* Tables and columns that the extension cannot do without. */
+static const struct
+{
+	const char *table;
+	const char *columns[24];
+} required_tables[] = {
+	{ "organizations", { "id", "name" } },
+	{ "users", { "id" } },
+	{ "organization_members",
+	  { "user_id", "organization_id", "created_at", "updated_at", "roles" } },
+	{ "groups", { "id", "name", "organization_id", "display_name", "quota_allowance" } },
+	{ "group_members", { "user_id", "group_id" } },
+	{ "templates",
+	  { "id", "name", "organization_id", "deleted", "deprecated", "provisioner",
+		"active_version_id" } },
+	{ "template_versions", { "id", "template_id", "job_id" } },
+	{ "template_version_parameters", { "template_version_id", "name" } },
+	{ "template_version_presets",
+	  { "id", "name", "template_version_id", "created_at", "desired_instances",
+		"invalidate_after_secs", "prebuild_status", "scheduling_timezone" } },
+	{ "template_version_preset_parameters", { "template_version_preset_id", "name", "value" } },
+	{ "template_version_preset_prebuild_schedules",
+	  { "id", "preset_id", "cron_expression", "desired_instances" } },
+	{ "provisioner_daemons", { "organization_id", "provisioners", "tags", "last_seen_at" } },
+	{ "provisioner_jobs",
+	  { "id", "created_at", "updated_at", "started_at", "canceled_at", "completed_at",
+		"organization_id", "initiator_id", "provisioner", "storage_method", "type", "input",
+		"worker_id", "file_id", "tags", "job_status" } },
+	{ "workspaces",
+	  { "id", "created_at", "updated_at", "owner_id", "organization_id", "template_id", "deleted",
+		"name", "last_used_at", "automatic_updates" } },
+	{ "workspace_builds",
+	  { "id", "created_at", "updated_at", "workspace_id", "template_version_id", "build_number",
+		"transition", "initiator_id", "provisioner_state", "job_id", "reason",
+		"template_version_preset_id" } },
+	{ "workspace_build_parameters", { "workspace_build_id", "name", "value" } },
+	{ "workspace_resources", { "id", "job_id" } },
+	{ "workspace_agents", { "id", "resource_id", "lifecycle_state", "deleted", "parent_id" } },
+	{ "site_configs", { "key", "value" } },
+};
+
+/* A pool member's latest build with its job, as "b". */
+#define POOL_WITH_LATEST_BUILD                                                                     \
+	" FROM {cp}workspaces w, LATERAL ("                                                            \
+	"   SELECT wb.id, wb.template_version_id, wb.template_version_preset_id, wb.job_id,"           \
+	"     wb.build_number, wb.transition, wb.initiator_id, wb.created_at, j.job_status,"           \
+	"     j.worker_id, j.started_at, j.canceled_at, j.completed_at"                                \
+	"   FROM {cp}workspace_builds wb JOIN {cp}provisioner_jobs j ON j.id {=} wb.job_id"            \
+	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b"                   \
+	" WHERE w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid AND NOT w.deleted"
+
+/* True for a member that runs: its latest build is a start that succeeded. */
+#define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
+
+/*
+ * The preset of the highest-numbered start build that has one. The latest build, where it is a
+ * start and has one, needs no second look.
+ */
+#define CURRENT_PRESET                                                                             \
+	"(CASE WHEN b.transition {=} 'start' AND b.template_version_preset_id IS NOT NULL"             \
+	"  THEN b.template_version_preset_id ELSE ("                                                   \
+	"   SELECT pb.template_version_preset_id FROM {cp}workspace_builds pb"                         \
+	"   WHERE pb.workspace_id {=} w.id AND pb.transition {=} 'start'"                              \
+	"     AND pb.template_version_preset_id IS NOT NULL"                                           \
+	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
+
+/* True when the latest build's job has agents and all of them are ready. */
+#define IS_READY                                                                                   \
+	"COALESCE((SELECT pg_catalog.bool_and(a.lifecycle_state {=} 'ready')"                          \
+	"  FROM {cp}workspace_resources r JOIN {cp}workspace_agents a ON a.resource_id {=} r.id"       \
+	"  WHERE r.job_id {=} b.job_id AND NOT a.deleted AND a.parent_id IS NULL), false)"
+
+/* The control plane's schema. Raises an error that names it when there is none. */
+static Oid
+control_plane_schema(void)
+{
+	Oid schema = get_namespace_oid(setting_control_plane_schema, true);
+
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("control plane schema \"%s\" does not exist", setting_control_plane_schema),
+				 errhint("Set prebuild.control_plane_schema to the schema of the control "
+						 "plane's tables.")));
+	return schema;
+}
+
+/* True when the control plane has a table (or view) of that name. */
+bool
+control_plane_has_table(const char *table)
+{
+	return OidIsValid(get_relname_relid(table, control_plane_schema()));
+}
+
+/* True when the control plane has a table of that name with a column of that name. */
+bool
+control_plane_has_column(const char *table, const char *column)
+{
+	Oid relation = get_relname_relid(table, control_plane_schema());
+
+	return OidIsValid(relation) && get_attnum(relation, column) != InvalidAttrNumber;
+}
+
+/* Raise an error that names a table that is missing, or the first column that it lacks. */
+static void
+require_table(Oid schema, const char *table, const char *const *columns)
+{
+	Oid relation = get_relname_relid(table, schema);
+
+	if (!OidIsValid(relation))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("control plane table \"%s.%s\" does not exist",
+							   setting_control_plane_schema, table),
+						errhint("Set prebuild.control_plane_schema to the schema of the control "
+								"plane's tables, or create them with "
+								"prebuild_create_control_plane().")));
+	for (; *columns != NULL; columns++)
+		if (get_attnum(relation, *columns) == InvalidAttrNumber)
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%s\" of control plane table \"%s.%s\" does not exist",
+								   *columns, setting_control_plane_schema, table),
+							errhint("The control plane's schema is older or newer than this "
+									"version of prebuild_ext knows.")));
+}
+
+/*
+ * Raise an error that names the first table or column that the extension needs and that is
+ * missing, if any. Asked at every call, as look-ups in the catalog's caches cost less than being
+ * wrong.
+ */
+void
+control_plane_require(void)
+{
+	Oid schema = control_plane_schema();
+
+	for (size_t i = 0; i < lengthof(required_tables); i++)
+		require_table(schema, required_tables[i].table, required_tables[i].columns);
+}
+
+/* The same for one of the tables. */
+void
+control_plane_require_table(const char *table)
+{
+	for (size_t i = 0; i < lengthof(required_tables); i++)
+		if (strcmp(required_tables[i].table, table) == 0)
+			require_table(control_plane_schema(), table, required_tables[i].columns);
+}
+
+/*
+ * Put the running prebuilds into a tuplestore, all of them or those of one preset.
+ */
+void
+control_plane_running(const Datum *preset_id, Tuplestorestate *store, MemoryContext store_context)
+{
+	static KeptPlan all_plan, one_plan;
+	static const Oid argtypes[] = { UUIDOID };
+	Datum values[1];
+
+#define RUNNING_COLUMNS                                                                            \
+	"w.id::pg_catalog.uuid, w.name::pg_catalog.text, w.template_id::pg_catalog.uuid,"              \
+	" b.template_version_id::pg_catalog.uuid, " CURRENT_PRESET " AS current_preset_id, " IS_READY  \
+	" AS ready, w.created_at::pg_catalog.timestamptz"
+#define RUNNING "SELECT " RUNNING_COLUMNS POOL_WITH_LATEST_BUILD " AND " IS_RUNNING
+
+	control_plane_require();
+	if (preset_id == NULL)
+		plan_into_tuplestore(&all_plan, RUNNING " ORDER BY w.id", 0, NULL, NULL, NULL, store,
+							 store_context);
+	else
+	{
+		values[0] = *preset_id;
+		plan_into_tuplestore(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id", 1,
+							 argtypes, values, NULL, store, store_context);
+	}
+}
+
+/*
+ * Put every pool member, running or not, into a tuplestore: what an operator looks at.
+ */
+void
+control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
+{
+	static KeptPlan plan;
+
+	control_plane_require();
+	plan_into_tuplestore(
+		&plan,
+		"SELECT m.id, m.name, m.template_id, t.name::pg_catalog.text, m.template_version_id,"
+		" m.build_number, m.transition, m.job_status, m.current_preset_id,"
+		" p.name::pg_catalog.text, m.ready, m.created_at, m.build_created_at, m.started_at,"
+		" m.completed_at"
+		" FROM (SELECT w.id::pg_catalog.uuid AS id, w.name::pg_catalog.text AS name,"
+		" w.template_id::pg_catalog.uuid AS template_id,"
+		" b.template_version_id::pg_catalog.uuid AS template_version_id,"
+		" b.build_number::pg_catalog.int4 AS build_number,"
+		" b.transition::pg_catalog.text AS transition,"
+		" b.job_status::pg_catalog.text AS job_status, " CURRENT_PRESET " AS current_preset_id,"
+		" " IS_READY " AS ready, w.created_at::pg_catalog.timestamptz AS created_at,"
+		" b.created_at::pg_catalog.timestamptz AS build_created_at,"
+		" b.started_at::pg_catalog.timestamptz AS started_at,"
+		" b.completed_at::pg_catalog.timestamptz AS completed_at" POOL_WITH_LATEST_BUILD ") m"
+		" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
+		" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
+		" ORDER BY m.id",
+		0, NULL, NULL, NULL, store, store_context);
+}
+
+/* Position of a preset in the snapshot, which is ordered by id, or -1. */
+int
+control_plane_find_preset(const PoolSnapshot *pool, const Id *id)
+{
+	int low = 0;
+	int high = pool->npresets;
+
+	while (low < high)
+	{
+		int middle = low + (high - low) / 2;
+		int order = memcmp(pool->presets[middle].id.bytes, id->bytes, sizeof(id->bytes));
+
+		if (order == 0)
+			return middle;
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return -1;
+}
+
+static PrebuildStatus
+parse_status(const char *status)
+{
+	if (strcmp(status, "hard_limited") == 0)
+		return STATUS_HARD_LIMITED;
+	if (strcmp(status, "validation_failed") == 0)
+		return STATUS_VALIDATION_FAILED;
+	return STATUS_HEALTHY;
+}
+
+static JobStatus
+parse_job_status(const char *status)
+{
+	static const char *const names[] = { "pending",	  "running",  "succeeded",
+										 "canceling", "canceled", "failed" };
+
+	for (size_t i = 0; i < lengthof(names); i++)
+		if (strcmp(status, names[i]) == 0)
+			return (JobStatus) i;
+	return JOB_UNKNOWN;
+}
+
+static Transition
+parse_transition(const char *transition)
+{
+	if (strcmp(transition, "start") == 0)
+		return TRANSITION_START;
+	return strcmp(transition, "stop") == 0 ? TRANSITION_STOP : TRANSITION_DELETE;
+}
+
+/* Fill one preset from row number i of the presets statement. */
+static void
+read_preset(ControlPlaneSnapshot *snapshot, uint64 i)
+{
+	Preset *preset = &snapshot->pool.presets[i];
+	PresetInfo *info = &snapshot->info[i];
+	bool isnull;
+	Datum value;
+
+	preset->id = row_id(i, 1);
+	info->name = row_text(i, 2);
+	preset->template_id = row_id(i, 3);
+	info->template_name = row_text(i, 4);
+	preset->organization_id = row_id(i, 5);
+	info->organization_name = row_text(i, 6);
+	preset->template_version_id = row_id(i, 7);
+	preset->active_version_id = row_id(i, 8);
+	preset->template_deleted = DatumGetBool(row_get(i, 9));
+	preset->template_deprecated = DatumGetBool(row_get(i, 10));
+	preset->scheduled = Max(DatumGetInt32(row_get(i, 11)), 0);
+	value = row_value(i, 12, &isnull);
+	preset->invalidate_after_secs = isnull ? 0 : DatumGetInt32(value);
+	value = row_value(i, 13, &isnull);
+	preset->has_last_invalidated_at = !isnull;
+	preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
+	info->stored_status = row_text(i, 14);
+	preset->status = parse_status(info->stored_status);
+}
+
+/* Read the presets that have desired instances. */
+static void
+read_presets(ControlPlaneSnapshot *snapshot)
+{
+	static KeptPlan plan;
+	PoolSnapshot *pool = &snapshot->pool;
+	char *statement =
+		psprintf("SELECT p.id::pg_catalog.uuid, p.name::pg_catalog.text, t.id::pg_catalog.uuid,"
+				 " t.name::pg_catalog.text, o.id::pg_catalog.uuid, o.name::pg_catalog.text,"
+				 " v.id::pg_catalog.uuid, t.active_version_id::pg_catalog.uuid, t.deleted,"
+				 " t.deprecated {<>} '', p.desired_instances::pg_catalog.int4,"
+				 " p.invalidate_after_secs::pg_catalog.int4, %s::pg_catalog.timestamptz,"
+				 " p.prebuild_status::pg_catalog.text"
+				 " FROM {cp}template_version_presets p"
+				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
+				 " JOIN {cp}templates t ON t.id {=} v.template_id"
+				 " JOIN {cp}organizations o ON o.id {=} t.organization_id"
+				 " WHERE p.desired_instances IS NOT NULL ORDER BY p.id",
+				 control_plane_has_column("template_version_presets", "last_invalidated_at")
+					 ? "p.last_invalidated_at"
+					 : "NULL");
+	uint64 n = plan_execute(&plan, statement, PLAN_READ, 0, NULL, NULL, NULL);
+
+	pool->npresets = (int) n;
+	pool->presets = palloc0_array(Preset, n + 1);
+	snapshot->info = palloc0_array(PresetInfo, n + 1);
+	for (uint64 i = 0; i < n; i++)
+		read_preset(snapshot, i);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Apply the schedules of one active preset; a fault in them is a warning. */
+static void
+apply_schedules(ControlPlaneSnapshot *snapshot, int preset, const char *timezone, int nschedules,
+				const PresetSchedule *schedules, TimestampTz at)
+{
+	Preset *decided;
+	PresetInfo *info;
+	int deciding;
+	char *fault;
+	int desired;
+
+	if (preset < 0)
+		return;
+	decided = &snapshot->pool.presets[preset];
+	info = &snapshot->info[preset];
+	desired = schedule_desired(timezone, nschedules, schedules, decided->scheduled, at, &deciding,
+							   &fault);
+	decided->scheduled = Max(desired, 0);
+	if (deciding >= 0)
+		info->cron_expression = schedules[deciding].cron_expression;
+	if (fault != NULL)
+		schedule_warn_ignored(info->name, decided->id.bytes, fault);
+}
+
+/* Read the schedules of presets of active versions and work out what they want at a time. */
+static void
+read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
+{
+	static KeptPlan plan;
+	uint64 n = plan_execute(
+		&plan,
+		"SELECT s.preset_id::pg_catalog.uuid, p.scheduling_timezone::pg_catalog.text,"
+		" s.cron_expression::pg_catalog.text, s.desired_instances::pg_catalog.int4"
+		" FROM {cp}template_version_preset_prebuild_schedules s"
+		" JOIN {cp}template_version_presets p ON p.id {=} s.preset_id"
+		" JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
+		" JOIN {cp}templates t ON t.id {=} v.template_id AND t.active_version_id {=} v.id"
+		" WHERE p.desired_instances IS NOT NULL AND NOT t.deleted AND t.deprecated {=} ''"
+		" ORDER BY s.preset_id, s.id",
+		PLAN_READ, 0, NULL, NULL, NULL);
+	PresetSchedule *schedules = palloc_array(PresetSchedule, n + 1);
+	uint64 first = 0;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		Id id = row_id(i, 1);
+		Id next;
+
+		schedules[i].cron_expression = row_text(i, 3);
+		schedules[i].desired_instances = DatumGetInt32(row_get(i, 4));
+		if (i + 1 < n)
+			next = row_id(i + 1, 1);
+		if (i + 1 < n && memcmp(&id, &next, sizeof(id)) == 0)
+			continue;
+		apply_schedules(snapshot, control_plane_find_preset(&snapshot->pool, &id), row_text(i, 2),
+						(int) (i + 1 - first), &schedules[first], at);
+		first = i + 1;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Position of the preset in a column, or -1 when it is NULL or has no desired instances. */
+static int
+preset_column(const PoolSnapshot *pool, uint64 row, int number)
+{
+	bool isnull;
+	Datum value = row_value(row, number, &isnull);
+	Id id;
+
+	if (isnull)
+		return -1;
+	memcpy(id.bytes, DatumGetUUIDP(value)->data, UUID_LEN);
+	return control_plane_find_preset(pool, &id);
+}
+
+/* Read every pool member with its latest build. */
+static void
+read_members(PoolSnapshot *pool)
+{
+	static KeptPlan plan;
+	uint64 n =
+		plan_execute(&plan,
+					 "SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
+					 " b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
+					 " b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
+					 " b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
+					 " b.job_status::pg_catalog.text,"
+					 " b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
+					 " b.worker_id IS NULL AND b.started_at IS NULL AND b.canceled_at IS NULL"
+					 "   AND b.completed_at IS NULL,"
+					 " CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
+					 " b.template_version_preset_id::pg_catalog.uuid,"
+					 " CASE WHEN " IS_RUNNING " THEN " CURRENT_PRESET " END" POOL_WITH_LATEST_BUILD
+					 " ORDER BY w.id",
+					 PLAN_READ, 0, NULL, NULL, NULL);
+
+	pool->nmembers = (int) n;
+	pool->members = palloc0_array(PoolMember, n + 1);
+	for (uint64 i = 0; i < n; i++)
+	{
+		PoolMember *member = &pool->members[i];
+
+		member->id = row_id(i, 1);
+		member->created_at = DatumGetTimestampTz(row_get(i, 2));
+		member->template_version_id = row_id(i, 3);
+		member->build_id = row_id(i, 4);
+		member->job_id = row_id(i, 5);
+		member->build_created_at = DatumGetTimestampTz(row_get(i, 6));
+		member->build_number = DatumGetInt32(row_get(i, 7));
+		member->transition = parse_transition(row_text(i, 8));
+		member->job_status = parse_job_status(row_text(i, 9));
+		member->by_system_user = DatumGetBool(row_get(i, 10));
+		member->job_unclaimed = DatumGetBool(row_get(i, 11));
+		member->ready = DatumGetBool(row_get(i, 12));
+		member->build_preset = preset_column(pool, i, 13);
+		member->current_preset = preset_column(pool, i, 14);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * Read presets, schedules and pool in the active snapshot. SPI is connected; the result is
+ * palloc'd in the current context. at: the time at which schedules are asked. Warns of schedules
+ * that are ignored; raises an error that names a missing table or column.
+ */
+ControlPlaneSnapshot *
+control_plane_snapshot(TimestampTz at)
+{
+	ControlPlaneSnapshot *snapshot = palloc0_object(ControlPlaneSnapshot);
+	PoolSnapshot *pool = &snapshot->pool;
+
+	control_plane_require();
+	read_presets(snapshot);
+	read_schedules(snapshot, at);
+	read_members(pool);
+	pool->order = palloc_array(PoolMember *, pool->nmembers + 1);
+	pool->heap = palloc_array(int, pool->npresets + 1);
+	return snapshot;
+}

@@ -1,0 +1,16 @@
+/*
+ * ids.h
+ *	  New ids and names.
+ */
+#ifndef PREBUILD_IDS_H
+#define PREBUILD_IDS_H
+
+#include "postgres.h"
+
+#include "decision.h"
+
+extern Id *id_new(void);
+extern int id_compare(const void *left, const void *right);
+extern char *prebuild_name_new(void);
+
+#endif /* PREBUILD_IDS_H */

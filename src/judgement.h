@@ -1,0 +1,25 @@
+/*
+ * judgement.h
+ *	  What a pass at a given time would do: read, judged, checked and settled. The one path that
+ *	  prebuild_state(), prebuild_plan() and prebuild_reconcile() share.
+ */
+#ifndef PREBUILD_JUDGEMENT_H
+#define PREBUILD_JUDGEMENT_H
+
+#include "build_inputs.h"
+#include "control_plane.h"
+#include "decision.h"
+#include "events.h"
+
+typedef struct Judgement
+{
+	ControlPlaneSnapshot *snapshot;
+	DecisionSettings settings;
+	BuildInputs **inputs; /* parallel to the presets: NULL where building was not looked into */
+	Mark **unsupported;	  /* parallel: the mark that the preset is unsupported, or NULL */
+	Mark **failed;		  /* parallel: the mark that the preset failed in a pass, or NULL */
+} Judgement;
+
+extern Judgement *judgement_make(TimestampTz at);
+
+#endif /* PREBUILD_JUDGEMENT_H */

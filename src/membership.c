@@ -1,0 +1,107 @@
+/*
+ * membership.c
+ *	  The system user's place in the organizations: a member of each that has presets with desired
+ *	  instances, and in that organization's group for prebuilds, through which administrators give
+ *	  prebuilds their quota.
+ *
+ *	  Safe against others who do the same at the same time: what exists is skipped by its unique
+ *	  key, and nothing is ever changed.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/timestamp.h"
+
+#include "control_plane.h"
+#include "ids.h"
+#include "membership.h"
+#include "plans.h"
+#include "rows.h"
+
+#define GROUP_NAME "coderprebuiltworkspaces"
+#define GROUP_DISPLAY_NAME "Prebuilt Workspaces"
+
+/* The distinct organizations of the presets, in order; returns their number. */
+static int
+organizations_of(const PoolSnapshot *pool, Id *organizations)
+{
+	int n = 0;
+
+	for (int i = 0; i < pool->npresets; i++)
+		organizations[i] = pool->presets[i].organization_id;
+	qsort(organizations, pool->npresets, sizeof(Id), id_compare);
+	for (int i = 0; i < pool->npresets; i++)
+		if (n == 0 || id_compare(&organizations[n - 1], &organizations[i]) != 0)
+			organizations[n++] = organizations[i];
+	return n;
+}
+
+/* Raise an error when there is no system user. */
+static void
+require_system_user(void)
+{
+	static KeptPlan plan;
+
+	if (plan_execute(&plan, "SELECT FROM {cp}users WHERE id {=} '" SYSTEM_USER "'::pg_catalog.uuid",
+					 PLAN_WRITE, 0, NULL, NULL, NULL) == 0)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("the system user %s does not exist", SYSTEM_USER),
+						errhint("The control plane's users table must have the owner of prebuilt "
+								"workspaces.")));
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * Make the system user a member, make the group, put the user into it: whatever is missing.
+ * at: the time of new rows.
+ */
+void
+membership_ensure(const PoolSnapshot *pool, int64_t at)
+{
+	static KeptPlan member_plan, group_plan, group_member_plan;
+	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID };
+	Id *organizations = palloc_array(Id, pool->npresets + 1);
+	ArrayParameter *ids = array_new(UUIDOID);
+	ArrayParameter *group_ids = array_new(UUIDOID);
+	Datum values[3];
+	int n = organizations_of(pool, organizations);
+
+	if (n == 0)
+		return;
+	require_system_user();
+	for (int i = 0; i < n; i++)
+	{
+		array_add_id(ids, &organizations[i]);
+		array_add_id(group_ids, id_new());
+	}
+	values[0] = array_datum(ids);
+	values[1] = array_datum(group_ids);
+	values[2] = TimestampTzGetDatum(at);
+
+	plan_execute(&member_plan,
+				 "INSERT INTO {cp}organization_members"
+				 " (user_id, organization_id, created_at, updated_at, roles)"
+				 " SELECT '" SYSTEM_USER "'::pg_catalog.uuid, o.id, $3, $3, '{}'::pg_catalog.text[]"
+				 " FROM {unnest 2} o (id, group_id) WHERE NOT EXISTS ("
+				 "  SELECT FROM {cp}organization_members m WHERE m.organization_id {=} o.id"
+				 "  AND m.user_id {=} '" SYSTEM_USER "'::pg_catalog.uuid)"
+				 " ON CONFLICT DO NOTHING",
+				 PLAN_WRITE, 3, argtypes, values, NULL);
+	plan_execute(&group_plan,
+				 "INSERT INTO {cp}groups"
+				 " (id, name, organization_id, display_name, quota_allowance)"
+				 " SELECT o.group_id, '" GROUP_NAME "', o.id, '" GROUP_DISPLAY_NAME "', 0"
+				 " FROM {unnest 2} o (id, group_id) WHERE $3 IS NOT NULL"
+				 " AND NOT EXISTS (SELECT FROM {cp}groups g"
+				 "  WHERE g.organization_id {=} o.id AND g.name {=} '" GROUP_NAME "')"
+				 " ON CONFLICT DO NOTHING",
+				 PLAN_WRITE, 3, argtypes, values, NULL);
+	plan_execute(&group_member_plan,
+				 "INSERT INTO {cp}group_members (user_id, group_id)"
+				 " SELECT '" SYSTEM_USER "'::pg_catalog.uuid, g.id FROM {cp}groups g"
+				 " WHERE g.organization_id {=} ANY ($1) AND g.name {=} '" GROUP_NAME "'"
+				 " AND NOT EXISTS (SELECT FROM {cp}group_members m WHERE m.group_id {=} g.id"
+				 "  AND m.user_id {=} '" SYSTEM_USER "'::pg_catalog.uuid)"
+				 " ON CONFLICT DO NOTHING",
+				 PLAN_WRITE, 1, argtypes, values, NULL);
+}

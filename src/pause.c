@@ -1,0 +1,122 @@
+/*
+ * pause.c
+ *	  The pause switch of reconciliation: a row of the control plane's site_configs, which every
+ *	  reconciler of the control plane obeys.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+
+#include "control_plane.h"
+#include "pause.h"
+#include "plans.h"
+#include "rows.h"
+
+#define SETTINGS_KEY "prebuilds_settings"
+#define PAUSED_FIELD "reconciliation_paused"
+
+PG_FUNCTION_INFO_V1(prebuild_pause);
+PG_FUNCTION_INFO_V1(prebuild_resume);
+
+/* Raise the error for a value that cannot be understood. */
+static void
+malformed(const char *value)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("value of \"%s\" in site_configs is malformed: %s", SETTINGS_KEY, value),
+					errhint("It has to be a JSON object such as {\"%s\": false}; "
+							"prebuild_resume() and prebuild_pause() write it.",
+							PAUSED_FIELD)));
+}
+
+/* Parse JSON; NULL when it is not JSON. */
+static Jsonb *
+parse_json(const char *text)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile Datum json = (Datum) 0;
+
+	/* the input function takes no locks and no resources: nothing else needs cleaning up */
+	PG_TRY();
+	{
+		json = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return json == (Datum) 0 ? NULL : DatumGetJsonbP(json);
+}
+
+/*
+ * True when reconciliation is paused, in the active snapshot. Raises an error that names the key
+ * when the stored value is malformed. SPI is connected.
+ */
+bool
+pause_is_on(void)
+{
+	static KeptPlan plan;
+	JsonbValue field;
+	Jsonb *json;
+	char *text;
+
+	if (plan_execute(&plan,
+					 "SELECT value::pg_catalog.text FROM {cp}site_configs"
+					 " WHERE key {=} '" SETTINGS_KEY "'",
+					 PLAN_READ, 0, NULL, NULL, NULL) == 0)
+		return false;
+	text = row_text(0, 1);
+	SPI_freetuptable(SPI_tuptable);
+
+	json = parse_json(text);
+	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
+		malformed(text);
+	if (getKeyJsonValueFromContainer(&json->root, PAUSED_FIELD, strlen(PAUSED_FIELD), &field) ==
+		NULL)
+		return false;
+	if (field.type != jbvBool)
+		malformed(text);
+	return field.val.boolean;
+}
+
+/* Write the switch. */
+static void
+set_pause(FunctionCallInfo fcinfo, bool paused)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { TEXTOID };
+	Datum values[1];
+
+	plans_enter(fcinfo);
+	control_plane_require();
+	values[0] = CStringGetTextDatum(paused ? "{\"" PAUSED_FIELD "\": true}"
+										   : "{\"" PAUSED_FIELD "\": false}");
+	plan_execute(&plan,
+				 "INSERT INTO {cp}site_configs AS s (key, value) VALUES ('" SETTINGS_KEY "', $1)"
+				 " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+				 PLAN_WRITE, 1, argtypes, values, NULL);
+	plans_leave();
+}
+
+/* prebuild_pause(): stop reconciliation, everywhere */
+Datum
+prebuild_pause(PG_FUNCTION_ARGS)
+{
+	set_pause(fcinfo, true);
+	PG_RETURN_VOID();
+}
+
+/* prebuild_resume(): let reconciliation go on */
+Datum
+prebuild_resume(PG_FUNCTION_ARGS)
+{
+	set_pause(fcinfo, false);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,89 @@
+/*
+ * pool_lock.c
+ *	  Hold pool members still: lock, then look again. Whoever takes a workspace out of the pool
+ *	  (a delete, a cancel, a claim) does it through here.
+ *
+ *	  Locks: FOR UPDATE on the rows of workspaces, in the order of their ids, never waiting. It
+ *	  conflicts with the key share lock that the foreign key of a new build takes, so that no build
+ *	  can be added to a workspace that is held here, and one that is being added shows as a row
+ *	  that is skipped. What was committed between the judgement and the lock is seen because the
+ *	  second look is a statement of its own, with a new snapshot: in a single statement the
+ *	  builds would be those of the snapshot from before the lock.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "executor/spi.h"
+
+#include "control_plane.h"
+#include "ids.h"
+#include "plans.h"
+#include "pool_lock.h"
+#include "rows.h"
+
+/* Lock those of the workspaces that nobody else holds; their ids, as an array. */
+static ArrayParameter *
+lock_workspaces(PoolMember **members, int n)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	ArrayParameter *ids = array_new(UUIDOID);
+	ArrayParameter *locked = array_new(UUIDOID);
+	Datum values[1];
+	uint64 nlocked;
+
+	for (int i = 0; i < n; i++)
+		array_add_id(ids, &members[i]->id);
+	values[0] = array_datum(ids);
+	nlocked = plan_execute(&plan,
+						   "SELECT w.id::pg_catalog.uuid FROM {cp}workspaces w"
+						   " WHERE w.id {=} ANY ($1) ORDER BY w.id FOR UPDATE SKIP LOCKED",
+						   PLAN_WRITE, 1, argtypes, values, NULL);
+	for (uint64 i = 0; i < nlocked; i++)
+	{
+		Id *id = palloc_object(Id);
+
+		*id = row_id(i, 1);
+		array_add_id(locked, id);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return locked;
+}
+
+/*
+ * Lock members and keep those that are still what was judged: in the pool, with the same latest
+ * build. Those that someone else holds or that have changed are dropped from the array, the order
+ * of the others is kept; returns how many are left. The locks last until the end of the
+ * (sub)transaction. SPI is connected.
+ */
+int
+pool_lock(PoolMember **members, int n)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	Datum values[1];
+	Id *unchanged;
+	uint64 nunchanged;
+	int kept = 0;
+
+	if (n == 0)
+		return 0;
+	values[0] = array_datum(lock_workspaces(members, n));
+	nunchanged =
+		plan_execute(&plan,
+					 "SELECT b.id::pg_catalog.uuid FROM {cp}workspaces w, LATERAL ("
+					 "  SELECT wb.id FROM {cp}workspace_builds wb WHERE wb.workspace_id {=} w.id"
+					 "  ORDER BY wb.build_number DESC LIMIT 1) b"
+					 " WHERE w.id {=} ANY ($1) AND NOT w.deleted"
+					 " AND w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid ORDER BY b.id",
+					 PLAN_WRITE, 1, argtypes, values, NULL);
+	unchanged = palloc_array(Id, nunchanged + 1);
+	for (uint64 i = 0; i < nunchanged; i++)
+		unchanged[i] = row_id(i, 1);
+	SPI_freetuptable(SPI_tuptable);
+
+	for (int i = 0; i < n; i++)
+		if (bsearch(&members[i]->build_id, unchanged, nunchanged, sizeof(Id), id_compare) != NULL)
+			members[kept++] = members[i];
+	return kept;
+}

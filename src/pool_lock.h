@@ -1,0 +1,14 @@
+/*
+ * pool_lock.h
+ *	  Hold pool members still: lock, then look again.
+ */
+#ifndef PREBUILD_POOL_LOCK_H
+#define PREBUILD_POOL_LOCK_H
+
+#include "postgres.h"
+
+#include "decision.h"
+
+extern int pool_lock(PoolMember **members, int n);
+
+#endif /* PREBUILD_POOL_LOCK_H */

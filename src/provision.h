@@ -1,0 +1,21 @@
+/*
+ * provision.h
+ *	  Carry out a judgement: cancel, delete, create, in bulk.
+ */
+#ifndef PREBUILD_PROVISION_H
+#define PREBUILD_PROVISION_H
+
+#include "judgement.h"
+
+/* What a pass has done so far. */
+typedef struct PassTotals
+{
+	int created;
+	int deleted;
+	int canceled;
+} PassTotals;
+
+extern PassTotals provision_presets(const Judgement *judgement, const int *presets, int npresets,
+									int64_t *clock);
+
+#endif /* PREBUILD_PROVISION_H */

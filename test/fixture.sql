@@ -1,0 +1,398 @@
+-- Read by the SQL tests: functions in the schema "fixture" that build small control planes.
+--
+-- Templates, versions, presets and workspaces go by name; a name is used once in a test file.
+-- A test calls fixture.control_plane() first, which also puts the control plane and "fixture" on
+-- the search_path. Everything random stays out of the output: tests print the lines of ok() and
+-- is(), which say "ok" or "NOT OK".
+
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS prebuild_ext;
+DROP SCHEMA IF EXISTS fixture CASCADE;
+CREATE SCHEMA fixture;
+SET search_path = fixture, public;
+SET timezone = 'UTC';
+SET check_function_bodies = off;
+\pset format unaligned
+\pset tuples_only on
+\pset null NULL
+\set SHOW_CONTEXT never
+
+-- what tests print
+
+CREATE FUNCTION ok(condition boolean, label text) RETURNS text LANGUAGE sql AS
+$$ SELECT CASE WHEN condition THEN 'ok - ' ELSE 'NOT OK - ' END || label $$;
+
+CREATE FUNCTION is(got anycompatible, wanted anycompatible, label text) RETURNS text LANGUAGE sql AS
+$$
+	SELECT CASE WHEN got IS NOT DISTINCT FROM wanted THEN 'ok - ' || label
+		ELSE format('NOT OK - %s: got %L, wanted %L', label, got::text, wanted::text) END
+$$;
+
+-- The statement fails with this SQLSTATE, and message and hint match (NULL: whatever they are).
+CREATE FUNCTION raises(statement text, state text, message text, hint text, label text)
+RETURNS text LANGUAGE plpgsql AS
+$$
+DECLARE
+	got_message text;
+	got_hint text;
+BEGIN
+	BEGIN
+		EXECUTE statement;
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS got_message = MESSAGE_TEXT, got_hint = PG_EXCEPTION_HINT;
+		IF SQLSTATE = coalesce(state, SQLSTATE) AND got_message ~* coalesce(message, '')
+				AND got_hint ~* coalesce(hint, '') THEN
+			RETURN 'ok - ' || label;
+		END IF;
+		RETURN format('NOT OK - %s: %s: %s (hint: %s)', label, SQLSTATE, got_message, got_hint);
+	END;
+	RETURN format('NOT OK - %s: no error', label);
+END
+$$;
+
+-- the clock of all tests: a Monday
+
+CREATE FUNCTION t0() RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
+$$ SELECT timestamptz '2025-06-02 12:00Z' $$;
+
+-- the control plane
+
+-- Make a new control plane in a schema of this name and use it from now on, without the events of
+-- the one before.
+CREATE FUNCTION control_plane(schema_name text DEFAULT 'cp') RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
+	EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', schema_name);
+	EXECUTE format('CREATE SCHEMA %I', schema_name);
+	PERFORM set_config('prebuild.control_plane_schema', schema_name, false);
+	PERFORM set_config('search_path', format('%I, fixture, %s', schema_name,
+		(SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'prebuild_ext')), false);
+	PERFORM prebuild_create_control_plane();
+	DELETE FROM prebuild_event;
+END
+$$;
+
+CREATE FUNCTION organization(org text) RETURNS uuid LANGUAGE plpgsql AS
+$$
+DECLARE
+	found_id uuid;
+BEGIN
+	SELECT o.id INTO found_id FROM organizations o WHERE o.name = org;
+	IF found_id IS NULL THEN
+		INSERT INTO organizations
+			(id, name, description, created_at, updated_at, display_name, default_org_member_roles)
+		VALUES (gen_random_uuid(), org, '', t0(), t0(), org, '{}') RETURNING id INTO found_id;
+	END IF;
+	RETURN found_id;
+END
+$$;
+
+CREATE FUNCTION usr(login text) RETURNS uuid LANGUAGE plpgsql AS
+$$
+DECLARE
+	found_id uuid;
+BEGIN
+	SELECT u.id INTO found_id FROM users u WHERE u.username = login;
+	IF found_id IS NULL THEN
+		INSERT INTO users (id, email, username, hashed_password, created_at, updated_at, status)
+		VALUES (gen_random_uuid(), login || '@example.com', login, '', t0(), t0(), 'active')
+		RETURNING id INTO found_id;
+	END IF;
+	RETURN found_id;
+END
+$$;
+
+-- A template without a version; version() gives it one.
+CREATE FUNCTION template(template_name text, org text DEFAULT 'org') RETURNS uuid LANGUAGE sql AS
+$$
+	INSERT INTO templates (id, created_at, updated_at, organization_id, name, provisioner,
+		active_version_id, created_by, use_classic_parameter_flow)
+	VALUES (gen_random_uuid(), t0(), t0(), organization(org), template_name, 'terraform',
+		gen_random_uuid(), usr('author'), true)
+	RETURNING id
+$$;
+
+-- A job in a given state: its times follow from it.
+CREATE FUNCTION job(job_type text, status text, org_id uuid, initiator uuid, created timestamptz,
+	job_tags jsonb DEFAULT '{"scope": "organization", "owner": ""}')
+RETURNS uuid LANGUAGE sql AS
+$$
+	INSERT INTO provisioner_jobs (id, created_at, updated_at, started_at, canceled_at, completed_at,
+		error, organization_id, initiator_id, provisioner, storage_method, type, input, worker_id,
+		file_id, tags)
+	VALUES (gen_random_uuid(), created, created,
+		CASE WHEN status <> 'pending' THEN created END,
+		CASE WHEN status IN ('canceling', 'canceled') THEN created END,
+		CASE WHEN status IN ('succeeded', 'failed', 'canceled') THEN created END,
+		CASE WHEN status = 'failed' THEN 'terraform said no' END,
+		org_id, initiator, 'terraform', 'file', job_type::provisioner_job_type, '{}',
+		CASE WHEN status <> 'pending' THEN gen_random_uuid() END, gen_random_uuid(), job_tags)
+	RETURNING id
+$$;
+
+-- A version with a finished import; the template's active one unless told otherwise.
+CREATE FUNCTION version(template_name text, version_name text, active boolean DEFAULT true,
+	import_status text DEFAULT 'succeeded')
+RETURNS uuid LANGUAGE plpgsql AS
+$$
+DECLARE
+	owner_template templates;
+	new_id uuid;
+BEGIN
+	SELECT t.* INTO STRICT owner_template FROM templates t WHERE t.name = template_name;
+	INSERT INTO template_versions (id, template_id, organization_id, created_at, updated_at, name,
+		readme, job_id, created_by)
+	VALUES (gen_random_uuid(), owner_template.id, owner_template.organization_id, t0(), t0(),
+		version_name, '', job('template_version_import', import_status,
+			owner_template.organization_id, usr('author'), t0() - interval '1 day'),
+		usr('author'))
+	RETURNING id INTO new_id;
+	IF active THEN
+		UPDATE templates t SET active_version_id = new_id WHERE t.id = owner_template.id;
+	END IF;
+	RETURN new_id;
+END
+$$;
+
+CREATE FUNCTION preset(version_name text, preset_name text, desired int, ttl int DEFAULT 0,
+	timezone text DEFAULT '')
+RETURNS uuid LANGUAGE sql AS
+$$
+	INSERT INTO template_version_presets (template_version_id, name, created_at, desired_instances,
+		invalidate_after_secs, scheduling_timezone)
+	VALUES (v(version_name), preset_name, t0() - interval '1 day', desired, ttl, timezone)
+	RETURNING id
+$$;
+
+-- A template, a version and a preset of these names at once: <name>, <name>-v1, <name>.
+CREATE FUNCTION simple(name text, desired int, ttl int DEFAULT 0, org text DEFAULT 'org')
+RETURNS uuid LANGUAGE plpgsql AS
+$$
+BEGIN
+	PERFORM template(name, org);
+	PERFORM version(name, name || '-v1');
+	RETURN preset(name || '-v1', name, desired, ttl);
+END
+$$;
+
+CREATE FUNCTION schedule(preset_name text, cron text, desired int) RETURNS void LANGUAGE sql AS
+$$
+	INSERT INTO template_version_preset_prebuild_schedules
+		(preset_id, cron_expression, desired_instances)
+	VALUES (p(preset_name), cron, desired)
+$$;
+
+CREATE FUNCTION parameter(version_name text, parameter_name text, default_value text DEFAULT '',
+	required boolean DEFAULT false, type text DEFAULT 'string')
+RETURNS void LANGUAGE sql AS
+$$
+	INSERT INTO template_version_parameters (template_version_id, name, description, type, mutable,
+		default_value, icon, validation_regex, required)
+	VALUES (v(version_name), parameter_name, '', type, true, default_value, '', '', required)
+$$;
+
+CREATE FUNCTION preset_value(preset_name text, parameter_name text, value text)
+RETURNS void LANGUAGE sql AS
+$$
+	INSERT INTO template_version_preset_parameters (template_version_preset_id, name, value)
+	VALUES (p(preset_name), parameter_name, value)
+$$;
+
+-- ids by name
+
+CREATE FUNCTION t(wanted text) RETURNS uuid LANGUAGE sql STABLE AS
+$$ SELECT id FROM templates WHERE name = wanted $$;
+CREATE FUNCTION v(wanted text) RETURNS uuid LANGUAGE sql STABLE AS
+$$ SELECT id FROM template_versions WHERE name = wanted $$;
+CREATE FUNCTION p(wanted text) RETURNS uuid LANGUAGE sql STABLE AS
+$$ SELECT id FROM template_version_presets WHERE name = wanted $$;
+CREATE FUNCTION w(wanted text) RETURNS uuid LANGUAGE sql STABLE AS
+$$ SELECT id FROM workspaces WHERE name = wanted $$;
+
+-- workspaces and builds
+
+-- A build with the next number, of the version of the build before unless one is named. A start
+-- that succeeded gets a resource with one agent: ready, not ready, or none (NULL).
+CREATE FUNCTION build(workspace_name text, transition text, status text DEFAULT 'succeeded',
+	preset_name text DEFAULT NULL, created timestamptz DEFAULT t0() - interval '1 hour',
+	ready boolean DEFAULT true, version_id uuid DEFAULT NULL,
+	initiator uuid DEFAULT 'c42fdf75-3097-471c-8c33-fb52454d81c0',
+	job_tags jsonb DEFAULT '{"scope": "organization", "owner": ""}')
+RETURNS uuid LANGUAGE plpgsql AS
+$$
+DECLARE
+	workspace workspaces;
+	previous workspace_builds;
+	new_job uuid;
+	new_id uuid := gen_random_uuid();
+	resource uuid;
+BEGIN
+	SELECT x.* INTO STRICT workspace FROM workspaces x WHERE x.name = workspace_name;
+	SELECT b.* INTO previous FROM workspace_builds b
+	WHERE b.workspace_id = workspace.id ORDER BY b.build_number DESC LIMIT 1;
+	new_job := job('workspace_build', status, workspace.organization_id, initiator, created, job_tags);
+	UPDATE provisioner_jobs j
+	SET input = jsonb_build_object('workspace_build_id', new_id, 'dry_run', false)
+	WHERE j.id = new_job;
+	INSERT INTO workspace_builds (id, created_at, updated_at, workspace_id, template_version_id,
+		build_number, transition, initiator_id, job_id, template_version_preset_id)
+	VALUES (new_id, created, created, workspace.id,
+		coalesce(version_id, previous.template_version_id), coalesce(previous.build_number, 0) + 1,
+		transition::workspace_transition, initiator, new_job, p(preset_name));
+	IF transition = 'start' AND status = 'succeeded' THEN
+		INSERT INTO workspace_resources (id, created_at, job_id, transition, type, name)
+		VALUES (gen_random_uuid(), created, new_job, 'start', 'docker_container', 'main')
+		RETURNING id INTO resource;
+		IF ready IS NOT NULL THEN
+			PERFORM agent(workspace_name, CASE WHEN ready THEN 'ready' ELSE 'starting' END);
+		END IF;
+	END IF;
+	RETURN new_id;
+END
+$$;
+
+-- A workspace of the preset's template, with a first build that carries the preset.
+CREATE FUNCTION prebuild(preset_name text, workspace_name text, transition text DEFAULT 'start',
+	status text DEFAULT 'succeeded', created timestamptz DEFAULT t0() - interval '1 hour',
+	ready boolean DEFAULT true, owner uuid DEFAULT 'c42fdf75-3097-471c-8c33-fb52454d81c0',
+	initiator uuid DEFAULT NULL,
+	job_tags jsonb DEFAULT '{"scope": "organization", "owner": ""}')
+RETURNS uuid LANGUAGE plpgsql AS
+$$
+DECLARE
+	of_version template_versions;
+	new_id uuid;
+BEGIN
+	SELECT x.* INTO STRICT of_version
+	FROM template_versions x JOIN template_version_presets y ON y.template_version_id = x.id
+	WHERE y.name = preset_name;
+	INSERT INTO workspaces (id, created_at, updated_at, owner_id, organization_id, template_id, name)
+	VALUES (gen_random_uuid(), created, created, owner, of_version.organization_id,
+		of_version.template_id, workspace_name)
+	RETURNING id INTO new_id;
+	PERFORM build(workspace_name, transition, status, preset_name, created, ready, of_version.id,
+		coalesce(initiator, owner), job_tags);
+	RETURN new_id;
+END
+$$;
+
+-- An agent in the newest resource of the workspace's latest build that has one.
+CREATE FUNCTION agent(workspace_name text, lifecycle text DEFAULT 'ready',
+	deleted boolean DEFAULT false, parent uuid DEFAULT NULL)
+RETURNS uuid LANGUAGE sql AS
+$$
+	INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
+		architecture, operating_system, lifecycle_state, deleted, parent_id)
+	SELECT gen_random_uuid(), t0(), t0(), format('agent-%s', random()), r.id, gen_random_uuid(), 'amd64', 'linux',
+		lifecycle::workspace_agent_lifecycle_state, agent.deleted, parent
+	FROM workspace_builds b JOIN workspace_resources r ON r.job_id = b.job_id
+	WHERE b.workspace_id = w(workspace_name)
+	ORDER BY b.build_number DESC LIMIT 1
+	RETURNING id
+$$;
+
+-- The id of a workspace's latest build; its number, transition and job status.
+CREATE FUNCTION latest(workspace_name text) RETURNS uuid LANGUAGE sql STABLE AS
+$$
+	SELECT id FROM workspace_builds
+	WHERE workspace_id = w(workspace_name) ORDER BY build_number DESC LIMIT 1
+$$;
+CREATE FUNCTION shape(workspace_name text) RETURNS text LANGUAGE sql STABLE AS
+$$
+	SELECT format('%s %s %s', b.build_number, b.transition, j.job_status)
+	FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id
+	WHERE b.workspace_id = w(workspace_name) ORDER BY b.build_number DESC LIMIT 1
+$$;
+
+-- A stand-in for the provisioner: do all pending jobs of workspace builds, or of one preset.
+CREATE FUNCTION finish_jobs(finished timestamptz, failing boolean DEFAULT false,
+	preset_name text DEFAULT NULL, at_most int DEFAULT NULL)
+RETURNS int LANGUAGE plpgsql AS
+$$
+DECLARE
+	todo record;
+	done int := 0;
+	resource uuid;
+BEGIN
+	FOR todo IN
+		SELECT b.*, x.name AS workspace_name
+		FROM workspace_builds b
+		JOIN provisioner_jobs j ON j.id = b.job_id
+		JOIN workspaces x ON x.id = b.workspace_id
+		WHERE j.job_status = 'pending'
+			AND (preset_name IS NULL OR b.template_version_preset_id = p(preset_name))
+		ORDER BY b.created_at LIMIT at_most
+	LOOP
+		UPDATE provisioner_jobs j SET started_at = finished, completed_at = finished,
+			updated_at = finished, worker_id = gen_random_uuid(),
+			error = CASE WHEN failing THEN 'terraform said no' END
+		WHERE j.id = todo.job_id;
+		IF NOT failing AND todo.transition = 'start' THEN
+			INSERT INTO workspace_resources (id, created_at, job_id, transition, type, name)
+			VALUES (gen_random_uuid(), finished, todo.job_id, 'start', 'docker_container', 'main');
+			PERFORM agent(todo.workspace_name);
+		ELSIF NOT failing AND todo.transition = 'delete' THEN
+			UPDATE workspaces x SET deleted = true WHERE x.id = todo.workspace_id;
+		END IF;
+		done := done + 1;
+	END LOOP;
+	RETURN done;
+END
+$$;
+
+-- n passes at one time; what they did together, without what they did not do.
+CREATE FUNCTION pass(at timestamptz DEFAULT t0(), n int DEFAULT 1) RETURNS text LANGUAGE plpgsql AS
+$$
+DECLARE
+	result record;
+	created int := 0;
+	deleted int := 0;
+	canceled int := 0;
+	failed int := 0;
+BEGIN
+	FOR i IN 1..n LOOP
+		SELECT * INTO result FROM prebuild_reconcile(at);
+		IF NOT result.lock_acquired OR result.paused THEN
+			RETURN 'did not run';
+		END IF;
+		created := created + result.created;
+		deleted := deleted + result.deleted;
+		canceled := canceled + result.canceled;
+		failed := failed + result.failed;
+	END LOOP;
+	RETURN concat_ws(', ', 'created ' || nullif(created, 0), 'deleted ' || nullif(deleted, 0),
+		'canceled ' || nullif(canceled, 0), 'failed ' || nullif(failed, 0));
+END
+$$;
+
+-- Pool members of a preset's template whose latest build has this transition and job status.
+CREATE FUNCTION members(template_name text, transition text, status text)
+RETURNS int LANGUAGE sql STABLE AS
+$$
+	SELECT count(*)::int FROM workspaces x
+	CROSS JOIN LATERAL (SELECT b.transition, j.job_status
+		FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id
+		WHERE b.workspace_id = x.id ORDER BY b.build_number DESC LIMIT 1) latest
+	WHERE x.template_id = t(template_name) AND x.owner_id = prebuild_system_user()
+		AND NOT x.deleted AND latest.transition::text = members.transition
+		AND latest.job_status::text = status
+$$;
+
+CREATE FUNCTION events(preset_name text, kind text) RETURNS int LANGUAGE sql STABLE AS
+$$
+	SELECT count(*)::int FROM prebuild_event e
+	WHERE e.preset_id = p(preset_name) AND e.kind = events.kind
+$$;
+
+CREATE FUNCTION status(preset_name text) RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT prebuild_status::text FROM template_version_presets WHERE name = preset_name $$;
+
+-- A preset's plan in one line, one member for each kind of action: "delete 1; create 2".
+CREATE FUNCTION plan(preset_name text, at timestamptz DEFAULT t0()) RETURNS text
+LANGUAGE sql STABLE AS
+$$
+	SELECT coalesce(string_agg(action || ' ' || count, '; ' ORDER BY
+		array_position(ARRAY['cancel_pending', 'delete', 'create'], action), action), '')
+	FROM (SELECT action, sum(count) AS count FROM prebuild_plan(at)
+		WHERE preset_id = p(preset_name) GROUP BY action) actions
+$$;

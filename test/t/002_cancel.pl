@@ -1,0 +1,93 @@
+# A pass that is canceled or timed out in the middle leaves no trace.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrebuildTest;
+use Test::More;
+
+my $node = new_server('cancel');
+my $db = new_control_plane($node, 'fleet');
+
+# A fleet whose next pass deletes (three expired), cancels (two pending ones of a version that is not
+# active) and creates; a trigger makes one table slow, so that the pass is caught in the middle.
+$node->safe_psql($db, q{
+	SELECT fixture.preset(fixture.template('one'), 'p', 3);
+	SELECT prebuild_reconcile(now() - interval '2 hours');
+	SELECT fixture.work();
+	UPDATE template_version_presets SET desired_instances = NULL;
+	SELECT fixture.preset(fixture.template('two'), 'stale', 2);
+	SELECT prebuild_reconcile();
+	UPDATE templates SET active_version_id = gen_random_uuid() WHERE name = 'two';
+	UPDATE template_version_presets SET desired_instances = 6, invalidate_after_secs = 60
+	WHERE name = 'p';
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM pg_sleep(120); RETURN NEW; END $$;
+});
+
+# Everything that a pass could change, as one text.
+sub trace
+{
+	return $node->safe_psql($db, q{
+		SELECT md5(string_agg(t.rows, '' ORDER BY t.name))
+		FROM pg_class c, LATERAL (SELECT c.relname AS name,
+			query_to_xml(format('SELECT * FROM %I ORDER BY %1$I::text', c.relname), true, true, '')::text AS rows) t
+		WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+	});
+}
+
+my $listener = $node->background_psql($db);
+$listener->query_safe('LISTEN provisioner_job_posted');
+my $before = trace();
+isnt($node->safe_psql($db, 'SELECT count(*) FROM prebuild_plan()'), 0, 'there is something to do');
+
+foreach my $table (qw(workspaces provisioner_jobs workspace_builds))
+{
+	$node->safe_psql($db, "CREATE TRIGGER slow BEFORE INSERT ON $table
+		FOR EACH ROW EXECUTE FUNCTION slow()");
+
+	my ($status, $out, $err) =
+	  $node->psql($db, "SET statement_timeout = '300ms'; SELECT prebuild_reconcile()");
+	like($err, qr/canceling statement due to statement timeout/, "$table: the timeout is honoured");
+	is(trace(), $before, "$table: and nothing is changed");
+
+	# as a user does it, from another session
+	my $session = start_session($node, $db, 'SELECT prebuild_reconcile()');
+	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE wait_event = 'PgSleep' AND query LIKE '%prebuild_reconcile%' AND pid <> pg_backend_pid()});
+	$node->safe_psql($db, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+		WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid()});
+	finish_session($session);
+	like($session->{output}, qr/canceling statement due to user request/, "$table: a cancel is honoured");
+	is(trace(), $before, "$table: and nothing is changed");
+
+	# the session goes on, in the same transaction even, and the lock is free
+	$session = $node->background_psql($db, on_error_stop => 0);
+	$session->query("BEGIN; SAVEPOINT s; SET LOCAL statement_timeout = '300ms'");
+	$session->query('SELECT prebuild_reconcile()');
+	$session->query('ROLLBACK TO s');
+	is($session->query('SELECT count(*) > 0 FROM prebuild_plan()'), 't',
+		"$table: the session is usable after it");
+	$session->query('ROLLBACK');
+	is($node->safe_psql($db, 'SELECT pg_try_advisory_xact_lock(7)'), 't',
+		"$table: the lock is free");
+	$session->quit;
+
+	$node->safe_psql($db, "DROP TRIGGER slow ON $table");
+}
+
+is($listener->query('SELECT 1'), '1', 'no provisioner was woken');
+unlike($listener->{stdout} . $listener->{stderr}, qr/Asynchronous notification/, 'by any of them');
+$listener->quit;
+
+# and without the trigger all of it is done
+my ($created, $deleted, $canceled, $failed) = split /\|/,
+  $node->safe_psql($db, 'SELECT created, deleted, canceled, failed FROM prebuild_reconcile()');
+cmp_ok($created, '>', 0, 'a pass that is let alone creates');
+cmp_ok($deleted, '>', 0, 'and deletes');
+cmp_ok($canceled, '>', 0, 'and cancels');
+is($failed, 0, 'and nothing of it fails');
+isnt(trace(), $before, 'which the comparison does see');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,59 @@
+# A backend does not grow with the number of its passes.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrebuildTest;
+use Test::More;
+
+my $node = new_server('memory');
+my $db = new_control_plane($node, 'fleet');
+
+# a fleet where every pass has something to do: withheld, scheduled, created and deleted
+$node->safe_psql($db, q{
+	SELECT fixture.preset(v, 'p' || n, 1) FROM fixture.template('one') v, generate_series(1, 20) n;
+	SELECT prebuild_reconcile();
+	SELECT fixture.work();
+	UPDATE template_version_presets SET scheduling_timezone = 'Europe/Berlin' WHERE name = 'p2';
+	INSERT INTO template_version_preset_prebuild_schedules (preset_id, cron_expression, desired_instances)
+	SELECT id, '* * * * 1-5', 1 FROM template_version_presets WHERE name = 'p2';
+	CREATE PROCEDURE passes(amount int) LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. amount LOOP
+			UPDATE template_version_presets SET desired_instances = i % 3 WHERE name = 'p1';
+			PERFORM prebuild_reconcile(clock_timestamp());
+			PERFORM fixture.work();
+			PERFORM count(name) FROM prebuild_running();
+			PERFORM count(reason) FROM prebuild_plan();
+			COMMIT;
+		END LOOP;
+	END $$;
+});
+
+my $session = $node->background_psql($db);
+my $pid = $session->query_safe('SELECT pg_backend_pid()');
+my $contexts = 'SELECT sum(total_bytes) FROM pg_backend_memory_contexts';
+
+# Kilobytes of the backend's anonymous memory: shared buffers that it touched are not in it.
+sub own_memory
+{
+	my ($kilobytes) = slurp_file("/proc/$pid/smaps_rollup") =~ /^Anonymous:\s+(\d+)/m;
+	return $kilobytes;
+}
+
+$session->query_safe('CALL passes(10)');
+my ($contexts_after_10, $memory_after_10) = ($session->query_safe($contexts), own_memory());
+$session->query_safe('CALL passes(990)');
+my ($contexts_after_1000, $memory_after_1000) = ($session->query_safe($contexts), own_memory());
+note("memory contexts: $contexts_after_10 bytes after 10 passes, $contexts_after_1000 after 1000");
+note("own memory: $memory_after_10 kB after 10 passes, $memory_after_1000 after 1000");
+cmp_ok($contexts_after_1000, '<=', $contexts_after_10 * 1.1 + 65536,
+	'memory contexts after 1,000 passes are as after 10');
+cmp_ok($memory_after_1000, '<=', $memory_after_10 * 1.2 + 1024,
+	"and so is the backend's own memory");
+is($session->query_safe('SELECT count(*) > 600 FROM workspace_builds'), 't',
+	'the passes did work');
+$session->quit;
+
+$node->stop;
+done_testing();

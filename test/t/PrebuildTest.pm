@@ -1,0 +1,99 @@
+# What the tests of the running system share: a server with the extension and a control plane.
+package PrebuildTest;
+
+use strict;
+use warnings;
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename qw(dirname);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+our @EXPORT = qw(new_server new_control_plane pool_size wait_until
+  start_session finish_session run_in_parallel);
+
+my $fixture = dirname(abs_path(__FILE__)) . '/fixture.sql';
+my $folder = PostgreSQL::Test::Utils::tempdir;
+my $scripts = 0;
+
+# A started server; further lines of configuration are the arguments after its name.
+sub new_server
+{
+	my ($name, @configuration) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(allows_streaming => 1);
+	$node->append_conf('postgresql.conf', join("\n", "timezone = 'UTC'", @configuration, ''));
+	$node->start;
+	return $node;
+}
+
+# A database with the extension, a control plane and the fixture's functions.
+sub new_control_plane
+{
+	my ($node, $database) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->safe_psql($database, 'CREATE EXTENSION prebuild_ext SCHEMA public');
+	$node->safe_psql($database, 'SELECT prebuild_create_control_plane()');
+	$node->safe_psql($database, slurp_file($fixture));
+	return $database;
+}
+
+# How many workspaces the system user has.
+sub pool_size
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database,
+		'SELECT count(*) FROM workspaces WHERE owner_id = prebuild_system_user() AND NOT deleted');
+}
+
+# Wait until a query gives true.
+sub wait_until
+{
+	my ($node, $database, $query) = @_;
+
+	$node->poll_query_until($database, $query) or die "timed out waiting for: $query";
+	return;
+}
+
+# Start psql on a script; the handle has its output in {output} after finish_session().
+sub start_session
+{
+	my ($node, $database, $script) = @_;
+	my $file = "$folder/script." . $scripts++;
+
+	append_to_file($file, $script);
+	my $session = { output => '' };
+	# by a file: what comes through a pipe would not be sent before somebody waits
+	$session->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-f', $file, '-d', $node->connstr($database) ],
+		'<', '/dev/null', '>', \$session->{output}, '2>&1');
+	return $session;
+}
+
+# Wait for a session's end; true where it succeeded.
+sub finish_session
+{
+	my ($session) = @_;
+	my $succeeded = $session->{run}->finish;
+
+	chomp $session->{output};
+	return $succeeded;
+}
+
+# Run scripts at the same time, each in a session of its own; their outputs in order.
+sub run_in_parallel
+{
+	my ($node, $database, @scripts) = @_;
+	my @sessions = map { start_session($node, $database, $_) } @scripts;
+
+	foreach my $session (@sessions)
+	{
+		finish_session($session) or die "a session failed: $session->{output}";
+	}
+	return map { $_->{output} } @sessions;
+}
+
+1;
