@@ -14,12 +14,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
-#include "nodes/makefuncs.h"
-#include "parser/parse_func.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -51,15 +48,15 @@ wants_fanout(const AttachOptions *options)
 }
 
 static const AttachedTrigger triggers[] = {
-	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert", "prebuild_metadata_fanout",
-	  "AFTER INSERT", "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false,
-	  wants_fanout },
-	{ "workspace_agent_metadata", "prebuild_metadata_fanout_update", "prebuild_metadata_fanout",
-	  "AFTER UPDATE", "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false,
-	  wants_fanout },
-	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete", "prebuild_metadata_fanout",
-	  "AFTER DELETE", "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false,
-	  wants_fanout },
+	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
+	  "{ext}prebuild_metadata_fanout()", "AFTER INSERT",
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
+	{ "workspace_agent_metadata", "prebuild_metadata_fanout_update",
+	  "{ext}prebuild_metadata_fanout()", "AFTER UPDATE",
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
+	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete",
+	  "{ext}prebuild_metadata_fanout()", "AFTER DELETE",
+	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
 };
 
 /* What is to do about a trigger. */
@@ -82,10 +79,8 @@ typedef struct AttachPlan
 static Oid
 trigger_function(const AttachedTrigger *trigger)
 {
-	List *name = list_make2(makeString(pstrdup(plans_extension_schema())),
-							makeString(pstrdup(trigger->function)));
-
-	return LookupFuncName(name, 0, NULL, false);
+	return DatumGetObjectId(
+		DirectFunctionCall1(regprocedurein, CStringGetDatum(plan_expand(trigger->function))));
 }
 
 /* Find out what is to do about one trigger of a table. */
@@ -188,11 +183,10 @@ lock_tables(const AttachPlan *plan)
 static void
 create_trigger(const AttachedTrigger *trigger)
 {
-	run(psprintf("CREATE TRIGGER %s %s ON %s %s %s%s%s EXECUTE FUNCTION %s()",
+	run(psprintf("CREATE TRIGGER %s %s ON %s %s %s%s%s EXECUTE FUNCTION %s",
 				 quote_identifier(trigger->name), trigger->timing, table_name(trigger),
 				 trigger->rows, trigger->when ? "WHEN (" : "", trigger->when ? trigger->when : "",
-				 trigger->when ? ")" : "",
-				 quote_qualified_identifier(plans_extension_schema(), trigger->function)));
+				 trigger->when ? ")" : "", plan_expand(trigger->function)));
 	if (trigger->always)
 		run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table_name(trigger),
 					 quote_identifier(trigger->name)));

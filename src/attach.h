@@ -19,7 +19,7 @@ typedef struct AttachedTrigger
 {
 	const char *table;	  /* in the control plane's schema */
 	const char *name;	  /* of the trigger */
-	const char *function; /* in the extension's schema */
+	const char *function; /* as a template, see plans.h */
 	const char *timing;	  /* such as AFTER INSERT OR UPDATE OF name */
 	const char *rows;	  /* REFERENCING and FOR EACH */
 	const char *when;	  /* a condition, or NULL */
