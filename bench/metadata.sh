@@ -2,7 +2,8 @@
 # Measure the agent metadata path against what it is compared with, side by side in one run, on a
 # private server in the scratch folder. Prints ratios; exits with 1 where one misses its target.
 #
-#   bench/metadata.sh       takes two minutes; ROUNDS (default 5) and SECONDS_EACH (3) change that
+#   bench/metadata.sh       takes two minutes; ROUNDS (default 5), SECONDS_EACH (3) and PROTOCOL
+#                           (of pgbench, default extended) change what is measured
 #
 # Other load on the machine shows in the ratios: throughputs are measured in turns and the median of
 # the turns' ratios is what counts.
@@ -49,21 +50,23 @@ report() {
 
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { print a / b }'; }
 
-# Transactions a second of 8 clients that call the function $1.
+# Transactions a second of 8 clients that run the script $1. As drivers do it that are given SQL and
+# arguments: parsed each time, which is part of what a statement costs.
 throughput() {
-	as_server_user "$BINDIR/pgbench" -n -M prepared -c 8 -j 2 -T "$SECONDS_EACH" -h "$SOCKETS" \
-		-U postgres -f "$BENCH/$1.pgbench" fleet 2> /dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p'
+	as_server_user "$BINDIR/pgbench" -n -M "${PROTOCOL:-extended}" -c 8 -j 2 -T "$SECONDS_EACH" -h "$SOCKETS" \
+		-U postgres -D "keys=$KEYS" -D "vals=$VALUES" -f "$BENCH/$1.pgbench" fleet 2> /dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p'
 }
 
-# A pgbench script that calls a function with a report of 15 keys.
-report_script() {
-	local keys vals
-	keys=$(printf "'key_%d'," $(seq 1 15))
-	vals=$(printf "'value number %d'," $(seq 1 15))
-	printf '%s\n' '\set n random(1, 10000)' \
-		"SELECT * FROM $2(md5('agent' || :n)::uuid, ARRAY[${keys%,}], ARRAY[${vals%,}]);" \
-		> "$BENCH/$1.pgbench"
-	chmod a+r "$BENCH/$1.pgbench"
+KEYS="{$(printf 'key_%d,' $(seq 1 14))key_15}"
+VALUES="{$(printf 'value number %d,' $(seq 1 14))value number 15}"
+
+# A pgbench script that does something for a random agent, whose id is {id} in the statements.
+pgbench_script() {
+	local name=$1
+	shift
+	{ printf '%s\n' '\set n random(1, 10000)'; printf '%s\n' "${@//$'\n'/ }"; } |
+		sed "s/{id}/md5('agent' || :n)::uuid/g" > "$BENCH/$name.pgbench"
+	chmod a+r "$BENCH/$name.pgbench"
 }
 
 # Compare the throughput of our report with another's, in turns: name, other, bound.
@@ -98,6 +101,16 @@ start_server() {
 		die "the server did not start, see $BENCH/server.log"
 }
 
+# App servers that listen, until the server stops.
+start_listeners() {
+	local n
+	for n in $(seq "$1"); do
+		sql -c 'LISTEN workspace_agent_metadata_batch' -f - <<< 'SELECT 1 \watch 0.2' \
+			> /dev/null 2>&1 &
+	done
+	sleep 1
+}
+
 need_packages "${BUILD_PACKAGES[@]}"
 prepare_scratch
 say 'building'
@@ -112,9 +125,16 @@ say 'loading 10,000 agents with 15 keys each'
 as_server_user "$BINDIR/createdb" -h "$SOCKETS" -U postgres fleet
 sql -c 'CREATE EXTENSION prebuild_ext SCHEMA public' -c 'SELECT prebuild_create_control_plane()' > /dev/null
 sql -f "$BENCH/metadata.sql"
-report_script ours prebuild_agent_metadata_report
-report_script nothing bench.nothing
-report_script update bench.update_and_notify
+pgbench_script ours "SELECT * FROM prebuild_agent_metadata_report({id}, :keys::text[], :vals::text[]);"
+pgbench_script nothing "SELECT * FROM bench.nothing({id}, :keys::text[], :vals::text[]);"
+# what an app server does for each report without a batcher
+pgbench_script update \
+	"UPDATE workspace_agent_metadata m SET value = d.value, error = d.error, collected_at = d.at
+	FROM unnest(:keys::text[], :vals::text[], array_fill(''::text, ARRAY[15]), array_fill(now(), ARRAY[15]))
+		AS d (key, value, error, at)
+	WHERE m.workspace_agent_id = {id} AND m.key = d.key;" \
+	"SELECT pg_notify('workspace_agent_metadata_batch',
+		rtrim(encode(uuid_send({id}), 'base64'), '='));"
 
 say 'measuring'
 sql -c 'CALL bench.batches(60)' > /dev/null
@@ -130,8 +150,9 @@ read -r slow fast <<< "$(sql -F ' ' -c 'SELECT percentile_cont(0.5) WITHIN GROUP
 report 'encoding 100,000 ids: SQL to the function' "$(ratio "$slow" "$fast")" 'at least' 12 \
 	"$(printf '%.2f ms to %.2f ms' "$slow" "$fast")"
 
-compare_throughput 'reports to UPDATE and pg_notify each, 8 clients' update 10
 compare_throughput 'reports to a call that does nothing, 8 clients' nothing 0.8
+start_listeners 4
+compare_throughput 'reports to UPDATE and pg_notify each, 4 listeners' update 10
 
 size=$(sql -c "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'prebuild agent metadata%'")
 setting=$(sql -c "SELECT pg_size_bytes(current_setting('prebuild.metadata_buffer_size'))")

@@ -65,21 +65,9 @@ BEGIN
 END
 $$;
 
--- A report of 15 keys by a function of this name; agents go by number.
+-- A call that does nothing with the arguments of a report.
 CREATE FUNCTION bench.nothing(agent_id uuid, keys text[], vals text[])
 RETURNS prebuild_agent_metadata_report_row LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-
--- What an app server does without the batcher: one update and one message for each report.
-CREATE FUNCTION bench.update_and_notify(id uuid, keys text[], vals text[]) RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-	UPDATE workspace_agent_metadata m SET value = d.value, error = '', collected_at = now()
-	FROM unnest(keys, vals) AS d (key, value)
-	WHERE m.workspace_agent_id = update_and_notify.id AND m.key = d.key;
-	PERFORM pg_notify('workspace_agent_metadata_batch',
-		rtrim(encode(uuid_send(update_and_notify.id), 'base64'), '='));
-END
-$$;
 
 -- Milliseconds to encode 100,000 ids by the function and by SQL.
 CREATE TABLE bench.ids AS SELECT gen_random_uuid() AS id FROM generate_series(1, 100000);
