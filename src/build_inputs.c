@@ -19,6 +19,7 @@
 #include "arguments.h"
 #include "build_inputs.h"
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "parameter_value.h"
 #include "plans.h"
 #include "settings.h"

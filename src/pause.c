@@ -11,6 +11,7 @@
 #include "utils/jsonb.h"
 
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "pause.h"
 #include "plans.h"
 #include "rows.h"

@@ -14,6 +14,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "control_plane_catalog.h"
 #include "ids.h"
 #include "notify.h"
 #include "plans.h"

@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "arguments.h"
+#include "control_plane_catalog.h"
 #include "judgement.h"
 #include "membership.h"
 #include "pause.h"
@@ -96,7 +97,7 @@ check_deferred_constraints(void)
 										   "workspace_agents", "template_version_presets" };
 
 	for (size_t i = 0; i < lengthof(written); i++)
-		if (AfterTriggerPendingOnRel(control_plane_table(written[i])))
+		if (AfterTriggerPendingOnRel(control_plane_table(written[i], false)))
 		{
 			SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
 			return;
