@@ -22,6 +22,7 @@
 #include "arguments.h"
 #include "judgement.h"
 #include "membership.h"
+#include "pass_stats.h"
 #include "pause.h"
 #include "plans.h"
 #include "provision.h"
@@ -231,6 +232,8 @@ prebuild_reconcile(PG_FUNCTION_ARGS)
 		pass.context = CurrentMemoryContext;
 		PushActiveSnapshot(GetTransactionSnapshot());
 		run_pass(&pass, at);
+		if (!pass.paused)
+			pass_stats_add(GetCurrentTimestamp() - began);
 		PopActiveSnapshot();
 		plans_leave();
 	}

@@ -16,6 +16,7 @@ int setting_failure_hard_limit = 3;
 int setting_max_creates_per_pass = 0;
 int setting_max_building = 0;
 int setting_event_retention = 7 * 24 * 60;
+bool setting_notify_hard_limit = false;
 
 /* A schema name has to be a possible identifier; whether it exists is asked when it is used. */
 static bool
@@ -63,5 +64,10 @@ settings_init(void)
 			   &setting_max_building, INT_MAX / 2, 0);
 	define_int("prebuild.event_retention", "How long rows of prebuild_event are kept.",
 			   &setting_event_retention, INT_MAX / 2, GUC_UNIT_MIN);
+	DefineCustomBoolVariable("prebuild.notify_hard_limit",
+							 "Queue a notification for template admins when a preset reaches the "
+							 "hard limit.",
+							 NULL, &setting_notify_hard_limit, setting_notify_hard_limit,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	compat_reserve_guc_prefix("prebuild");
 }
