@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
@@ -18,6 +19,7 @@
 #include "notifications.h"
 #include "plans.h"
 #include "rows.h"
+#include "settings.h"
 
 /* Rows of notification_templates, the same in every control plane that has them. */
 #define TEMPLATE_RESOURCE_REPLACED "89d9745a-816e-4695-a17f-3d0a229e2b8d"
@@ -132,6 +134,22 @@ read_messages(Work *work)
 }
 
 /*
+ * Put the control plane's schema on the search_path, until AtEOXact_GUC() or the end of the
+ * subtransaction: the triggers on its tables name others without a schema. Returns the level to
+ * end.
+ */
+static int
+search_control_plane(void)
+{
+	int level = NewGUCNestLevel();
+
+	set_config_option("search_path",
+					  psprintf("%s, pg_temp", quote_identifier(setting_control_plane_schema)),
+					  PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/*
  * Queue the first message. One that was queued already on the same day is left alone: the
  * queue has a unique hash of that.
  */
@@ -142,6 +160,7 @@ write_message(Work *work)
 	static const Oid argtypes[] = { UUIDOID,  UUIDOID,		TEXTOID,
 									JSONBOID, UUIDARRAYOID, TIMESTAMPTZOID };
 	Datum values[6];
+	int level = search_control_plane();
 
 	memcpy(values, work->messages->values, sizeof(work->messages->values));
 	values[5] = TimestampTzGetDatum(work->at);
@@ -152,6 +171,7 @@ write_message(Work *work)
 				 "  $5, '" CREATED_BY "', $6)"
 				 " ON CONFLICT DO NOTHING",
 				 PLAN_WRITE, 6, argtypes, values, NULL);
+	AtEOXact_GUC(true, level);
 }
 
 /* Queue the messages of a statement made by MESSAGES(). Changes nothing where no queue is. */

@@ -58,6 +58,10 @@ BEGIN
 	);
 	CREATE FUNCTION hash_message() RETURNS trigger LANGUAGE plpgsql AS
 	'BEGIN
+		-- as the triggers of a Coder database, which name tables without a schema
+		IF NOT EXISTS (SELECT FROM notification_templates WHERE id = NEW.notification_template_id) THEN
+			RAISE EXCEPTION $e$no template$e$;
+		END IF;
 		NEW.dedupe_hash := concat(NEW.notification_template_id, NEW.user_id, NEW.method, NEW.payload,
 			NEW.created_at::date);
 		RETURN NEW;
