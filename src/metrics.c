@@ -16,6 +16,7 @@
 
 #include "arguments.h"
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "pass_stats.h"
 #include "pause.h"
 #include "plans.h"
@@ -189,8 +190,55 @@ put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 										"How long passes of the reconciliation took"));
 }
 
+/* metadata: how the buffer of agent metadata of this database does, since the server started */
+static void
+put_metadata(ReturnSetInfo *rsinfo)
+{
+	static KeptPlan counters, histograms;
+
+	put_rows(rsinfo,
+			 plan_execute(
+				 &counters,
+				 "SELECT 'coderd_agentapi_metadata_' {||} m.name,"
+				 " pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('reason', r.reason)),"
+				 " r.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
+				 " FROM {ext}prebuild_metadata_stats_read() s, (VALUES"
+				 "  (1, 'batches_total', 'Batches of agent metadata written'),"
+				 "  (2, 'flushed_total', 'Entries of agent metadata written'),"
+				 "  (3, 'dropped_keys_total',"
+				 "   'Entries of agent metadata refused, as the buffer was full'),"
+				 "  (4, 'publish_errors_total',"
+				 "   'Batches of agent metadata that could not be published'))"
+				 " m (metric, name, help), LATERAL (VALUES"
+				 "  (1, 'capacity', s.batches_capacity), (1, 'scheduled', s.batches_scheduled),"
+				 "  (1, 'shutdown', s.batches_shutdown), (1, 'manual', s.batches_manual),"
+				 "  (2, NULL, s.flushed), (3, NULL, s.dropped), (4, NULL, s.publish_errors))"
+				 " r (metric, reason, value)"
+				 " WHERE r.metric {=} m.metric ORDER BY m.metric, r.reason",
+				 PLAN_READ_OWN, 0, NULL, NULL, NULL));
+	put_rows(rsinfo,
+			 plan_execute(
+				 &histograms,
+				 "SELECT 'coderd_agentapi_metadata_' {||} h.histogram {||} m.suffix,"
+				 " pg_catalog.jsonb_strip_nulls("
+				 "  pg_catalog.jsonb_build_object('reason', h.reason, 'le', m.bound)),"
+				 " m.value::pg_catalog.float8, 'histogram'::pg_catalog.text,"
+				 " (CASE h.histogram"
+				 "  WHEN 'batch_size' THEN 'Entries in a batch of agent metadata'"
+				 "  WHEN 'batch_utilization' THEN 'Keys of an agent in a batch of agent metadata'"
+				 "  ELSE 'How long writing a batch of agent metadata took' END)::pg_catalog.text"
+				 " FROM {ext}prebuild_metadata_histograms() h, LATERAL ("
+				 "  SELECT '_bucket', CASE WHEN h.upper_bound {=} 'Infinity' THEN '+Inf'"
+				 "    ELSE h.upper_bound::pg_catalog.text END, h.count::pg_catalog.float8"
+				 "  UNION ALL SELECT '_sum', NULL, h.sum WHERE h.upper_bound {=} 'Infinity'"
+				 "  UNION ALL SELECT '_count', NULL, h.count WHERE h.upper_bound {=} 'Infinity')"
+				 "  m (suffix, bound, value)"
+				 " ORDER BY h.histogram, h.reason, h.upper_bound, m.suffix",
+				 PLAN_READ_OWN, 0, NULL, NULL, NULL));
+}
+
 /* The parts, in the order in which they are given. */
-static const char *const parts[] = { "pool", "history", "loop" };
+static const char *const parts[] = { "pool", "history", "loop", "metadata" };
 
 /* Raise an error for a part that there is not. */
 static void
@@ -201,7 +249,7 @@ check_part(const char *part)
 			return;
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("there is no part \"%s\" of the metrics", part),
-					errhint("There are pool, history and loop.")));
+					errhint("There are pool, history, loop and metadata.")));
 }
 
 static bool
@@ -247,6 +295,8 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 		put_history(rsinfo);
 	if (wanted(part, "loop"))
 		put_loop(rsinfo, at);
+	if (wanted(part, "metadata"))
+		put_metadata(rsinfo);
 	AtEOXact_GUC(true, level);
 	plans_leave();
 	return (Datum) 0;

@@ -10,16 +10,16 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
-#include "utils/builtins.h"
+#include "commands/trigger.h"
 #include "utils/datum.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
-#include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "notifications.h"
 #include "plans.h"
 #include "rows.h"
-#include "settings.h"
 
 /* Rows of notification_templates, the same in every control plane that has them. */
 #define TEMPLATE_RESOURCE_REPLACED "89d9745a-816e-4695-a17f-3d0a229e2b8d"
@@ -114,39 +114,17 @@ in_subtransaction(Work *work)
 static void
 read_messages(Work *work)
 {
-	static const struct
-	{
-		bool by_value;
-		int length;
-	} types[] = {
-		{ false, UUID_LEN }, { false, UUID_LEN }, { false, -1 }, { false, -1 }, { false, -1 }
-	};
+	/* uuid, uuid, text, jsonb, uuid[] */
+	static const int lengths[] = { UUID_LEN, UUID_LEN, -1, -1, -1 };
 	uint64 n = plan_execute(work->plan, work->statement, PLAN_READ, work->nargs, work->argtypes,
 							work->values, NULL);
 
 	work->messages = palloc_array(Message, n + 1);
 	for (uint64 i = 0; i < n; i++)
-		for (size_t c = 0; c < lengthof(types); c++)
-			work->messages[i].values[c] =
-				datumCopy(row_get(i, (int) c + 1), types[c].by_value, types[c].length);
+		for (size_t c = 0; c < lengthof(lengths); c++)
+			work->messages[i].values[c] = datumCopy(row_get(i, (int) c + 1), false, lengths[c]);
 	work->nmessages = (int) n;
 	SPI_freetuptable(SPI_tuptable);
-}
-
-/*
- * Put the control plane's schema on the search_path, until AtEOXact_GUC() or the end of the
- * subtransaction: the triggers on its tables name others without a schema. Returns the level to
- * end.
- */
-static int
-search_control_plane(void)
-{
-	int level = NewGUCNestLevel();
-
-	set_config_option("search_path",
-					  psprintf("%s, pg_temp", quote_identifier(setting_control_plane_schema)),
-					  PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return level;
 }
 
 /*
@@ -160,7 +138,7 @@ write_message(Work *work)
 	static const Oid argtypes[] = { UUIDOID,  UUIDOID,		TEXTOID,
 									JSONBOID, UUIDARRAYOID, TIMESTAMPTZOID };
 	Datum values[6];
-	int level = search_control_plane();
+	int level = plans_control_plane_path();
 
 	memcpy(values, work->messages->values, sizeof(work->messages->values));
 	values[5] = TimestampTzGetDatum(work->at);
@@ -171,6 +149,9 @@ write_message(Work *work)
 				 "  $5, '" CREATED_BY "', $6)"
 				 " ON CONFLICT DO NOTHING",
 				 PLAN_WRITE, 6, argtypes, values, NULL);
+	/* what is deferred must not fail at commit */
+	if (AfterTriggerPendingOnRel(control_plane_table("notification_messages", false)))
+		SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
 	AtEOXact_GUC(true, level);
 }
 

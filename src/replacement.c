@@ -15,6 +15,7 @@
 
 #include "arguments.h"
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "events.h"
 #include "notifications.h"
 #include "plans.h"

@@ -19,7 +19,7 @@ $$;
 DO $$ BEGIN PERFORM control_plane('cp_metrics'); END $$;
 SELECT is(string_agg(name || ' ' || type, ', ' ORDER BY name),
 	'coderd_prebuilt_workspaces_metrics_last_updated gauge, coderd_prebuilt_workspaces_reconciliation_paused gauge',
-	'an empty control plane') FROM prebuild_metrics_read(t0()) WHERE name !~ 'duration';
+	'an empty control plane') FROM prebuild_metrics_read(t0()) WHERE name !~ 'duration|metadata';
 SELECT is(metric('coderd_prebuilt_workspaces_metrics_last_updated'), extract(epoch FROM t0())::double precision,
 	'the time is the one that was asked for');
 SELECT is(metric('coderd_prebuilt_workspaces_reconciliation_paused'), 0::double precision, 'not paused');
@@ -171,11 +171,15 @@ DO $$ BEGIN
 	PERFORM prebuild('a', 'a-1');
 END $$;
 SELECT is((SELECT count(*) FROM prebuild_metrics_read(t0())),
-	(SELECT count(*) FROM unnest('{pool,history,loop}'::text[]) part, prebuild_metrics_read(t0(), part)),
+	(SELECT count(*) FROM unnest('{pool,history,loop,metadata}'::text[]) part, prebuild_metrics_read(t0(), part)),
 	'the parts are the whole');
 SELECT is(array_agg(DISTINCT name ORDER BY name)::text,
 	'{coderd_prebuilt_workspaces_desired,coderd_prebuilt_workspaces_eligible,coderd_prebuilt_workspaces_running}', 'pool')
 FROM prebuild_metrics_read(t0(), 'pool');
+SELECT is(string_agg(concat_ws(' ', replace(name, 'coderd_agentapi_metadata_', ''), labels ->> 'reason', value), ', '),
+	'batches_total capacity 0, batches_total manual 0, batches_total scheduled 0, batches_total shutdown 0, '
+	'flushed_total 0, dropped_keys_total 0, publish_errors_total 0', 'metadata, on a server that does not buffer it')
+FROM prebuild_metrics_read(part => 'metadata');
 SELECT raises('SELECT prebuild_metrics_read(t0(), ''pol'')', '22023', 'no part "pol"', 'pool, history', 'another part');
 SELECT raises('SELECT prebuild_metrics_read(NULL)', '22004', '"at"', NULL, 'no time');
 SELECT raises('SELECT prebuild_metrics_text(''infinity'')', '22008', '"at"', NULL, 'an infinite time');

@@ -24,7 +24,7 @@ SELECT raises('SELECT prebuild_unschedule()', '55000', 'pg_cron is not installed
 SELECT is((SELECT count(*) FROM cron.ran_as), 0, 'and runs nothing of it');
 
 -- the settings and the clock of a caller, and a control plane of his own
-DO $$ BEGIN PERFORM control_plane('cp_real'); PERFORM simple('one', 1); PERFORM pass(); END $$;
+DO $$ BEGIN PERFORM control_plane('cp_real'); PERFORM simple('one', 1); PERFORM pass(now()); END $$;
 SELECT is((SELECT count(*) FROM prebuild_event), 1, 'there is an event');
 SELECT prebuild_grant('squatter') \g /dev/null
 GRANT USAGE ON SCHEMA cp_real TO squatter;
@@ -39,16 +39,24 @@ BEGIN
 		EXECUTE format('CREATE TABLE mine.%1$I (LIKE cp_real.%1$I)', name);
 	END LOOP;
 END $$;
-SET prebuild.control_plane_schema = mine;
+DO $$ BEGIN
+	SET prebuild.control_plane_schema = mine;
+EXCEPTION WHEN insufficient_privilege THEN NULL;
+END $$;
 DO $$ BEGIN
 	SET prebuild.event_retention = 0;
 EXCEPTION WHEN insufficient_privilege THEN NULL;
 END $$;
-DO $$ BEGIN PERFORM public.prebuild_reconcile('2900-01-01'); END $$;
 RESET ROLE;
+SELECT is(current_setting('prebuild.control_plane_schema'), 'cp_real',
+	'who may only call cannot choose whose tables a pass works on');
+SELECT is(current_setting('prebuild.event_retention'), '7d', 'nor how long events are kept');
+-- a superuser who does choose them, and a time far away
+SET prebuild.control_plane_schema = mine;
+DO $$ BEGIN PERFORM public.prebuild_reconcile('2900-01-01'); END $$;
 RESET prebuild.event_retention;
 SELECT is((SELECT count(*) FROM prebuild_event WHERE kind = 'pass'), 1,
-	'who may only call cannot remove the history of events');
+	'a time far away does not remove the history of events');
 
 DROP OWNED BY squatter CASCADE;
 DROP ROLE squatter;
