@@ -6,7 +6,10 @@ use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use HTTP::Tiny;
 use IPC::Run;
+use FindBin;
+use lib $FindBin::Bin;
 use JSON::PP;
+use MetadataTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PrebuildTest;
@@ -16,8 +19,9 @@ use Time::HiRes qw(sleep);
 my $monitoring = abs_path(dirname(abs_path(__FILE__)) . '/../monitoring');
 my $nasty = qq(quote " back \\ line\nend \x{e9}\x{20ac} {a="b"} 'x');
 utf8::encode($nasty);
-my $node = new_server('metrics');
-my $db = new_control_plane($node, 'fleet');
+my $node = new_server('metrics', "shared_preload_libraries = 'prebuild_ext'",
+	"prebuild.databases = 'fleet'", "prebuild.worker_role = 'postgres'");
+my $db = new_metadata($node, 'fleet');
 
 # one preset for everything that is there for some presets only
 (my $quoted = $nasty) =~ s/'/''/g;
@@ -77,6 +81,11 @@ $node->safe_psql($db, q{
 	FROM workspace_builds b WHERE b.build_number = 2;
 });
 
+worker_is($node, $db, 'serving');
+add_agents($node, $db, 1, 2);
+$node->safe_psql($db, q{SELECT report(1, 'cpu', 'x'); SELECT report(1, 'mem', 'x'); SELECT report(2, 'cpu', 'x')});
+$node->safe_psql($db, 'SELECT prebuild_agent_metadata_flush()');
+
 # everything is there
 my %known = map { $_ => 1 }
   split /\n/, $node->safe_psql($db, 'SELECT DISTINCT name FROM prebuild_metrics');
@@ -85,7 +94,11 @@ foreach my $name (
 	(map { "prebuilt_workspaces_$_" } qw(created_total failed_total claimed_total
 		resource_replacements_total desired running eligible preset_hard_limited
 		preset_validation_failed metrics_last_updated reconciliation_paused)),
-	(map { "prebuilds_reconciliation_duration_seconds_$_" } qw(bucket sum count)))
+	(map { "agentapi_metadata_$_" } qw(batches_total flushed_total dropped_keys_total
+		publish_errors_total)),
+	(map { ("${_}_bucket", "${_}_sum", "${_}_count") } qw(prebuilds_reconciliation_duration_seconds
+		agentapi_metadata_batch_size agentapi_metadata_batch_utilization
+		agentapi_metadata_flush_duration_seconds)))
 {
 	ok($known{$name}, "the view has $name");
 }
@@ -139,6 +152,12 @@ is($ours->{coderd_prebuilt_workspaces_desired}{$nasty_key}, 1, 'names survive th
 is(scalar keys %{ $ours->{coderd_prebuilt_workspaces_desired} }, 5,
 	'two templates of one name are two series');
 
+is($ours->{coderd_agentapi_metadata_batches_total}{'{"reason":"manual"}'}, 1, 'a batch written by hand');
+is($ours->{coderd_agentapi_metadata_flushed_total}{'{}'}, 3, 'and its entries');
+is($ours->{coderd_agentapi_metadata_batch_utilization_bucket}{'{"le":"1"}'}, 1, 'an agent with one key');
+is($ours->{coderd_agentapi_metadata_batch_utilization_bucket}{'{"le":"+Inf"}'}, 2, 'of two agents');
+is($ours->{coderd_prebuilds_reconciliation_duration_seconds_count}{'{}'}, 1, 'a pass');
+
 # the exporter, as a role with no more rights than it needs
 $node->safe_psql($db, q{
 	CREATE ROLE scraper LOGIN;
@@ -175,8 +194,8 @@ my @foreign = grep { !/^(?:# (?:HELP|TYPE) )?(?:go_|process_|pg_|promhttp_|postg
 my $exported = parse(join("\n", @foreign));
 foreach my $name (sort keys %$ours)
 {
-	# times and durations move on
-	if ($name =~ /last_updated|duration/)
+	# the time moves on
+	if ($name =~ /last_updated/)
 	{
 		is_deeply([ sort keys %{ $exported->{$name} } ], [ sort keys %{ $ours->{$name} } ],
 			"the exporter has $name");
