@@ -158,15 +158,16 @@ is($ours->{coderd_agentapi_metadata_batch_utilization_bucket}{'{"le":"1"}'}, 1, 
 is($ours->{coderd_agentapi_metadata_batch_utilization_bucket}{'{"le":"+Inf"}'}, 2, 'of two agents');
 is($ours->{coderd_prebuilds_reconciliation_duration_seconds_count}{'{}'}, 1, 'a pass');
 
-# the exporter, as a role with no more rights than it needs
-$node->safe_psql($db, q{
-	CREATE ROLE scraper LOGIN;
-	GRANT pg_read_all_data TO scraper;
-	GRANT EXECUTE ON FUNCTION prebuild_metrics_read, prebuild_metrics_text, prebuild_state TO scraper;
-	GRANT SELECT ON prebuild_metrics TO scraper;
-});
+# the exporter, as a role that sees nothing else
+$node->command_ok([ 'psql', '-XAtq', '-d', $node->connstr($db), '-f', "$monitoring/role.sql" ],
+	'a role for the exporter');
+is($node->safe_psql($db, 'SELECT prebuild_metrics_text() ~ \'desired\'', extra_params => [ '-U', 'prebuild_scraper' ]),
+	't', 'which can read the metrics');
+my ($status, $stdout, $stderr) =
+  $node->psql($db, 'SELECT 1 FROM public.workspaces', extra_params => [ '-U', 'prebuild_scraper' ]);
+like($stderr, qr/permission denied/, 'and not the tables');
 my $port = PostgreSQL::Test::Cluster::get_free_port();
-$ENV{DATA_SOURCE_NAME} = sprintf 'user=scraper host=%s port=%d dbname=%s sslmode=disable',
+$ENV{DATA_SOURCE_NAME} = sprintf 'user=prebuild_scraper host=%s port=%d dbname=%s sslmode=disable',
   $node->host, $node->port, $db;
 my $log = '';
 my $exporter = IPC::Run::start(
