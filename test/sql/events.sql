@@ -194,8 +194,21 @@ UPDATE notification_templates SET id = '89d9745a-816e-4695-a17f-3d0a229e2b8d' WH
 -- a queue that refuses is a warning, for that message alone
 ALTER TABLE notification_messages ADD CONSTRAINT no_ada CHECK (payload ->> 'user_username' <> 'ada');
 SELECT is(next_claim(), 'Replaced bob inbox', 'the other one is told');
-DROP TABLE notification_preferences;
 ALTER TABLE notification_messages DROP CONSTRAINT no_ada;
+CREATE FUNCTION fixture.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'too late'; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notification_messages DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION refuse();
+SELECT is(next_claim(), '', 'one that would refuse at commit');
+DROP TRIGGER late ON notification_messages;
+-- a cancel is a cancel
+CREATE FUNCTION fixture.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+CREATE TRIGGER dawdle BEFORE INSERT ON notification_messages FOR EACH ROW EXECUTE FUNCTION dawdle();
+SET statement_timeout = '1s';
+SELECT next_claim();
+RESET statement_timeout;
+DROP TRIGGER dawdle ON notification_messages;
+SELECT is(next_claim(), 'Replaced ada inbox, Replaced bob inbox', 'and leaves nothing behind');
+DROP TABLE notification_preferences;
 SELECT is(next_claim(), '', 'half a queue is none');
 CREATE TABLE notification_preferences (nothing int);
 SELECT is(next_claim(), '', 'nor is one that cannot be read');
