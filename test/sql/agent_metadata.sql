@@ -161,7 +161,7 @@ ROLLBACK;
 BEGIN;
 DROP TABLE workspace_agent_metadata;
 SELECT raises('SELECT prebuild_agent_metadata_upsert(ARRAY[a(1)], ''{k}'', ''{v}'', ''{e}'', ARRAY[t0()])',
-	'42P01', 'no table "cp_metadata.workspace_agent_metadata"', 'prebuild.control_plane_schema', 'a missing table is named');
+	'42P01', 'table "cp_metadata.workspace_agent_metadata" does not exist', 'prebuild.control_plane_schema', 'a missing table is named');
 ROLLBACK;
 
 -- the report, which is written directly here
