@@ -26,6 +26,7 @@
 
 #include "arguments.h"
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "plans.h"
 #include "pool_lock.h"
 #include "pool_sql.h"
@@ -77,8 +78,8 @@ require_owner(Datum owner_id)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("argument \"new_owner_id\" must not be the system user, who owns "
 							   "the prebuilds already")));
-	if (plan_execute(&plan, "SELECT u.deleted FROM {cp}users u WHERE u.id {=} $1", PLAN_WRITE, 1,
-					 argtypes, &owner_id, NULL) == 0)
+	if (plan_execute(&plan, "SELECT u.deleted::pg_catalog.bool FROM {cp}users u WHERE u.id {=} $1",
+					 PLAN_WRITE, 1, argtypes, &owner_id, NULL) == 0)
 		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 						errmsg("user %s, the new owner, does not exist", owner)));
 	if (DatumGetBool(row_get(0, 1)))
@@ -96,7 +97,8 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 	Datum values[] = { id_datum(&claim->preset_id) };
 	char *statement =
 		psprintf("SELECT t.id::pg_catalog.uuid, v.id::pg_catalog.uuid,"
-				 " t.active_version_id::pg_catalog.uuid, t.deleted, t.deprecated {<>} '',"
+				 " t.active_version_id::pg_catalog.uuid, t.deleted::pg_catalog.bool,"
+				 " t.deprecated {<>} '',"
 				 " COALESCE(p.invalidate_after_secs, 0)::pg_catalog.int4,"
 				 " %s::pg_catalog.timestamptz"
 				 " FROM {cp}template_version_presets p"
@@ -171,6 +173,7 @@ give(const Claim *claim, const Id *workspace_id, Tuplestorestate *result, TupleD
 	Datum values[7];
 	char nulls[7];
 	bool given;
+	int guc_level = plans_control_plane_path();
 
 	memcpy(values, claim->values, sizeof(claim->values));
 	memcpy(nulls, claim->nulls, sizeof(claim->nulls));
@@ -183,6 +186,7 @@ give(const Claim *claim, const Id *workspace_id, Tuplestorestate *result, TupleD
 						 " deleting_at = NULL WHERE w.id {=} $7 AND " IS_IN_POOL
 						 " RETURNING w.id::pg_catalog.uuid, w.name::pg_catalog.text",
 						 PLAN_WRITE, 7, argtypes, values, nulls) > 0;
+	AtEOXact_GUC(true, guc_level);
 	if (given)
 	{
 		bool isnull[2];

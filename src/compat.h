@@ -12,6 +12,7 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/shmem.h" /* mul_size, which later minor releases declare in utils/palloc.h */
 #include "utils/guc.h"
 #include "utils/tuplestore.h"
 
@@ -41,8 +42,44 @@
 #define palloc0_array(type, count) ((type *) palloc0(sizeof(type) * (count)))
 #endif
 
+/*
+ * Shared memory is asked for in a hook from 15 on, in _PG_init before. A module chains its
+ * function, which begins with a call of compat_request_shmem_before().
+ */
+#if PG_VERSION_NUM >= 150000
+#define compat_chain_shmem_request(function, before)                                               \
+	((before) = shmem_request_hook, shmem_request_hook = (function))
+#define compat_request_shmem_before(before) ((before) ? (before) () : (void) 0)
+#else
+typedef void (*shmem_request_hook_type)(void);
+#define compat_chain_shmem_request(function, before) ((before) = NULL, (function) ())
+#define compat_request_shmem_before(before) ((void) (before))
+#endif
+
+/* Functions that do not return are declared with this in front, 18's own spelling. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
+/* A worker's notifications leave with its commit from 15 on, by this call before. */
+#if PG_VERSION_NUM >= 150000
+#define compat_notify_committed() ((void) 0)
+#else
+#include "commands/async.h"
+#define compat_notify_committed() ProcessCompletedNotifies()
+#endif
+
+/* Ownership of any object is asked by catalog from 16 on. */
+#if PG_VERSION_NUM >= 160000
+#define compat_owns_table(table, role) object_ownercheck(RelationRelationId, (table), (role))
+#else
+#define compat_owns_table(table, role) pg_class_ownercheck((table), (role))
+#endif
+
 /* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */
 #if PG_VERSION_NUM < 150000
+#define MAT_SRF_USE_EXPECTED_DESC 0x01
+
 static inline void
 InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 {
@@ -54,7 +91,9 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("set-valued function called in context that cannot accept a set")));
 	old_context = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+	if (flags & MAT_SRF_USE_EXPECTED_DESC)
+		tupdesc = CreateTupleDescCopy(rsinfo->expectedDesc);
+	else if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	rsinfo->returnMode = SFRM_Materialize;
 	rsinfo->setResult = tuplestore_begin_heap(true, false, work_mem);

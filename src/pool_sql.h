@@ -25,8 +25,10 @@
 	"   FROM {cp}workspace_builds wb JOIN {cp}provisioner_jobs j ON j.id {=} wb.job_id"            \
 	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b"
 
-/* The whole pool. */
-#define POOL_WITH_LATEST_BUILD " FROM {cp}workspaces w," LATEST_BUILD " WHERE " IS_IN_POOL
+/* The whole pool; a LEFT join keeps members without a build, which nothing here leaves behind. */
+#define POOL_JOIN_LATEST_BUILD(join)                                                               \
+	" FROM {cp}workspaces w " join " JOIN" LATEST_BUILD " ON true WHERE " IS_IN_POOL
+#define POOL_WITH_LATEST_BUILD POOL_JOIN_LATEST_BUILD("INNER")
 
 /* True for a member that runs: its latest build is a start that succeeded. */
 #define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
@@ -43,10 +45,15 @@
 	"     AND pb.template_version_preset_id IS NOT NULL"                                           \
 	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
 
-/* True when the latest build's job has agents and all of them are ready. */
+/*
+ * True when the latest build's job has agents and all of them are ready. OFFSET 0 keeps the
+ * planner from joining agents to resources in any way but by probes, which without statistics
+ * it would do by reading all agents for each member.
+ */
 #define IS_READY                                                                                   \
-	"COALESCE((SELECT pg_catalog.bool_and(a.lifecycle_state {=} 'ready')"                          \
-	"  FROM {cp}workspace_resources r JOIN {cp}workspace_agents a ON a.resource_id {=} r.id"       \
-	"  WHERE r.job_id {=} b.job_id AND NOT a.deleted AND a.parent_id IS NULL), false)"
+	"COALESCE((SELECT pg_catalog.bool_and(a.ready) FROM {cp}workspace_resources r, LATERAL ("      \
+	"   SELECT wa.lifecycle_state {=} 'ready' AS ready FROM {cp}workspace_agents wa"               \
+	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
+	"  WHERE r.job_id {=} b.job_id), false)"
 
 #endif /* PREBUILD_POOL_SQL_H */

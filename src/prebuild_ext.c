@@ -4,7 +4,10 @@
  */
 #include "compat.h"
 
+#include "metadata_batcher.h"
 #include "settings.h"
+#include "worker.h"
+#include "worker_slots.h"
 
 PREBUILD_MODULE_MAGIC;
 
@@ -14,4 +17,10 @@ void
 _PG_init(void)
 {
 	settings_init();
+	if (process_shared_preload_libraries_in_progress)
+	{
+		worker_slots_init();
+		batcher_init();
+		worker_init();
+	}
 }

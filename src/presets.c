@@ -12,6 +12,7 @@
 
 #include "arguments.h"
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "plans.h"
 #include "rows.h"
 #include "sql_arrays.h"
@@ -84,6 +85,7 @@ prebuild_invalidate(PG_FUNCTION_ARGS)
 	static const Oid argtypes[] = { UUIDOID };
 	Datum values[1];
 	TimestampTz at;
+	int guc_level;
 
 	argument_require(fcinfo, 0, "preset_id");
 	values[0] = PG_GETARG_DATUM(0);
@@ -97,6 +99,7 @@ prebuild_invalidate(PG_FUNCTION_ARGS)
 						errhint("Coder has it from v2.29 on. Before, a preset's "
 								"invalidate_after_secs, or a new template version, replaces "
 								"prebuilds.")));
+	guc_level = plans_control_plane_path();
 	if (plan_execute(&plan,
 					 "UPDATE {cp}template_version_presets AS p"
 					 " SET last_invalidated_at = pg_catalog.now() WHERE p.id {=} $1"
@@ -105,6 +108,7 @@ prebuild_invalidate(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("preset %s does not exist",
 							   DatumGetCString(DirectFunctionCall1(uuid_out, values[0])))));
+	AtEOXact_GUC(true, guc_level);
 	at = DatumGetTimestampTz(row_get(0, 1));
 	plans_leave();
 	PG_RETURN_TIMESTAMPTZ(at);

@@ -6,6 +6,9 @@
 
 #include <limits.h>
 
+#include "nodes/pg_list.h"
+#include "utils/varlena.h"
+
 #include "settings.h"
 
 char *setting_control_plane_schema = NULL;
@@ -16,6 +19,31 @@ int setting_failure_hard_limit = 3;
 int setting_max_creates_per_pass = 0;
 int setting_max_building = 0;
 int setting_event_retention = 7 * 24 * 60;
+bool setting_notify_hard_limit = false;
+
+/* agent metadata and the worker */
+int setting_metadata_flush_interval = 5000;
+int setting_metadata_batch_size = 500;
+int setting_metadata_buffer_size = 32 * 1024;
+int setting_metadata_insert_missing = INSERT_MISSING_AUTO;
+int setting_metadata_notify = METADATA_NOTIFY_BATCH;
+char *setting_databases = NULL;
+char *setting_worker_role = NULL;
+int setting_reconcile_interval = 0;
+int setting_attach_timeout = 30 * 1000;
+
+static const struct config_enum_entry insert_missing_options[] = {
+	{ "off", INSERT_MISSING_OFF, false },	{ "on", INSERT_MISSING_ON, false },
+	{ "auto", INSERT_MISSING_AUTO, false }, { "false", INSERT_MISSING_OFF, true },
+	{ "true", INSERT_MISSING_ON, true },	{ NULL, 0, false }
+};
+
+static const struct config_enum_entry metadata_notify_options[] = {
+	{ "batch", METADATA_NOTIFY_BATCH, false },
+	{ "agent", METADATA_NOTIFY_AGENT, false },
+	{ "both", METADATA_NOTIFY_BOTH, false },
+	{ NULL, 0, false }
+};
 
 /* A schema name has to be a possible identifier; whether it exists is asked when it is used. */
 static bool
@@ -37,15 +65,85 @@ define_int(const char *name, const char *description, int *variable, int max, in
 							flags, NULL, NULL, NULL);
 }
 
+/* The databases are a list of names as in search_path; whether they exist is the worker's affair. */
+static bool
+check_databases(char **newval, void **extra, GucSource source)
+{
+	char *copy = pstrdup(*newval);
+	List *names = NIL;
+	bool valid = SplitIdentifierString(copy, ',', &names);
+
+	if (!valid)
+		GUC_check_errdetail("List syntax is invalid.");
+	list_free(names);
+	pfree(copy);
+	return valid;
+}
+
+/* Define what only a server that preloads the library has: it sizes shared memory. */
+static void
+define_preload_settings(void)
+{
+	DefineCustomIntVariable("prebuild.metadata_buffer_size",
+							"Shared memory for reports of agent metadata that wait to be written.",
+							NULL, &setting_metadata_buffer_size, setting_metadata_buffer_size, 1024,
+							4 * 1024 * 1024 - 1, PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"prebuild.databases", "Databases that get a background worker (comma-separated).", NULL,
+		&setting_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, check_databases, NULL, NULL);
+}
+
+/* Define the settings of agent metadata, of the worker and of attaching. */
+static void
+define_metadata_settings(void)
+{
+	if (process_shared_preload_libraries_in_progress)
+		define_preload_settings();
+	DefineCustomIntVariable("prebuild.metadata_flush_interval",
+							"Longest time that a report of agent metadata waits to be written.",
+							NULL, &setting_metadata_flush_interval, setting_metadata_flush_interval,
+							10, 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"prebuild.metadata_batch_size", "Distinct (agent, key) entries that are written together.",
+		"A flush begins when so many wait.", &setting_metadata_batch_size,
+		setting_metadata_batch_size, 1, 100000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable(
+		"prebuild.metadata_insert_missing",
+		"Whether a metadata key that an agent has no row for gets one.",
+		"auto: not in a Coder database, where the row would enter the agent's manifest.",
+		&setting_metadata_insert_missing, setting_metadata_insert_missing, insert_missing_options,
+		PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("prebuild.metadata_notify",
+							 "Channels on which changed agent metadata is published.",
+							 "batch: workspace_agent_metadata_batch; agent: one channel per agent.",
+							 &setting_metadata_notify, setting_metadata_notify,
+							 metadata_notify_options, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"prebuild.worker_role", "Role that the background worker connects as.",
+		"Empty: the owner of the control plane's workspaces table, unless that is a superuser.",
+		&setting_worker_role, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("prebuild.reconcile_interval",
+							"Time between the passes that the background worker runs (0: none).",
+							NULL, &setting_reconcile_interval, setting_reconcile_interval, 0,
+							24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("prebuild.attach_timeout",
+							"How long prebuild_attach() tries to get its locks.", NULL,
+							&setting_attach_timeout, setting_attach_timeout, 0, 60 * 60 * 1000,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
 /*
  * Define all settings. Called once from _PG_init; raises nothing a user can cause.
+ *
+ * Two are not for everybody, as they reach beyond the caller's own rights: whose tables a pass
+ * works on (whoever runs it runs their triggers), and when rows of the extension's own go.
  */
 void
 settings_init(void)
 {
 	DefineCustomStringVariable(
 		"prebuild.control_plane_schema", "Schema of the control plane's tables.", NULL,
-		&setting_control_plane_schema, "public", PGC_USERSET, 0, check_schema_name, NULL, NULL);
+		&setting_control_plane_schema, "public", PGC_SUSET, 0, check_schema_name, NULL, NULL);
 	define_int("prebuild.backoff_interval",
 			   "Delay before creating again, for each build that failed lately.",
 			   &setting_backoff_interval, INT_MAX / 2, GUC_UNIT_S);
@@ -61,7 +159,14 @@ settings_init(void)
 	define_int("prebuild.max_building",
 			   "Most prebuild start jobs that may be pending or running at once (0: no cap).",
 			   &setting_max_building, INT_MAX / 2, 0);
-	define_int("prebuild.event_retention", "How long rows of prebuild_event are kept.",
-			   &setting_event_retention, INT_MAX / 2, GUC_UNIT_MIN);
+	DefineCustomIntVariable("prebuild.event_retention", "How long rows of prebuild_event are kept.",
+							NULL, &setting_event_retention, setting_event_retention, 0, INT_MAX / 2,
+							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomBoolVariable("prebuild.notify_hard_limit",
+							 "Queue a notification for template admins when a preset reaches the "
+							 "hard limit.",
+							 NULL, &setting_notify_hard_limit, setting_notify_hard_limit,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	define_metadata_settings();
 	compat_reserve_guc_prefix("prebuild");
 }

@@ -5,6 +5,8 @@
 #ifndef PREBUILD_SETTINGS_H
 #define PREBUILD_SETTINGS_H
 
+#include "postgres.h"
+
 extern char *setting_control_plane_schema;
 extern int setting_backoff_interval; /* seconds */
 extern int setting_backoff_lookback; /* seconds */
@@ -13,6 +15,32 @@ extern int setting_failure_hard_limit;
 extern int setting_max_creates_per_pass;
 extern int setting_max_building;
 extern int setting_event_retention; /* minutes */
+extern bool setting_notify_hard_limit;
+
+/* agent metadata and the worker */
+typedef enum InsertMissing
+{
+	INSERT_MISSING_OFF,
+	INSERT_MISSING_ON,
+	INSERT_MISSING_AUTO
+} InsertMissing;
+
+typedef enum MetadataNotify
+{
+	METADATA_NOTIFY_BATCH = 1,
+	METADATA_NOTIFY_AGENT = 2,
+	METADATA_NOTIFY_BOTH = 3 /* the sum: tested bit by bit */
+} MetadataNotify;
+
+extern int setting_metadata_flush_interval; /* milliseconds */
+extern int setting_metadata_batch_size;		/* distinct (agent, key) entries */
+extern int setting_metadata_buffer_size;	/* kilobytes; only while preloaded */
+extern int setting_metadata_insert_missing; /* InsertMissing */
+extern int setting_metadata_notify;			/* MetadataNotify */
+extern char *setting_databases;				/* only while preloaded, otherwise NULL */
+extern char *setting_worker_role;			/* empty: the owner of the control plane's workspaces */
+extern int setting_reconcile_interval;		/* seconds, 0 = off */
+extern int setting_attach_timeout;			/* milliseconds */
 
 extern void settings_init(void);
 

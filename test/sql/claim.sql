@@ -4,6 +4,13 @@
 \i test/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_claim'); END $$;
 
+-- triggers of the control plane's that name its tables as an application's session does
+CREATE FUNCTION bare_names() RETURNS trigger LANGUAGE plpgsql AS
+	'BEGIN PERFORM FROM workspaces, template_version_presets LIMIT 1; RETURN NEW; END';
+CREATE TRIGGER bare_names AFTER UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION bare_names();
+CREATE TRIGGER bare_names AFTER UPDATE ON template_version_presets FOR EACH ROW
+	EXECUTE FUNCTION bare_names();
+
 -- what is written
 DO $$ BEGIN
 	PERFORM simple('fields', 2);

@@ -1,0 +1,123 @@
+---- reports of agents, and the worker ----------------------------------------
+
+CREATE TYPE @extschema@.prebuild_agent_metadata_report_row AS (
+	queued integer,
+	dropped integer,
+	rejected integer
+);
+
+CREATE FUNCTION @extschema@.prebuild_agent_metadata_report(
+	agent_id uuid, keys text[], metadata_values text[], metadata_errors text[] DEFAULT NULL)
+RETURNS @extschema@.prebuild_agent_metadata_report_row
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION
+@extschema@.prebuild_agent_metadata_report(uuid, text[], text[], text[]) IS
+'Take the report of one agent: into the buffer, or into the table where no worker writes that';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_agent_metadata_report(uuid, text[], text[], text[]) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_agent_metadata_flush() RETURNS bigint
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_agent_metadata_flush() IS
+'Have the worker write all buffered reports now and wait for it; returns the number of entries';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_agent_metadata_flush() FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_metadata_stats_row AS (
+	mode text,
+	queued bigint,
+	reported bigint,
+	flushed bigint,
+	skipped bigint,
+	dropped bigint,
+	batches_capacity bigint,
+	batches_scheduled bigint,
+	batches_shutdown bigint,
+	batches_manual bigint,
+	failed_flushes bigint,
+	publish_errors bigint,
+	last_error text,
+	last_error_at timestamptz,
+	last_flush_at timestamptz,
+	buffer_size bigint
+);
+
+CREATE FUNCTION @extschema@.prebuild_metadata_stats_read()
+RETURNS @extschema@.prebuild_metadata_stats_row
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION @extschema@.prebuild_metadata_stats_read() IS
+'The row of the view prebuild_metadata_stats';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_metadata_stats_read() FROM PUBLIC;
+
+CREATE VIEW @extschema@.prebuild_metadata_stats AS
+SELECT s.* FROM @extschema@.prebuild_metadata_stats_read() s;
+
+COMMENT ON VIEW @extschema@.prebuild_metadata_stats IS
+'Buffered agent metadata of this database since the server started';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.mode IS
+'What becomes of a report now: buffered or direct';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.queued IS
+'Distinct (agent, key) entries that wait to be written';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.reported IS
+'Entries taken into the buffer, replacements of waiting ones included';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.skipped IS
+'Entries that were not stored: of unknown agents or keys, older than what was stored, too long';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.dropped IS
+'Entries refused because the buffer was full';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.publish_errors IS
+'Failed flushes of which the commit failed, as it does when the notification queue is full';
+
+CREATE TYPE @extschema@.prebuild_metadata_histogram_row AS (
+	histogram text,
+	reason text,
+	upper_bound double precision,
+	count bigint,
+	sum double precision
+);
+
+CREATE FUNCTION @extschema@.prebuild_metadata_histograms()
+RETURNS SETOF @extschema@.prebuild_metadata_histogram_row
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION @extschema@.prebuild_metadata_histograms() IS
+'Batch sizes, keys per agent and flush durations: cumulative counts by upper bound, and sums';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_metadata_histograms() FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_worker_status_row AS (
+	database text,
+	state text,
+	detail text,
+	role text,
+	pid integer,
+	started_at timestamptz,
+	starts bigint,
+	last_error text,
+	last_error_at timestamptz,
+	passes bigint,
+	failed_passes bigint,
+	last_pass_at timestamptz
+);
+
+CREATE FUNCTION @extschema@.prebuild_worker_status_read()
+RETURNS @extschema@.prebuild_worker_status_row
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION @extschema@.prebuild_worker_status_read() IS
+'The row of the view prebuild_worker_status';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_worker_status_read() FROM PUBLIC;
+
+CREATE VIEW @extschema@.prebuild_worker_status AS
+SELECT s.* FROM @extschema@.prebuild_worker_status_read() s WHERE s.database IS NOT NULL;
+
+COMMENT ON VIEW @extschema@.prebuild_worker_status IS
+'The background worker of this database; no row when prebuild.databases does not name it';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.state IS
+'starting, serving, draining (writing for the last time) or unable (detail says why)';
+

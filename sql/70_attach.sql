@@ -1,0 +1,30 @@
+---- triggers on the control plane's tables -----------------------------------
+
+CREATE FUNCTION @extschema@.prebuild_metadata_fanout() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_metadata_fanout() IS
+'Trigger: publish the agents whose metadata a statement changed';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_metadata_fanout() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_attach(
+	metadata_fanout boolean DEFAULT NULL, guard_claims boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp;
+
+COMMENT ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) IS
+'Put the extension''s triggers on the control plane''s tables, or bring them up to date';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_detach() RETURNS void
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp;
+
+COMMENT ON FUNCTION @extschema@.prebuild_detach() IS
+'Take the extension''s triggers off the control plane''s tables';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_detach() FROM PUBLIC;
+

@@ -1,0 +1,332 @@
+/*
+ * attach.c
+ *	  Putting the extension's triggers on the control plane's tables, and taking them off.
+ *
+ * Locking contract: what is to do is found out without locks, so that nothing to do takes none.
+ * Otherwise all tables concerned are locked in the order of the list below, in a subtransaction
+ * with a lock timeout well under deadlock_timeout: a session that waits for one of our locks is
+ * never held up for long, and a deadlock resolves itself by our giving up. Then we try again
+ * after a pause. What is to do is found out once more under the locks.
+ */
+#include "compat.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "attach.h"
+#include "control_plane_catalog.h"
+#include "plans.h"
+#include "settings.h"
+
+/* One try for a lock takes at most this, and at most a quarter of deadlock_timeout. */
+#define MAX_LOCK_TIMEOUT_MS 100
+
+/* Bounds of the random pause between two tries. */
+#define MIN_PAUSE_MS 20
+#define MAX_PAUSE_MS 250
+
+static bool
+wants_fanout(const AttachOptions *options)
+{
+	return options->metadata_fanout;
+}
+
+static const AttachedTrigger triggers[] = {
+	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
+	  "{ext}prebuild_metadata_fanout()", "AFTER INSERT",
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
+	{ "workspace_agent_metadata", "prebuild_metadata_fanout_update",
+	  "{ext}prebuild_metadata_fanout()", "AFTER UPDATE",
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
+	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete",
+	  "{ext}prebuild_metadata_fanout()", "AFTER DELETE",
+	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
+};
+
+/* What is to do about a trigger. */
+typedef enum TriggerWork
+{
+	WORK_NONE,
+	WORK_CREATE,
+	WORK_DROP,
+	WORK_REPLACE
+} TriggerWork;
+
+typedef struct AttachPlan
+{
+	TriggerWork work[lengthof(triggers)];
+	Oid tables[lengthof(triggers)]; /* InvalidOid: not there */
+	bool any;
+} AttachPlan;
+
+/* The oid of the function that a trigger of ours calls. */
+static Oid
+trigger_function(const AttachedTrigger *trigger)
+{
+	return DatumGetObjectId(
+		DirectFunctionCall1(regprocedurein, CStringGetDatum(plan_expand(trigger->function))));
+}
+
+/* Find out what is to do about one trigger of a table. */
+static TriggerWork
+work_for_trigger(const AttachedTrigger *trigger, Oid table, bool wanted)
+{
+	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+	char enabled = trigger->always ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN;
+	TriggerWork work = wanted ? WORK_CREATE : WORK_NONE;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(table));
+	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(trigger->name));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (!wanted)
+			work = WORK_DROP;
+		else if (form->tgfoid != trigger_function(trigger) || form->tgenabled != enabled)
+			work = WORK_REPLACE;
+		else
+			work = WORK_NONE;
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return work;
+}
+
+/* Find out what is to do. options NULL: everything off, and tables may be missing. */
+static AttachPlan
+make_plan(const AttachOptions *options)
+{
+	AttachPlan plan = { 0 };
+
+	for (size_t i = 0; i < lengthof(triggers); i++)
+	{
+		const AttachedTrigger *trigger = &triggers[i];
+		Oid table = control_plane_table(trigger->table, options == NULL);
+
+		plan.tables[i] = table;
+		if (!OidIsValid(table))
+			continue;
+		if (!compat_owns_table(table, GetUserId()))
+			aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, trigger->table);
+		plan.work[i] =
+			work_for_trigger(trigger, table, options != NULL && trigger->wanted(options));
+		plan.any = plan.any || plan.work[i] != WORK_NONE;
+	}
+	return plan;
+}
+
+/* Run a statement made here. SPI is connected. */
+static void
+run(const char *statement)
+{
+	int result = SPI_execute(statement, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+}
+
+/* A table's name in a statement. */
+static char *
+table_name(const AttachedTrigger *trigger)
+{
+	return quote_qualified_identifier(setting_control_plane_schema, trigger->table);
+}
+
+/* Lock what the plan concerns, each table once and in the strongest mode that it needs. */
+static void
+lock_tables(const AttachPlan *plan)
+{
+	for (size_t i = 0; i < lengthof(triggers); i++)
+	{
+		LOCKMODE mode = NoLock;
+		bool first = true;
+
+		for (size_t j = 0; j < lengthof(triggers); j++)
+		{
+			if (plan->tables[j] != plan->tables[i] || plan->work[j] == WORK_NONE)
+				continue;
+			if (j < i)
+				first = false;
+			mode = Max(mode,
+					   plan->work[j] == WORK_CREATE ? ShareRowExclusiveLock : AccessExclusiveLock);
+		}
+		if (first && mode != NoLock)
+			LockRelationOid(plan->tables[i], mode);
+	}
+}
+
+/* Create a trigger. */
+static void
+create_trigger(const AttachedTrigger *trigger)
+{
+	run(psprintf("CREATE TRIGGER %s %s ON %s %s %s%s%s EXECUTE FUNCTION %s",
+				 quote_identifier(trigger->name), trigger->timing, table_name(trigger),
+				 trigger->rows, trigger->when ? "WHEN (" : "", trigger->when ? trigger->when : "",
+				 trigger->when ? ")" : "", plan_expand(trigger->function)));
+	if (trigger->always)
+		run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table_name(trigger),
+					 quote_identifier(trigger->name)));
+}
+
+/* Do what the plan says. The tables are locked. */
+static void
+carry_out(const AttachPlan *plan)
+{
+	for (size_t i = 0; i < lengthof(triggers); i++)
+	{
+		if (plan->work[i] == WORK_DROP || plan->work[i] == WORK_REPLACE)
+			run(psprintf("DROP TRIGGER %s ON %s", quote_identifier(triggers[i].name),
+						 table_name(&triggers[i])));
+		if (plan->work[i] == WORK_CREATE || plan->work[i] == WORK_REPLACE)
+			create_trigger(&triggers[i]);
+	}
+}
+
+/* Lock and do what is to do, with a lock timeout. */
+static void
+lock_and_carry_out(const AttachOptions *options, const AttachPlan *plan)
+{
+	int nest_level = NewGUCNestLevel();
+	char timeout[32];
+	AttachPlan current;
+
+	snprintf(timeout, sizeof(timeout), "%dms",
+			 Max(1, Min(MAX_LOCK_TIMEOUT_MS, DeadlockTimeout / 4)));
+	set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+					  false);
+	lock_tables(plan);
+	/* another session may have attached or detached meanwhile */
+	current = make_plan(options);
+	lock_tables(&current);
+	carry_out(&current);
+	AtEOXact_GUC(true, nest_level);
+}
+
+/*
+ * One try, in a subtransaction: false when a lock was not to be had, with all locks given back.
+ */
+static bool
+try_once(const AttachOptions *options, const AttachPlan *plan)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		lock_and_carry_out(options, plan);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/* Wait a random time, so that two sessions that are in each other's way part. */
+static void
+pause_randomly(void)
+{
+	uint32 random = 0;
+
+	(void) pg_strong_random(&random, sizeof(random));
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 MIN_PAUSE_MS + random % (MAX_PAUSE_MS - MIN_PAUSE_MS), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Bring the triggers into the state that the options ask for (NULL: none). */
+static void
+apply(const AttachOptions *options)
+{
+	TimestampTz deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), setting_attach_timeout);
+
+	for (;;)
+	{
+		AttachPlan plan = make_plan(options);
+
+		if (!plan.any || try_once(options, &plan))
+			return;
+		if (GetCurrentTimestamp() >= deadline)
+			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+							errmsg("could not lock the control plane's tables within %d ms",
+								   setting_attach_timeout),
+							errhint("A long transaction holds one of them: see pg_locks, or raise "
+									"prebuild.attach_timeout.")));
+		pause_randomly();
+	}
+}
+
+PG_FUNCTION_INFO_V1(prebuild_attach);
+
+/*
+ * SQL: prebuild_attach(metadata_fanout boolean, guard_claims boolean). metadata_fanout NULL: not
+ * in a Coder database.
+ */
+Datum
+prebuild_attach(PG_FUNCTION_ARGS)
+{
+	AttachOptions options = { 0 };
+
+	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("guard_claims is not supported yet")));
+	plans_enter(fcinfo);
+	options.metadata_fanout = PG_ARGISNULL(0) ? !control_plane_is_coder() : PG_GETARG_BOOL(0);
+	apply(&options);
+	plans_leave();
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(prebuild_detach);
+
+/* SQL: prebuild_detach(). */
+Datum
+prebuild_detach(PG_FUNCTION_ARGS)
+{
+	plans_enter(fcinfo);
+	apply(NULL);
+	plans_leave();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,244 @@
+/*
+ * metadata_stats.c
+ *	  What the batcher and the worker have done, for the operator: counters and histograms in
+ *	  shared memory since the server started, and the functions under their views.
+ *
+ * The stats_lock of a database's BatcherDatabase is held for the update or for the copy of its
+ * FlushStats, nothing else.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+
+#include "metadata_stats.h"
+#include "settings.h"
+#include "worker_slots.h"
+
+static const char *const reason_names[FLUSH_REASONS] = { "capacity", "scheduled", "shutdown",
+														 "manual" };
+
+/* Upper bounds of the histograms' buckets; the last bucket has none. */
+static const double size_bounds[] = { 10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500 };
+static const double utilization_bounds[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 40, 80, 160 };
+static const double duration_bounds[] = { 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5 };
+
+/* Count a value. */
+static void
+observe(Histogram *histogram, const double *bounds, int nbounds, double value)
+{
+	int bucket = 0;
+
+	while (bucket < nbounds && value > bounds[bucket])
+		bucket++;
+	histogram->buckets[bucket]++;
+	histogram->count++;
+	histogram->sum += value;
+}
+
+/* Count a batch that has been committed: its agents, its entries, the time since start. */
+void
+metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies, int ncopies,
+					 int nrows, int64 skipped, TimestampTz start)
+{
+	BatcherDatabase *database = batcher_database(slot);
+	FlushStats *stats = &database->stats;
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(&database->stats_lock, LW_EXCLUSIVE);
+	stats->flushed += nrows - skipped;
+	stats->skipped += skipped;
+	stats->batches[reason]++;
+	stats->last_flush_at = now;
+	observe(&stats->batch_size, size_bounds, lengthof(size_bounds), nrows);
+	for (int i = 0; i < ncopies; i++)
+		observe(&stats->batch_utilization, utilization_bounds, lengthof(utilization_bounds),
+				copies[i].nkeys);
+	observe(&stats->flush_duration[reason], duration_bounds, lengthof(duration_bounds),
+			(double) (now - start) / USECS_PER_SEC);
+	LWLockRelease(&database->stats_lock);
+}
+
+/* Count a flush that failed; publishing: at its commit, with messages queued. */
+void
+metadata_stats_failure(int slot, bool publishing, const char *message)
+{
+	BatcherDatabase *database = batcher_database(slot);
+	FlushStats *stats = &database->stats;
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(&database->stats_lock, LW_EXCLUSIVE);
+	stats->failed_flushes++;
+	if (publishing)
+		stats->publish_errors++;
+	strlcpy(stats->last_error, message, sizeof(stats->last_error));
+	stats->last_error_at = now;
+	LWLockRelease(&database->stats_lock);
+}
+
+/* The slot of this database, or NO_SLOT. */
+static int
+slot_here(void)
+{
+	return worker_slots_count() > 0 ? worker_slot_here() : NO_SLOT;
+}
+
+/* Copy the statistics of a slot's database. */
+static void
+copy_stats(int slot, FlushStats *stats)
+{
+	BatcherDatabase *database = batcher_database(slot);
+
+	LWLockAcquire(&database->stats_lock, LW_SHARED);
+	*stats = database->stats;
+	LWLockRelease(&database->stats_lock);
+}
+
+/* A row under construction. */
+typedef struct RowBuilder
+{
+	Datum values[20];
+	bool nulls[20];
+	int n;
+} RowBuilder;
+
+static void
+add(RowBuilder *row, Datum value, bool null)
+{
+	row->values[row->n] = value;
+	row->nulls[row->n++] = null;
+}
+
+/* Add a time; 0 is none. */
+static void
+add_time(RowBuilder *row, TimestampTz at)
+{
+	add(row, TimestampTzGetDatum(at), at == 0);
+}
+
+/* Add a text; an empty one is none. */
+static void
+add_text(RowBuilder *row, const char *string)
+{
+	add(row, CStringGetTextDatum(string), string[0] == '\0');
+}
+
+/* The row as the function's result. */
+static Datum
+finish_row(FunctionCallInfo fcinfo, RowBuilder *row)
+{
+	TupleDesc columns;
+
+	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE ||
+		columns->natts != row->n)
+		elog(ERROR, "return type does not have %d columns", row->n);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), row->values, row->nulls));
+}
+
+PG_FUNCTION_INFO_V1(prebuild_metadata_stats_read);
+
+/* SQL: the row under the view prebuild_metadata_stats. */
+Datum
+prebuild_metadata_stats_read(PG_FUNCTION_ARGS)
+{
+	int slot = slot_here();
+	FlushStats stats = { 0 };
+	BatcherDatabase *database = NULL;
+	RowBuilder row = { .n = 0 };
+
+	if (slot != NO_SLOT)
+	{
+		database = batcher_database(slot);
+		copy_stats(slot, &stats);
+	}
+	add_text(&row, database && worker_slot_buffers(slot) ? "buffered" : "direct");
+	add(&row, Int64GetDatum(database ? pg_atomic_read_u64(&database->waiting) : 0), false);
+	add(&row, Int64GetDatum(database ? pg_atomic_read_u64(&database->reported) : 0), false);
+	add(&row, Int64GetDatum(stats.flushed), false);
+	add(&row, Int64GetDatum(stats.skipped), false);
+	add(&row, Int64GetDatum(database ? pg_atomic_read_u64(&database->dropped) : 0), false);
+	for (int i = 0; i < FLUSH_REASONS; i++)
+		add(&row, Int64GetDatum(stats.batches[i]), false);
+	add(&row, Int64GetDatum(stats.failed_flushes), false);
+	add(&row, Int64GetDatum(stats.publish_errors), false);
+	add_text(&row, stats.last_error);
+	add_time(&row, stats.last_error_at);
+	add_time(&row, stats.last_flush_at);
+	add(&row, Int64GetDatum(database ? (int64) setting_metadata_buffer_size * 1024 : 0), false);
+	PG_RETURN_DATUM(finish_row(fcinfo, &row));
+}
+
+/* Add a histogram's rows: cumulative counts by upper bound, the last one infinity. */
+static void
+put_histogram(ReturnSetInfo *result, const char *name, const char *reason,
+			  const Histogram *histogram, const double *bounds, int nbounds)
+{
+	int64 cumulative = 0;
+
+	for (int i = 0; i <= nbounds; i++)
+	{
+		RowBuilder row = { .n = 0 };
+
+		cumulative += histogram->buckets[i];
+		add_text(&row, name);
+		add_text(&row, reason);
+		add(&row, Float8GetDatum(i < nbounds ? bounds[i] : get_float8_infinity()), false);
+		add(&row, Int64GetDatum(cumulative), false);
+		add(&row, Float8GetDatum(histogram->sum), false);
+		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+	}
+}
+
+PG_FUNCTION_INFO_V1(prebuild_metadata_histograms);
+
+/* SQL: the histograms of this database's batches; no rows where nothing is buffered. */
+Datum
+prebuild_metadata_histograms(PG_FUNCTION_ARGS)
+{
+	int slot = slot_here();
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	FlushStats stats;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (slot == NO_SLOT)
+		return (Datum) 0;
+	copy_stats(slot, &stats);
+	put_histogram(result, "batch_size", "", &stats.batch_size, size_bounds, lengthof(size_bounds));
+	put_histogram(result, "batch_utilization", "", &stats.batch_utilization, utilization_bounds,
+				  lengthof(utilization_bounds));
+	for (int i = 0; i < FLUSH_REASONS; i++)
+		put_histogram(result, "flush_duration_seconds", reason_names[i], &stats.flush_duration[i],
+					  duration_bounds, lengthof(duration_bounds));
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(prebuild_worker_status_read);
+
+/* SQL: the row under the view prebuild_worker_status; NULL where no worker serves the database. */
+Datum
+prebuild_worker_status_read(PG_FUNCTION_ARGS)
+{
+	int number = slot_here();
+	WorkerSlot *slot;
+	RowBuilder row = { .n = 0 };
+
+	if (number == NO_SLOT)
+		PG_RETURN_NULL();
+	slot = worker_slot(number);
+	LWLockAcquire(&slot->lock, LW_SHARED);
+	add_text(&row, slot->database);
+	add_text(&row, worker_state_name(pg_atomic_read_u32(&slot->state)));
+	add_text(&row, slot->detail);
+	add_text(&row, slot->role);
+	add(&row, Int32GetDatum(slot->pid), slot->pid == 0);
+	add_time(&row, slot->started_at);
+	add(&row, Int64GetDatum(slot->starts), false);
+	add_text(&row, slot->last_error);
+	add_time(&row, slot->last_error_at);
+	add(&row, Int64GetDatum(slot->passes), false);
+	add(&row, Int64GetDatum(slot->failed_passes), false);
+	add_time(&row, slot->last_pass_at);
+	LWLockRelease(&slot->lock);
+	PG_RETURN_DATUM(finish_row(fcinfo, &row));
+}

@@ -1,0 +1,46 @@
+/*
+ * report_limits.h
+ *	  The limits of an agent's report: trimming, truncation, the sum of the keys. Pure: no
+ *	  server, no allocation; texts are pointers into the caller's memory.
+ */
+#ifndef PREBUILD_REPORT_LIMITS_H
+#define PREBUILD_REPORT_LIMITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define REPORT_VALUE_BYTES 2048
+#define REPORT_ERROR_BYTES 2048
+#define REPORT_KEYS_BYTES 6144
+#define REPORT_KEY_CHARS 127
+#define REPORT_MESSAGE_SIZE 64
+
+/* A text that is not terminated. */
+typedef struct ReportText
+{
+	const char *data;
+	size_t length; /* bytes */
+} ReportText;
+
+/* One key of a report. After report_apply_limits() error may point into message. */
+typedef struct ReportEntry
+{
+	ReportText key;
+	ReportText value;
+	ReportText error;
+	char message[REPORT_MESSAGE_SIZE];
+} ReportEntry;
+
+/* What the limits need to know of the texts' encoding. */
+typedef struct ReportEncoding
+{
+	bool utf8; /* white space beyond ASCII is known in UTF-8 only */
+	/* The length of the longest prefix of whole characters within limit bytes. */
+	size_t (*clip)(const char *data, size_t length, size_t limit);
+} ReportEncoding;
+
+extern ReportText report_trim(ReportText text, bool utf8);
+extern size_t report_keys_within_limit(const ReportEntry *entries, size_t n, size_t *exceeding);
+extern void report_apply_limits(ReportEntry *entry, const ReportEncoding *encoding);
+
+#endif /* PREBUILD_REPORT_LIMITS_H */

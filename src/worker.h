@@ -1,0 +1,20 @@
+/*
+ * worker.h
+ *	  The background workers, one per database: their processes.
+ */
+#ifndef PREBUILD_WORKER_H
+#define PREBUILD_WORKER_H
+
+#include "compat.h"
+
+#include "worker_slots.h"
+
+extern void worker_init(void);
+extern PGDLLEXPORT void prebuild_worker_main(Datum argument);
+
+/* for the steps */
+pg_noreturn extern void worker_exit(int number, WorkerStep next, const char *role);
+extern bool worker_wait(long timeout_ms);
+extern void worker_cancel_on_shutdown(bool cancel);
+
+#endif /* PREBUILD_WORKER_H */

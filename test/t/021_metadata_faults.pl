@@ -1,0 +1,143 @@
+# What may go wrong between a report and the table: nothing that was taken is lost, except by a
+# crash of the server, after which everything works again.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use MetadataTest;
+use PostgreSQL::Test::Utils;
+use PrebuildTest;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $node = new_server('faults', "shared_preload_libraries = 'prebuild_ext'",
+	"prebuild.databases = 'one, locked'", "prebuild.worker_role = 'postgres'",
+	"prebuild.metadata_flush_interval = '200ms'", 'restart_after_crash = on', 'max_connections = 40');
+
+foreach my $database ('one', 'locked')
+{
+	new_metadata($node, $database);
+	add_agents($node, $database, 1, 1000);
+	worker_is($node, $database, 'serving');
+}
+
+sub sql { return $node->safe_psql('one', $_[0]); }
+sub worker_pid { return sql('SELECT pid FROM prebuild_worker_status'); }
+
+# the table of one database is locked for 20 s, while the others' faults are tried
+my $locker = start_session($node, 'locked',
+	q{BEGIN; LOCK TABLE workspace_agent_metadata; SELECT pg_sleep(20); COMMIT;});
+my $locked_at = time;
+wait_until($node, 'locked', q{SELECT count(*) > 0 FROM pg_locks
+	WHERE relation = 'workspace_agent_metadata'::regclass AND mode = 'AccessExclusiveLock' AND granted});
+$node->safe_psql('locked', q{SELECT count(report(n, 'cpu', 'behind the lock')) FROM generate_series(1, 700) n});
+
+# the worker is terminated, again and again, while reports come
+my $reporter = start_session($node, 'one', join(' ', map {
+		"SELECT count(report(n, 'cpu', '$_')) FROM generate_series(1, 100) n; SELECT pg_sleep(0.02);"
+	} 1 .. 100));
+foreach my $i (1 .. 5)
+{
+	sleep 0.3;
+	sql('SELECT pg_terminate_backend(pid) FROM prebuild_worker_status');
+}
+ok(finish_session($reporter), 'reports are taken while the worker is terminated');
+wait_for_stat($node, 'one', 'queued = 0');
+is(sql(q{SELECT count(*), min(value), max(value) FROM workspace_agent_metadata WHERE key = 'cpu'}), '100|100|100',
+	'and the last of each agent arrives');
+worker_is($node, 'one', 'serving');
+cmp_ok(sql('SELECT starts FROM prebuild_worker_status'), '>', 5, 'the worker was started again');
+
+# the table is dropped and made again
+sql(q{CREATE UNLOGGED TABLE spare (LIKE workspace_agent_metadata INCLUDING ALL);
+	DROP TABLE workspace_agent_metadata});
+sql(q{SELECT count(report(n, 'cpu', 'without a table')) FROM generate_series(1, 100) n});
+wait_for_stat($node, 'one', 'failed_flushes > 0');
+like(stat_of($node, 'one', 'last_error'), qr/control plane table "public.workspace_agent_metadata" does not exist/, 'a missing table is told');
+my ($code, $out, $err) = $node->psql('one', 'SELECT prebuild_agent_metadata_flush()');
+like($err, qr/could not write the buffered agent metadata\nDETAIL:  control plane table/,
+	'a flush by hand fails with the reason');
+is(stat_of($node, 'one', 'queued'), '100', 'nothing is lost');
+sql('ALTER TABLE spare RENAME TO workspace_agent_metadata');
+wait_for_stat($node, 'one', 'queued = 0');
+is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'without a table'}), '100',
+	'and all arrives when there is a table again');
+sql(q{ALTER TABLE workspace_agent_metadata ADD FOREIGN KEY (workspace_agent_id)
+	REFERENCES workspace_agents (id) ON DELETE CASCADE});
+
+# an agent is deleted between report and flush
+my $skipped = stat_of($node, 'one', 'skipped');
+sql(q{BEGIN; SELECT report(1, 'cpu', 'gone'), report(2, 'cpu', 'here'); DELETE FROM workspace_agents WHERE id = a(1); COMMIT});
+sql('SELECT prebuild_agent_metadata_flush()');
+is(value_of($node, 'one', 2, 'cpu'), 'here', 'a deleted agent costs its own rows');
+is(stat_of($node, 'one', 'skipped') - $skipped, 1, 'only');
+
+# the lock is still there
+my $failed = $node->safe_psql('locked', 'SELECT failed_flushes FROM prebuild_metadata_stats');
+($code, $out, $err) = $node->psql('locked', 'SELECT prebuild_agent_metadata_flush()');
+like($err, qr/canceling statement due to lock timeout/, 'a flush does not wait for a lock for ever');
+cmp_ok(time - $locked_at, '<', 20, '(while the table is locked)');
+$node->safe_psql('locked', q{SELECT report(701, 'cpu', 'behind the lock')});
+finish_session($locker);
+wait_for_stat($node, 'locked', 'queued = 0');
+is($node->safe_psql('locked', q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'behind the lock'}), '701',
+	'a table that was locked for 20 s gets everything after that');
+cmp_ok(stat_of($node, 'locked', 'failed_flushes'), '>', $failed, 'and failures were counted');
+
+# a fast shutdown under load: what was taken is in the table when the server is back
+my @sessions = map {
+	my $n = $_;
+	start_session($node, 'one', join("\n", map { "SELECT report($n, 'load', '$_');" } 1 .. 20000))
+} 11 .. 14;
+sleep 1;
+$node->stop('fast');
+finish_session($_) foreach @sessions;
+$node->start;
+my ($lost, $acknowledged) = (0, 0);
+foreach my $i (0 .. 3)
+{
+	my $taken = () = $sessions[$i]{output} =~ /^\(1,0,0\)$/mg;
+	my $stored = value_of($node, 'one', 11 + $i, 'load') || 0;
+
+	$acknowledged += $taken;
+	$lost++ if $stored < $taken;
+	note "agent @{[11 + $i]}: $taken taken, $stored stored";
+}
+cmp_ok($acknowledged, '>', 100, 'the server was stopped under load');
+is($lost, 0, 'and what was taken is stored');
+
+# a backend is killed in the middle of a report, which restarts the server
+worker_is($node, 'one', 'serving');
+my $victim = start_session($node, 'one', q{SELECT count(report(1 + n % 900, 'k' || n % 7, repeat('v', n % 2000)))
+	FROM generate_series(1, 100000000) n});
+wait_for_stat($node, 'one', 'queued > 100');
+my $old_pid = worker_pid();
+my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT count(report(1 + n%' AND state = 'active' LIMIT 1});
+kill 'KILL', $pid;
+finish_session($victim);
+my $deadline = time + 60;
+until (($node->psql('one', 'SELECT 1'))[0] == 0 || time > $deadline)
+{
+	sleep 0.1;
+}
+worker_is($node, 'one', 'serving');
+isnt(worker_pid(), $old_pid, 'after a crash there is a new worker');
+is(sql('SELECT count(*) FROM workspace_agent_metadata'), '0', 'the unlogged table is empty');
+is(stat_of($node, 'one', 'queued'), '0', 'and so is the buffer');
+sql(q{SELECT count(report(n, 'cpu', 'after')) FROM generate_series(2, 1000) n});
+sql('SELECT prebuild_agent_metadata_flush()');
+is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'after'}), '999', 'both work again');
+
+# an immediate shutdown
+sql(q{SELECT count(report(n, 'cpu', 'again')) FROM generate_series(2, 1000) n});
+$node->stop('immediate');
+$node->start;
+worker_is($node, 'one', 'serving');
+sql(q{SELECT count(report(n, 'cpu', 'then')) FROM generate_series(2, 1000) n});
+sql('SELECT prebuild_agent_metadata_flush()');
+is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'then'}), '999',
+	'so they do after an immediate shutdown');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,216 @@
+# The background worker's manners: who it is, what it waits for, what it never delays, how it takes
+# new settings, errors, and the end of its database; and the passes that it runs.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use MetadataTest;
+use PostgreSQL::Test::Utils;
+use PrebuildTest;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $node = new_server('worker', "shared_preload_libraries = 'prebuild_ext'",
+	"prebuild.databases = 'plane, \"Other One\", Other_One, plane'", "prebuild.metadata_flush_interval = '200ms'");
+
+sub sql { return $node->safe_psql('plane', $_[0]); }
+
+sub status
+{
+	my ($column, $database) = @_;
+
+	return $node->safe_psql($database // 'plane', "SELECT $column FROM prebuild_worker_status");
+}
+
+# Wait until the worker's detail says this.
+sub detail_is
+{
+	my ($text) = @_;
+
+	wait_until($node, 'plane', qq{SELECT detail LIKE '%$text%' FROM prebuild_worker_status});
+	return;
+}
+
+# who it connects as
+
+my $log = slurp_file($node->logfile);
+is(scalar(() = $log =~ /prebuild worker for database "plane" waits/g), 1,
+	'a worker for each database waits until there is one');
+like($log, qr/prebuild worker for database "Other One" waits: database "Other One" does not exist/,
+	'also with a quoted name');
+new_metadata($node, 'plane');
+add_agents($node, 'plane', 1, 1000);
+detail_is('the owner of workspaces, "postgres", is a superuser; name a role in prebuild.worker_role');
+is(status('state'), 'unable', 'it does not serve as a superuser that nobody named');
+is(sql(q{SELECT report(1, 'cpu', 'direct'); SELECT value_of(1, 'cpu')}), "(1,0,0)\ndirect",
+	'so reports are written directly');
+
+sql(q{CREATE ROLE owner NOLOGIN; ALTER TABLE workspaces OWNER TO owner;
+	ALTER TABLE workspace_agents OWNER TO owner; ALTER TABLE workspace_agent_metadata OWNER TO owner});
+detail_is('role "owner" is not permitted to log in');
+sql('ALTER ROLE owner LOGIN');
+worker_is($node, 'plane', 'serving');
+is(status('role'), 'owner', 'it serves as the owner of workspaces');
+is(sql(q{SELECT usename, datname, application_name, state FROM pg_stat_activity WHERE backend_type = 'prebuild worker'
+	AND datname IS NOT NULL}), 'owner|plane|prebuild worker|idle', 'which pg_stat_activity shows');
+sql(q{SELECT report(1, 'cpu', 'buffered'); SELECT prebuild_agent_metadata_flush()});
+is(value_of($node, 'plane', 1, 'cpu'), 'buffered', 'and writes');
+like(sql(q{SELECT query FROM pg_stat_activity WHERE backend_type = 'prebuild worker' AND datname IS NOT NULL}),
+	qr/^prebuild: /, 'saying what it does');
+
+# the pins: what the role has set does not matter
+sql(q{ALTER ROLE owner SET search_path = nowhere; ALTER ROLE owner SET default_transaction_read_only = on;
+	ALTER ROLE owner SET default_transaction_isolation = 'serializable'});
+sql('SELECT pg_terminate_backend(pid) FROM prebuild_worker_status');
+sql(q{SELECT report(1, 'cpu', 'pinned'); SELECT prebuild_agent_metadata_flush()});
+is(value_of($node, 'plane', 1, 'cpu'), 'pinned', 'its own settings hold against the role\'s');
+sql('ALTER ROLE owner RESET ALL');
+
+# another owner, another role
+sql(q{CREATE ROLE second LOGIN; GRANT ALL ON workspaces, workspace_agents, workspace_agent_metadata TO second;
+	ALTER TABLE workspaces OWNER TO second});
+wait_until($node, 'plane', q{SELECT role = 'second' AND state = 'serving' FROM prebuild_worker_status});
+pass('a changed owner is followed');
+$node->append_conf('postgresql.conf', "prebuild.worker_role = 'owner'");
+$node->reload;
+wait_until($node, 'plane', q{SELECT role = 'owner' AND state = 'serving' FROM prebuild_worker_status});
+pass('a role that is named wins, after a reload');
+
+# a cancel is no end
+my $pid = status('pid');
+sql("SELECT pg_cancel_backend($pid)");
+sleep 0.5;
+is(status('pid'), $pid, 'a cancel while it idles is forgotten');
+
+# what it never delays
+my $start = time;
+foreach my $i (1 .. 5)
+{
+	$node->safe_psql('postgres', 'CREATE DATABASE bystander');
+	$node->safe_psql('bystander', 'SELECT 1');
+	$node->safe_psql('postgres', 'DROP DATABASE bystander');
+}
+cmp_ok(time - $start, '<', 10, 'five databases are created and dropped at once');
+my $holder = start_session($node, 'plane', q{BEGIN; LOCK TABLE workspace_agent_metadata; SELECT pg_sleep(4); COMMIT});
+wait_until($node, 'plane', q{SELECT count(*) > 0 FROM pg_locks
+	WHERE relation = 'workspace_agent_metadata'::regclass AND mode = 'AccessExclusiveLock' AND granted});
+sql(q{SELECT report(1, 'cpu', 'waits')});
+wait_until($node, 'plane', q{SELECT wait_event_type = 'Lock' AND query = 'prebuild: writing agent metadata' FROM pg_stat_activity
+	WHERE backend_type = 'prebuild worker' AND datname = 'plane'});
+$start = time;
+$node->safe_psql('postgres', 'CREATE DATABASE bystander');
+$node->safe_psql('postgres', 'DROP DATABASE bystander');
+cmp_ok(time - $start, '<', 2, 'one also while it waits for a lock');
+finish_session($holder);
+wait_for_stat($node, 'plane', 'queued = 0');
+
+# an extension that comes and goes
+sql('DROP EXTENSION prebuild_ext CASCADE');
+ok($node->poll_query_until('plane', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'prebuild worker'
+	AND datname = 'plane' AND state = 'idle'}), 'without its extension the worker idles');
+sql('CREATE EXTENSION prebuild_ext');
+worker_is($node, 'plane', 'serving');
+sql(q{GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO owner});
+pass('and serves when it is back');
+
+# an error of the process: connecting fails, and it tries again after a pause
+sql('ALTER ROLE owner CONNECTION LIMIT 0');
+my $starts = status('starts');
+sql('SELECT pg_terminate_backend(pid) FROM prebuild_worker_status');
+sleep 3;
+cmp_ok(status('starts') - $starts, '<=', 4, 'a worker that cannot connect pauses');
+is(sql(q{SELECT report(1, 'cpu', 'meanwhile')}), '(1,0,0)', 'while reports are taken');
+sql('ALTER ROLE owner CONNECTION LIMIT -1');
+worker_is($node, 'plane', 'serving');
+sql('SELECT prebuild_agent_metadata_flush()');
+is(value_of($node, 'plane', 1, 'cpu'), 'meanwhile', 'and it goes on');
+
+# passes
+is(status('passes'), '0', 'no passes by itself');
+sql(q{ALTER FUNCTION prebuild_reconcile RENAME TO hidden_reconcile});
+$node->append_conf('postgresql.conf', "prebuild.reconcile_interval = '1s'");
+$node->reload;
+wait_until($node, 'plane', 'SELECT failed_passes >= 2 FROM prebuild_worker_status');
+like(status('last_error'), qr/function public.prebuild_reconcile\(\) does not exist/, 'a pass that fails is told');
+is(status('pid IS NOT NULL AND state = $$serving$$'), 't', 'and does not end the worker');
+sql(q{ALTER FUNCTION hidden_reconcile RENAME TO prebuild_reconcile});
+sql(q{DO $$ DECLARE t record; BEGIN
+	FOR t IN SELECT oid::regclass AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+			AND relname NOT LIKE 'prebuild%' LOOP
+		EXECUTE format('ALTER TABLE %s OWNER TO owner', t.name);
+	END LOOP; END $$});
+sql(q{SELECT fixture.preset(fixture.template('t'), 'p', 3)}) if sql(q{SELECT count(*) FROM pg_namespace WHERE nspname = 'fixture'});
+wait_until($node, 'plane', q{SELECT count(*) = 3 FROM workspaces WHERE owner_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0'});
+pass('passes fill the pool');
+my $passes = status('passes');
+wait_until($node, 'plane', "SELECT passes > $passes + 1 FROM prebuild_worker_status");
+pass('again and again');
+$node->append_conf('postgresql.conf', "prebuild.reconcile_interval = 0");
+$node->reload;
+sleep 0.5;
+$passes = status('passes');
+sleep 1.5;
+is(status('passes'), $passes, 'until that is turned off');
+
+# a second database, and its end
+new_metadata($node, 'other_one');
+add_agents($node, 'other_one', 1, 10);
+$node->safe_psql('other_one', q{ALTER TABLE workspaces OWNER TO owner; GRANT ALL ON workspace_agents, workspace_agent_metadata TO owner});
+worker_is($node, 'other_one', 'serving');
+$node->safe_psql('other_one', q{SELECT report(1, 'cpu', 'x'); SELECT prebuild_agent_metadata_flush()});
+is(value_of($node, 'other_one', 1, 'cpu'), 'x', 'each database has its own worker');
+my ($code, $out, $err) = $node->psql('postgres', 'DROP DATABASE other_one');
+like($err, qr/is being accessed by other users/, 'its own database is kept by the worker');
+my $size = -s $node->logfile;
+$start = time;
+$node->safe_psql('postgres', 'DROP DATABASE other_one WITH (FORCE)');
+cmp_ok(time - $start, '<', 5, 'unless it is forced out');
+sleep 7;
+$log = substr(slurp_file($node->logfile), $size);
+like($log, qr/prebuild worker for database "other_one" waits/, 'the worker then waits');
+cmp_ok(scalar(() = $log =~ /FATAL/g), '<=', 1, 'quietly');
+new_metadata($node, 'other_one');
+$node->safe_psql('other_one', q{ALTER TABLE workspaces OWNER TO owner; GRANT ALL ON workspace_agents, workspace_agent_metadata TO owner});
+worker_is($node, 'other_one', 'serving');
+is(stat_of($node, 'other_one', 'queued'), '0', 'and serves a new database of that name');
+
+# a standby has none, until it is promoted
+sql('SELECT prebuild_agent_metadata_flush()');
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby);
+($code, $out, $err) = $standby->psql('plane', q{SELECT report(1, 'cpu', 'standby')});
+like($err, qr/cannot execute .* (during recovery|in a read-only transaction)/, 'a report on a standby fails as writes do');
+is($standby->safe_psql('plane', 'SELECT state, pid IS NULL FROM prebuild_worker_status'), 'starting|t',
+	'where no worker runs');
+$standby->promote;
+worker_is($standby, 'plane', 'serving');
+$standby->safe_psql('plane', q{SELECT report(1, 'cpu', 'promoted'); SELECT prebuild_agent_metadata_flush()});
+is($standby->safe_psql('plane', q{SELECT value_of(1, 'cpu')}), 'promoted', 'after promotion one does');
+$standby->stop;
+
+# no leak: the worker's memory does not grow with what it has written
+$node->append_conf('postgresql.conf', "prebuild.metadata_flush_interval = '1h'");
+$node->reload;
+sub worker_memory
+{
+	my $file = '/proc/' . status('pid') . '/status';
+	my ($private) = slurp_file($file) =~ /^RssAnon:\s+(\d+) kB/m;
+	return $private;
+}
+my $load = q{DO $$ DECLARE keys text[] := ARRAY(SELECT 'key' || k FROM generate_series(1, 100) k);
+	BEGIN FOR n IN 1 .. 1000 LOOP PERFORM prebuild_agent_metadata_report(a(n), keys, keys); END LOOP; END $$;
+	SELECT prebuild_agent_metadata_flush()};
+sql($load);
+is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE key LIKE 'key%'}), '100000', 'a hundred thousand entries');
+my $before = worker_memory();
+sql($load) foreach 1 .. 9;
+is(stat_of($node, 'plane', 'dropped'), '0', 'a million entries are taken');
+my $after = worker_memory();
+cmp_ok($after - $before, '<', 4096, "and the worker's memory stays ($before kB, $after kB)");
+
+$node->stop;
+done_testing();
