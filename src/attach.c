@@ -47,6 +47,23 @@ wants_fanout(const AttachOptions *options)
 	return options->metadata_fanout;
 }
 
+/* So is the wish for a pass soon. */
+static bool
+wants_passes(const AttachOptions *options)
+{
+	return true;
+}
+
+/*
+ * The trigger that wakes the worker, for one table: after statements that set the columns that
+ * a pass looks at.
+ */
+#define PASS_TRIGGER_ON(table, timing)                                                             \
+	{                                                                                              \
+		table, "prebuild_pass_wanted", "{ext}prebuild_pass_wanted()", timing,                      \
+			"FOR EACH STATEMENT", NULL, false, wants_passes                                        \
+	}
+
 static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
 	  "{ext}prebuild_metadata_fanout()", "AFTER INSERT",
@@ -57,6 +74,14 @@ static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete",
 	  "{ext}prebuild_metadata_fanout()", "AFTER DELETE",
 	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
+	PASS_TRIGGER_ON("workspaces", "AFTER UPDATE OF owner_id"),
+	PASS_TRIGGER_ON("templates", "AFTER UPDATE OF active_version_id, deleted, deprecated"),
+	PASS_TRIGGER_ON("template_version_presets",
+					"AFTER INSERT OR DELETE OR UPDATE OF desired_instances,"
+					" invalidate_after_secs, scheduling_timezone"),
+	PASS_TRIGGER_ON("template_version_preset_prebuild_schedules",
+					"AFTER INSERT OR DELETE OR UPDATE"),
+	PASS_TRIGGER_ON("provisioner_jobs", "AFTER UPDATE OF completed_at"),
 };
 
 /* What is to do about a trigger. */

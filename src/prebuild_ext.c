@@ -5,6 +5,7 @@
 #include "compat.h"
 
 #include "metadata_batcher.h"
+#include "pass_request.h"
 #include "settings.h"
 #include "worker.h"
 #include "worker_slots.h"
@@ -17,6 +18,7 @@ void
 _PG_init(void)
 {
 	settings_init();
+	pass_request_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		worker_slots_init();

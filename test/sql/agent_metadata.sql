@@ -260,7 +260,7 @@ SELECT is(prebuild_agent_ids_notify('{}'), 0, 'none, no message');
 CREATE FUNCTION attached() RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(format('%s %s', c.relname, t.tgname), ', ' ORDER BY t.tgname)
 	FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-	WHERE c.relnamespace = 'cp_metadata'::regnamespace AND tgname LIKE 'prebuild%'
+	WHERE c.relnamespace = 'cp_metadata'::regnamespace AND tgname LIKE 'prebuild\_metadata%'
 $$;
 SELECT is(attached(), NULL, 'nothing is attached at first');
 SELECT prebuild_attach();
@@ -298,7 +298,7 @@ GRANT USAGE ON SCHEMA cp_metadata, fixture TO prebuild_test_stranger;
 GRANT EXECUTE ON FUNCTION prebuild_attach, prebuild_detach TO prebuild_test_stranger;
 GRANT SELECT, UPDATE ON workspace_agent_metadata TO prebuild_test_stranger;
 SET ROLE prebuild_test_stranger;
-SELECT raises('SELECT prebuild_attach()', '42501', 'must be owner of table workspace_agent_metadata', NULL,
+SELECT raises('SELECT prebuild_attach()', '42501', 'must be owner of table', NULL,
 	'only the owner attaches');
 SELECT raises('SELECT prebuild_agent_metadata_report(a(1), ''{k}'', ''{v}'')', '42501', 'permission denied', NULL,
 	'reports need EXECUTE');
