@@ -15,7 +15,7 @@ BEGIN
 	IF cron IS NULL THEN
 		RAISE EXCEPTION 'argument "cron" must not be null' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	SELECT pg_catalog.format('SELECT %I.prebuild_reconcile()', n.nspname) INTO STRICT command
+	SELECT pg_catalog.format('SELECT %I.prebuild_reconcile(pg_catalog.now())', n.nspname) INTO STRICT command
 	FROM pg_catalog.pg_extension e
 	JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
 	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext';

@@ -34,6 +34,7 @@
 #include "fanout.h"
 #include "plans.h"
 #include "settings.h"
+#include "subtransaction.h"
 #include "sql_arrays.h"
 
 #define SAME_ROW "m.workspace_agent_id {=} b.agent_id AND m.key {=} b.key"
@@ -174,7 +175,7 @@ sort_rows(MetadataRow *rows, int n, int *kept)
  * Make the rows readable for the statements of this SPI connection, as a relation named "batch":
  * a tuplestore costs a third of unnest() over five arrays.
  */
-static void
+static EphemeralNamedRelation
 register_batch(MetadataRow **rows, int n)
 {
 	EphemeralNamedRelation batch = palloc0(sizeof(EphemeralNamedRelationData));
@@ -207,14 +208,16 @@ register_batch(MetadataRow **rows, int n)
 	batch->reldata = store;
 	if (SPI_register_relation(batch) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register relation \"%s\"", batch_name);
+	return batch;
 }
 
 /* Undo register_batch(). */
 static void
-unregister_batch(void)
+unregister_batch(EphemeralNamedRelation batch)
 {
 	if (SPI_unregister_relation(batch_name) != SPI_OK_REL_UNREGISTER)
 		elog(ERROR, "could not unregister relation \"%s\"", batch_name);
+	tuplestore_end(batch->reldata);
 }
 
 /*
@@ -407,30 +410,44 @@ inserts_missing(void)
 	return setting_metadata_insert_missing == INSERT_MISSING_ON;
 }
 
+/* An update that is tried. */
+typedef struct Update
+{
+	MetadataRow **rows;
+	int n;
+	int64 updated;
+	bool complete; /* no row was missing */
+} Update;
+
+/* Update what is there; to stay when nothing is missing. */
+static bool
+try_update(void *argument)
+{
+	Update *update = argument;
+
+	update->updated = update_existing(update->rows);
+	update->complete = update->updated == update->n || !any_missing();
+	return update->complete;
+}
+
 /* Update, or upsert where rows are missing and wanted. */
 static void
 update_or_upsert(MetadataRow **rows, int n, MetadataCounts *counts)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	bool upsert;
+	Update update = { .rows = rows, .n = n };
+	ErrorData *error;
 
 	if (!inserts_missing())
 	{
 		counts->updated = update_existing(rows);
 		return;
 	}
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	counts->updated = update_existing(rows);
-	upsert = counts->updated < n && any_missing();
-	if (upsert)
-		RollbackAndReleaseCurrentSubTransaction();
+	error = subtransaction_run(try_update, &update);
+	if (error != NULL)
+		ReThrowError(error);
+	if (update.complete)
+		counts->updated = update.updated;
 	else
-		ReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (upsert)
 		upsert_all(rows, n, counts);
 }
 
@@ -486,12 +503,14 @@ pin_plans(void)
 static void
 write_sorted(MetadataRow **rows, int n, MetadataCounts *counts)
 {
+	EphemeralNamedRelation batch;
+
 	n = lock_existing_agents(rows, n);
 	if (n == 0)
 		return;
-	register_batch(rows, n);
+	batch = register_batch(rows, n);
 	update_or_upsert(rows, n, counts);
-	unregister_batch();
+	unregister_batch(batch);
 	counts->notified = publish_written(rows, n);
 }
 

@@ -26,13 +26,13 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "attach.h"
 #include "control_plane_catalog.h"
 #include "plans.h"
 #include "settings.h"
+#include "subtransaction.h"
 
 /* One try for a lock takes at most this, and at most a quarter of deadlock_timeout. */
 #define MAX_LOCK_TIMEOUT_MS 100
@@ -251,40 +251,37 @@ lock_and_carry_out(const AttachOptions *options, const AttachPlan *plan)
 	AtEOXact_GUC(true, nest_level);
 }
 
+/* What one try is about. */
+typedef struct Try
+{
+	const AttachOptions *options;
+	const AttachPlan *plan;
+} Try;
+
+static bool
+try_work(void *argument)
+{
+	const Try *try = argument;
+
+	lock_and_carry_out(try->options, try->plan);
+	return true;
+}
+
 /*
  * One try, in a subtransaction: false when a lock was not to be had, with all locks given back.
  */
 static bool
 try_once(const AttachOptions *options, const AttachPlan *plan)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
+	Try try = { options, plan };
+	ErrorData *error = subtransaction_run(try_work, &try);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		lock_and_carry_out(options, plan);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
 }
 
 /* Wait a random time, so that two sessions that are in each other's way part. */

@@ -38,6 +38,12 @@
 /* The share of the memory that goes to the hash table: an agent with some 500 bytes of metadata. */
 #define HASH_SHARE 6
 
+/* Most that waits for one agent: merging takes time under a lock that others need. */
+#define MAX_AGENT_BYTES (256 * 1024)
+
+/* Least that is left for what waits: beneath it a server does not start. */
+#define MIN_AREA_BYTES (128 * 1024)
+
 /* No padding: 20 bytes, hashed as they are. */
 typedef struct EntryKey
 {
@@ -124,6 +130,12 @@ locate_parts(void)
 	lists = (dlist_head *) place;
 	place += MAXALIGN(sizeof(dlist_head) * worker_slots_count() * PARTITIONS);
 	area_place = place;
+	if (block_size() < (Size) (place - (char *) batcher) + MIN_AREA_BYTES)
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("prebuild.metadata_buffer_size of %d kB is too small for %d databases",
+						setting_metadata_buffer_size, worker_slots_count()),
+				 errhint("Raise it, or name fewer databases in prebuild.databases.")));
 	return block_size() - (place - (char *) batcher);
 }
 
@@ -319,7 +331,7 @@ put_locked(EntryKey *key, uint32 hash, ReportEntry **reported, int n, TimestampT
 		return 0;
 	old = entry->size > 0 ? dsa_get_address(area, entry->blob) : NULL;
 	merged = blob_merge(old, entry->size, reported, n, collected_at, sequence, true);
-	fits = make_room(entry, merged.size);
+	fits = merged.size <= MAX_AGENT_BYTES && make_room(entry, merged.size);
 	if (!fits && entry->nkeys > 0)
 	{
 		pfree(merged.blob);

@@ -20,6 +20,7 @@
 #include "notifications.h"
 #include "plans.h"
 #include "rows.h"
+#include "subtransaction.h"
 
 /* Rows of notification_templates, the same in every control plane that has them. */
 #define TEMPLATE_RESOURCE_REPLACED "89d9745a-816e-4695-a17f-3d0a229e2b8d"
@@ -73,6 +74,15 @@ typedef struct Work
 	int nmessages;
 } Work;
 
+static bool
+run_work(void *argument)
+{
+	Work *work = argument;
+
+	work->run(work);
+	return true;
+}
+
 /*
  * Do the work in a subtransaction. Returns false, with a WARNING, when an error undid it; an
  * error by which somebody wants the transaction to end is raised.
@@ -80,27 +90,10 @@ typedef struct Work
 static bool
 in_subtransaction(Work *work)
 {
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	MemoryContext old_context = MemoryContextSwitchTo(work->context);
+	ErrorData *error = subtransaction_run(run_work, work);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(work->context);
-	PG_TRY();
-	{
-		work->run(work);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(work->context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(work->context);
-	CurrentResourceOwner = owner;
-
+	MemoryContextSwitchTo(old_context);
 	if (error == NULL)
 		return true;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)

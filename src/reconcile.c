@@ -21,7 +21,6 @@
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -35,6 +34,7 @@
 #include "provision.h"
 #include "rows.h"
 #include "status.h"
+#include "subtransaction.h"
 
 /* The reconcilers' lock, the same for all of them. */
 #define RECONCILE_LOCK INT64CONST(7)
@@ -106,6 +106,27 @@ check_deferred_constraints(void)
 		}
 }
 
+/* Some work on some items, that is tried. */
+typedef struct Try
+{
+	Pass *pass;
+	Work work;
+	const int *items;
+	int n;
+} Try;
+
+static bool
+run_work(void *argument)
+{
+	const Try *try = argument;
+	int guc_level = plans_control_plane_path();
+
+	try->work(try->pass, try->items, try->n);
+	check_deferred_constraints();
+	AtEOXact_GUC(true, guc_level);
+	return true;
+}
+
 /*
  * Do some work in a subtransaction. Returns NULL, or the error that undid it and that may be the
  * fault of one of the items; other errors are raised.
@@ -113,35 +134,14 @@ check_deferred_constraints(void)
 static ErrorData *
 try_work(Pass *pass, Work work, const int *items, int n)
 {
-	ResourceOwner owner = CurrentResourceOwner;
 	PassTotals totals_before = pass->totals;
-	ErrorData *volatile error = NULL;
+	Try try = { pass, work, items, n };
+	ErrorData *error = subtransaction_run(run_work, &try);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(pass->context);
-	PG_TRY();
-	{
-		int guc_level = plans_control_plane_path();
-
-		work(pass, items, n);
-		check_deferred_constraints();
-		AtEOXact_GUC(true, guc_level);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(pass->context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(pass->context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(pass->context);
-		CurrentResourceOwner = owner;
-		pass->totals = totals_before;
-	}
-	PG_END_TRY();
-	if (error != NULL && !may_be_the_items_fault(error->sqlerrcode))
+	if (error == NULL)
+		return NULL;
+	pass->totals = totals_before;
+	if (!may_be_the_items_fault(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
 }

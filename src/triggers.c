@@ -5,6 +5,7 @@
 #include "compat.h"
 
 #include "access/table.h"
+#include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
@@ -60,14 +61,29 @@ add_change(ChangeList *list, FanoutChange change)
 	list->changes[list->n++] = change;
 }
 
+/* The number of a column of a type; an error that names it when there is none. */
+static AttrNumber
+column_of_type(Relation table, const char *name, Oid type, Oid other_type)
+{
+	AttrNumber number = control_plane_column(RelationGetRelid(table), name);
+	Oid actual = TupleDescAttr(RelationGetDescr(table), number - 1)->atttypid;
+
+	if (actual != type && actual != other_type)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of table \"%s\" is of type %s, not %s", name,
+							   RelationGetRelationName(table), format_type_be(actual),
+							   format_type_be(type))));
+	return number;
+}
+
 /* Collect the changes that a statement's rows are. */
 static void
 collect_changes(TriggerData *trigger, ChangeList *list)
 {
 	Relation table = trigger->tg_relation;
-	AttrNumber agent = control_plane_column(RelationGetRelid(table), "workspace_agent_id");
-	AttrNumber key = control_plane_column(RelationGetRelid(table), "key");
-	AttrNumber collected_at = control_plane_column(RelationGetRelid(table), "collected_at");
+	AttrNumber agent = column_of_type(table, "workspace_agent_id", UUIDOID, UUIDOID);
+	AttrNumber key = column_of_type(table, "key", VARCHAROID, TEXTOID);
+	AttrNumber collected_at = column_of_type(table, "collected_at", TIMESTAMPTZOID, TIMESTAMPTZOID);
 	Tuplestorestate *rows = statement_rows(trigger);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsMinimalTuple);
 
@@ -75,9 +91,12 @@ collect_changes(TriggerData *trigger, ChangeList *list)
 	{
 		FanoutChange change = { .key = "", .key_length = 0 };
 		bool null;
+		Datum id = slot_getattr(slot, agent, &null);
 
 		CHECK_FOR_INTERRUPTS();
-		change.agent = *DatumGetUUIDP(slot_getattr(slot, agent, &null));
+		if (null || slot_attisnull(slot, key) || slot_attisnull(slot, collected_at))
+			continue;
+		change.agent = *DatumGetUUIDP(id);
 		if (list->with_keys)
 		{
 			char *name = TextDatumGetCString(slot_getattr(slot, key, &null));

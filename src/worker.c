@@ -90,6 +90,9 @@ worker_cancel_on_shutdown(bool cancel)
 	cancel_on_shutdown = cancel;
 }
 
+/* True while this process is about to connect in order to serve. */
+static bool connecting = false;
+
 /* Exit callback: leave the slot, so that nobody sets a latch that is another process's by then. */
 static void
 leave_slot(int code, Datum argument)
@@ -107,6 +110,10 @@ leave_slot(int code, Datum argument)
 			pg_atomic_write_u32(&slot->state, WORKER_STARTING);
 	}
 	LWLockRelease(&slot->lock);
+	/* reports are written directly until a process gets in */
+	if (connecting)
+		worker_slot_set_state(DatumGetInt32(argument), WORKER_UNABLE,
+							  "the worker cannot connect, the server's log says why");
 }
 
 /* Take the slot for this process. Returns the step to do. */
@@ -235,7 +242,9 @@ prebuild_worker_main(Datum argument)
 			look_until_found(number, worker_find_role, "prebuild: looking for the owner");
 			break;
 		case STEP_SERVE:
+			connecting = true;
 			BackgroundWorkerInitializeConnection(slot->database, slot->role, 0);
+			connecting = false;
 			worker_serve(number);
 			break;
 	}

@@ -91,7 +91,7 @@ run_task(Worker *worker, const char *activity, Task task, void *argument)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		EmitErrorReport();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		MemoryContextSwitchTo(context);
 		worker->error = error->message ? error->message : "unknown error";
@@ -147,6 +147,9 @@ check_serving(Worker *worker)
 			(worker->serving ? WORKER_SERVING : WORKER_UNABLE))
 		return;
 	worker->serving = check.installed;
+	/* without the extension there is nobody to whom what waits could matter */
+	if (!check.installed)
+		batcher_forget_all(worker->number);
 	worker_slot_set_state(worker->number, check.installed ? WORKER_SERVING : WORKER_UNABLE,
 						  check.installed ? NULL : "extension prebuild_ext is not installed");
 }
@@ -266,7 +269,7 @@ pass_task(void *argument)
 	if (SPI_connect() != SPI_OK_CONNECT || SPI_execute(find_schema, true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "could not find the extension's schema");
-	call = psprintf("SELECT * FROM %s.prebuild_reconcile()",
+	call = psprintf("SELECT * FROM %s.prebuild_reconcile(pg_catalog.now())",
 					SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 	SPI_execute(call, false, 0);
 	SPI_finish();

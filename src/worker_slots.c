@@ -19,6 +19,9 @@
 #include "settings.h"
 #include "worker_slots.h"
 
+/* A flush that is waited for looks so often whether the worker is still to be expected. */
+#define FLUSH_LOOK_MS 1000
+
 /* How long after the server's start its workers may need to come up. */
 #define FIRST_START_MS 60000
 
@@ -240,12 +243,13 @@ worker_slot_flush_and_wait(int number)
 	{
 		LWLockAcquire(&slot->lock, LW_SHARED);
 		served = slot->flush_served >= ticket;
-		unable = pg_atomic_read_u32(&slot->state) == WORKER_UNABLE;
+		unable =
+			!worker_slot_buffers(number) && pg_atomic_read_u32(&slot->state) != WORKER_DRAINING;
 		failed = slot->flush_failed;
 		written = slot->flush_written;
 		LWLockRelease(&slot->lock);
 		if (!served && !unable)
-			ConditionVariableSleep(&slot->flush_done, PG_WAIT_EXTENSION);
+			(void) ConditionVariableTimedSleep(&slot->flush_done, FLUSH_LOOK_MS, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
 	if (!served || failed)
