@@ -1,0 +1,31 @@
+-- An error of a batch's update must end the subtransaction that the update runs in: otherwise a
+-- handler's rollback undoes that one instead of its own block, and takes over its user and settings.
+\set ECHO none
+\i test/fixture.sql
+DO $$ BEGIN PERFORM control_plane('cp_metadata_errors'); END $$;
+SET prebuild.metadata_insert_missing = on;
+CREATE TABLE fixture.audit (what text);
+SET session_replication_role = replica;
+INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
+	architecture, operating_system)
+VALUES ('00000000-0000-0000-0000-000000000001', now(), now(), 'a', gen_random_uuid(),
+	gen_random_uuid(), 'x', 'y');
+RESET session_replication_role;
+CREATE FUNCTION report() RETURNS void LANGUAGE sql AS
+$$ SELECT prebuild_agent_metadata_upsert('{00000000-0000-0000-0000-000000000001}', '{k}', '{v}',
+	'{""}', ARRAY[clock_timestamp()]) $$;
+SELECT report() \g /dev/null
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE check_violation; END';
+CREATE TRIGGER refuse BEFORE UPDATE ON workspace_agent_metadata FOR EACH ROW
+	EXECUTE FUNCTION refuse();
+
+DO $$ BEGIN
+	INSERT INTO fixture.audit VALUES ('in the block');
+	PERFORM report();
+EXCEPTION WHEN check_violation THEN
+	INSERT INTO fixture.audit VALUES ('in the handler');
+END $$;
+SELECT is((SELECT string_agg(a.what, ', ') FROM fixture.audit a), 'in the handler',
+	'the block that failed is undone, its handler is not');
+CREATE TABLE fixture.own_transaction AS SELECT now() = statement_timestamp() AS own;
+SELECT is((SELECT own FROM fixture.own_transaction), true, 'and no transaction is left open');
