@@ -38,8 +38,8 @@ BEGIN
 END
 $$;
 
--- Milliseconds of a pass, and of bare bulk inserts of the rows that it made, both rolled back; in
--- turns, so that both meet the same caches and the same bloat.
+-- Milliseconds of a pass, and of bare bulk inserts of the rows that it made under other ids, both
+-- rolled back; in turns, so that both meet the same caches and the same bloat.
 CREATE TYPE bench.create_times AS (made int, pass float8, inserts float8);
 CREATE FUNCTION bench.create_and_undo() RETURNS bench.create_times LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
@@ -55,23 +55,28 @@ BEGIN
         began := clock_timestamp();
         SELECT created INTO result.made FROM prebuild_reconcile();
         result.pass := extract(epoch FROM clock_timestamp() - began) * 1000;
-        SELECT array_agg(b.id) AS id, array_agg(b.created_at) AS created_at,
-               array_agg(b.workspace_id) AS workspace_id, array_agg(b.job_id) AS job_id,
-               array_agg(b.template_version_id) AS template_version_id,
-               array_agg(b.template_version_preset_id) AS template_version_preset_id
-        INTO new_builds
-        FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id
-        WHERE j.started_at IS NULL;
-        SELECT array_agg(id) AS id, array_agg(created_at) AS created_at,
-               array_agg(organization_id) AS organization_id, array_agg(template_id) AS template_id,
-               array_agg(name::text) AS name
-        INTO new_workspaces FROM workspaces WHERE id = ANY (new_builds.workspace_id);
-        SELECT array_agg(id) AS id, array_agg(created_at) AS created_at,
-               array_agg(organization_id) AS organization_id, array_agg(file_id) AS file_id,
-               array_agg(input) AS input, array_agg(tags) AS tags
-        INTO new_jobs FROM provisioner_jobs WHERE id = ANY (new_builds.job_id);
-        SELECT array_agg(workspace_build_id) AS id, array_agg(name) AS name, array_agg(value) AS value
-        INTO new_parameters FROM workspace_build_parameters WHERE workspace_build_id = ANY (new_builds.id);
+        -- new ids for the copy: the pass has brought the pages for its own into the caches
+        CREATE TEMPORARY TABLE made ON COMMIT DROP AS
+            SELECT b.*, gen_random_uuid() AS new_id, gen_random_uuid() AS new_workspace_id,
+                   gen_random_uuid() AS new_job_id
+            FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id
+            WHERE j.started_at IS NULL;
+        SELECT array_agg(m.new_id) AS id, array_agg(m.created_at) AS created_at,
+               array_agg(m.new_workspace_id) AS workspace_id, array_agg(m.new_job_id) AS job_id,
+               array_agg(m.template_version_id) AS template_version_id,
+               array_agg(m.template_version_preset_id) AS template_version_preset_id
+        INTO new_builds FROM made m;
+        SELECT array_agg(m.new_workspace_id) AS id, array_agg(w.created_at) AS created_at,
+               array_agg(w.organization_id) AS organization_id,
+               array_agg(w.template_id) AS template_id, array_agg(w.name::text) AS name
+        INTO new_workspaces FROM made m JOIN workspaces w ON w.id = m.workspace_id;
+        SELECT array_agg(m.new_job_id) AS id, array_agg(j.created_at) AS created_at,
+               array_agg(j.organization_id) AS organization_id, array_agg(j.file_id) AS file_id,
+               array_agg(j.input) AS input, array_agg(j.tags) AS tags
+        INTO new_jobs FROM made m JOIN provisioner_jobs j ON j.id = m.job_id;
+        SELECT array_agg(m.new_id) AS id, array_agg(p.name) AS name, array_agg(p.value) AS value
+        INTO new_parameters
+        FROM made m JOIN workspace_build_parameters p ON p.workspace_build_id = m.id;
         RAISE EXCEPTION USING ERRCODE = 'UNDO0';
     EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
         NULL;

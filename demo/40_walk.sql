@@ -62,10 +62,10 @@ SELECT * FROM demo.presets() WHERE preset = 'Small';
 UPDATE templates t SET active_version_id = v.id, updated_at = now()
 FROM template_versions v
 WHERE v.template_id = t.id AND v.name = 'v3' AND t.name = 'go-service';
-SELECT * FROM demo.presets() WHERE template = 'go-service';
+SELECT * FROM demo.presets() WHERE template = 'platform/go-service';
 SELECT demo.pass() AS pass;
 SELECT demo.work() AS "jobs done";
-SELECT * FROM demo.presets() WHERE template = 'go-service';
+SELECT * FROM demo.presets() WHERE template = 'platform/go-service';
 
 \echo '7. What the schedules want in the next 24 hours'
 \echo

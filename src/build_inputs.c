@@ -214,6 +214,7 @@ file_version(Batch *batch, Candidate *candidate)
 	if (column_datum(batch, 7, &value))
 		result->file_id = *DatumGetUUIDP(value);
 	result->storage_method = column_string(batch, 8);
+	result->provisioner = column_string(batch, 11);
 	MemoryContextSwitchTo(batch->work);
 	if (column_datum(batch, 9, &value))
 		candidate->job_tags = DatumGetJsonbPCopy(value);
@@ -230,7 +231,8 @@ read_versions(Batch *batch)
 	bool has_legacy = control_plane_has_table("parameter_schemas");
 	char *sql = psprintf(
 		"SELECT u.ord, r.id IS NOT NULL, t.id IS NOT NULL, %s, %s, j.job_status::pg_catalog.text,"
-		"		j.file_id, j.storage_method::pg_catalog.text, j.tags, %s"
+		"		j.file_id, j.storage_method::pg_catalog.text, j.tags, %s,"
+		"		t.provisioner::pg_catalog.text"
 		"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(id, ord)"
 		"  LEFT JOIN {cp}template_version_presets r ON r.id {=} u.id"
 		"  LEFT JOIN {cp}template_versions v ON v.id {=} r.template_version_id"

@@ -22,6 +22,7 @@ typedef struct BuildInputs
 	char *tags;			   /* the job's: text of a jsonb object of strings */
 	pg_uuid_t file_id;	   /* the import job's, as the next */
 	char *storage_method;
+	char *provisioner; /* the template's */
 } BuildInputs;
 
 extern BuildInputs *build_inputs_read(int npresets, const pg_uuid_t *preset_ids);

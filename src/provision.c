@@ -11,6 +11,7 @@
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "ids.h"
@@ -29,6 +30,12 @@
 #define JOB_INPUT(build_id)                                                                        \
 	"pg_catalog.jsonb_build_object('workspace_build_id', " build_id                                \
 	", 'dry_run', false, 'prebuilt_workspace_stage', 1)"
+
+/* Messages that announce rows of provisioner_jobs, each once. */
+#define JOB_MESSAGES(jobs)                                                                         \
+	"SELECT pg_catalog.jsonb_build_object('organization_id', m.organization_id,"                   \
+	" 'type', m.provisioner, 'tags', m.tags)::pg_catalog.text FROM (SELECT DISTINCT"               \
+	" j.organization_id, j.provisioner, j.tags FROM " jobs " j) m"
 
 /* The column for tracing, which every release has, and its value; empty where it is missing. */
 typedef struct TraceColumn
@@ -166,6 +173,18 @@ delete_statement(void)
 		trace.name, trace.value);
 }
 
+/* The messages of n result rows (List of char *). */
+static List *
+job_messages(uint64 n)
+{
+	List *messages = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+		messages = lappend(messages, row_text(i, 1));
+	SPI_freetuptable(SPI_tuptable);
+	return messages;
+}
+
 /* Mark workspaces deleted whose delete job is done already, with their agents. */
 static void
 bury_workspaces(const ArrayParameter *workspaces, TimestampTz at)
@@ -189,23 +208,53 @@ bury_workspaces(const ArrayParameter *workspaces, TimestampTz at)
 				 PLAN_WRITE, 2, argtypes, values, NULL);
 }
 
-/* Add delete builds for members that are locked, in order. New jobs go to new_jobs. */
-static void
-delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t *clock,
-			   ArrayParameter *new_jobs, PassTotals *totals)
+/* Execute an insert of rows that are given as arrays. */
+static uint64
+insert_rows(KeptPlan *plan, const char *statement, int ncolumns, ArrayParameter *const *columns)
+{
+	Oid *argtypes = palloc_array(Oid, ncolumns);
+	Datum *values = palloc_array(Datum, ncolumns);
+
+	for (int i = 0; i < ncolumns; i++)
+	{
+		argtypes[i] = get_array_type(columns[i]->element_type);
+		values[i] = array_datum(columns[i]);
+	}
+	return plan_execute(plan, statement, PLAN_WRITE, ncolumns, argtypes, values, NULL);
+}
+
+/* Announce jobs that were added by the delete statement. */
+static List *
+announce_jobs(const ArrayParameter *jobs)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID,		 UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID,
-									TIMESTAMPTZARRAYOID, UUIDARRAYOID, BOOLARRAYOID };
-	ArrayParameter *columns[7];
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	Datum values[1];
+
+	if (jobs->n == 0)
+		return NIL;
+	values[0] = array_datum(jobs);
+	return job_messages(plan_execute(&plan,
+									 "WITH new AS (SELECT * FROM {cp}provisioner_jobs"
+									 " WHERE id {=} ANY ($1)) " JOB_MESSAGES("new"),
+									 PLAN_WRITE, 1, argtypes, values, NULL));
+}
+
+/* Add delete builds for members that are locked, in order; returns the messages for new jobs. */
+static List *
+delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t *clock,
+			   PassTotals *totals)
+{
+	static KeptPlan plan;
+	ArrayParameter *columns[] = { array_new(UUIDOID), array_new(UUIDOID),		 array_new(UUIDOID),
+								  array_new(UUIDOID), array_new(TIMESTAMPTZOID), array_new(UUIDOID),
+								  array_new(BOOLOID) };
 	ArrayParameter *buried = array_new(UUIDOID);
-	Datum values[7];
+	ArrayParameter *waiting = array_new(UUIDOID);
 	uint64 nbuilt;
 
 	if (n == 0)
-		return;
-	for (int c = 0; c < 7; c++)
-		columns[c] = array_new(c == 4 ? TIMESTAMPTZOID : c == 6 ? BOOLOID : UUIDOID);
+		return NIL;
 	for (int i = 0; i < n; i++)
 	{
 		int preset = decision_acting_preset(members[i]);
@@ -218,10 +267,8 @@ delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t 
 		array_add_id(columns[5], &judgement->snapshot->pool.presets[preset].id);
 		array_add(columns[6], BoolGetDatum(members[i]->verdict == VERDICT_CANCEL));
 	}
-	for (int c = 0; c < 7; c++)
-		values[c] = array_datum(columns[c]);
 
-	nbuilt = plan_execute(&plan, delete_statement(), PLAN_WRITE, 7, argtypes, values, NULL);
+	nbuilt = insert_rows(&plan, delete_statement(), lengthof(columns), columns);
 	for (uint64 i = 0; i < nbuilt; i++)
 	{
 		Id *ids = palloc_array(Id, 2);
@@ -235,10 +282,11 @@ delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t 
 		if (DatumGetBool(row_get(i, 4)))
 			array_add_id(buried, &ids[0]);
 		else
-			array_add_id(new_jobs, &ids[1]);
+			array_add_id(waiting, &ids[1]);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	bury_workspaces(buried, judgement->settings.at);
+	return announce_jobs(waiting);
 }
 
 /* The rows of new prebuilds, as arrays. */
@@ -249,7 +297,13 @@ typedef struct NewPrebuilds
 	ArrayParameter *job_ids;
 	ArrayParameter *times;
 	ArrayParameter *names;
+	ArrayParameter *organization_ids;
+	ArrayParameter *template_ids;
+	ArrayParameter *version_ids;
 	ArrayParameter *preset_ids;
+	ArrayParameter *provisioners;
+	ArrayParameter *storage_methods;
+	ArrayParameter *file_ids;
 	ArrayParameter *tags;
 	ArrayParameter *parameter_builds;
 	ArrayParameter *parameter_names;
@@ -267,7 +321,13 @@ add_prebuild(NewPrebuilds *new, const Preset *preset, const BuildInputs *inputs,
 	array_add_id(new->job_ids, id_new());
 	array_add(new->times, TimestampTzGetDatum(at));
 	array_add_text(new->names, prebuild_name_new());
+	array_add_id(new->organization_ids, &preset->organization_id);
+	array_add_id(new->template_ids, &preset->template_id);
+	array_add_id(new->version_ids, &preset->template_version_id);
 	array_add_id(new->preset_ids, &preset->id);
+	array_add_text(new->provisioners, inputs->provisioner);
+	array_add_text(new->storage_methods, inputs->storage_method);
+	array_add(new->file_ids, UUIDPGetDatum(&inputs->file_id));
 	array_add_text(new->tags, inputs->tags);
 	for (int p = 0; p < inputs->nparameters; p++)
 	{
@@ -281,10 +341,24 @@ add_prebuild(NewPrebuilds *new, const Preset *preset, const BuildInputs *inputs,
 static NewPrebuilds
 make_prebuilds(const Judgement *judgement, const int *presets, int npresets, int64_t *clock)
 {
-	NewPrebuilds new = { array_new(UUIDOID),		array_new(UUIDOID), array_new(UUIDOID),
-						 array_new(TIMESTAMPTZOID), array_new(TEXTOID), array_new(UUIDOID),
-						 array_new(TEXTOID),		array_new(UUIDOID), array_new(TEXTOID),
-						 array_new(TEXTOID) };
+	NewPrebuilds new = {
+		.workspace_ids = array_new(UUIDOID),
+		.build_ids = array_new(UUIDOID),
+		.job_ids = array_new(UUIDOID),
+		.times = array_new(TIMESTAMPTZOID),
+		.names = array_new(TEXTOID),
+		.organization_ids = array_new(UUIDOID),
+		.template_ids = array_new(UUIDOID),
+		.version_ids = array_new(UUIDOID),
+		.preset_ids = array_new(UUIDOID),
+		.provisioners = array_new(TEXTOID),
+		.storage_methods = array_new(TEXTOID),
+		.file_ids = array_new(UUIDOID),
+		.tags = array_new(TEXTOID),
+		.parameter_builds = array_new(UUIDOID),
+		.parameter_names = array_new(TEXTOID),
+		.parameter_values = array_new(TEXTOID),
+	};
 
 	for (int i = 0; i < npresets; i++)
 	{
@@ -299,138 +373,114 @@ make_prebuilds(const Judgement *judgement, const int *presets, int npresets, int
 	return new;
 }
 
-/* From a preset to its version and template, as "v" and "t"; rows of unnest() are "n". */
-#define FROM_PRESET_OF_NEW                                                                         \
-	" JOIN {cp}template_version_presets p ON p.id {=} n.preset_id"                                 \
-	" JOIN {cp}template_versions v ON v.id {=} p.template_version_id"                              \
-	" JOIN {cp}templates t ON t.id {=} v.template_id"
-
 static void
 insert_workspaces(const NewPrebuilds *new)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, UUIDARRAYOID };
-	Datum values[] = { array_datum(new->workspace_ids), array_datum(new->times),
-					   array_datum(new->names), array_datum(new->preset_ids) };
+	ArrayParameter *columns[] = { new->workspace_ids, new->times, new->names, new->organization_ids,
+								  new->template_ids };
 
-	plan_execute(&plan,
-				 "INSERT INTO {cp}workspaces (id, created_at, updated_at, owner_id,"
-				 " organization_id, template_id, name, last_used_at, automatic_updates)"
-				 " SELECT n.id, n.at, n.at, '" SYSTEM_USER "'::pg_catalog.uuid,"
-				 " t.organization_id, t.id, n.name, n.at, 'never'::{cp}automatic_updates"
-				 " FROM {unnest 4} n (id, at, name, preset_id)" FROM_PRESET_OF_NEW,
-				 PLAN_WRITE, 4, argtypes, values, NULL);
+	insert_rows(&plan,
+				"INSERT INTO {cp}workspaces (id, created_at, updated_at, owner_id,"
+				" organization_id, template_id, name, last_used_at, automatic_updates)"
+				" SELECT n.id, n.at, n.at, '" SYSTEM_USER "'::pg_catalog.uuid, n.organization_id,"
+				" n.template_id, n.name, n.at, 'never'::{cp}automatic_updates"
+				" FROM {unnest 5} n (id, at, name, organization_id, template_id)",
+				lengthof(columns), columns);
 }
 
-static void
+/* Insert the jobs; returns the messages (List of char *) that announce them. */
+static List *
 insert_jobs(const NewPrebuilds *new)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, UUIDARRAYOID,
-									TEXTARRAYOID };
-	Datum values[] = { array_datum(new->job_ids), array_datum(new->times),
-					   array_datum(new->build_ids), array_datum(new->preset_ids),
-					   array_datum(new->tags) };
+	ArrayParameter *columns[] = { new->job_ids,			 new->times,		new->build_ids,
+								  new->organization_ids, new->provisioners, new->storage_methods,
+								  new->file_ids,		 new->tags };
 	TraceColumn trace = trace_column();
 
-	plan_execute(
+	return job_messages(insert_rows(
 		&plan,
 		psprintf(
-			"INSERT INTO {cp}provisioner_jobs (id, created_at, updated_at,"
-			" organization_id, initiator_id, provisioner, storage_method, type,"
-			" input, file_id, tags%s)"
-			" SELECT n.id, n.at, n.at, t.organization_id,"
-			" '" SYSTEM_USER "'::pg_catalog.uuid, t.provisioner, i.storage_method,"
-			" 'workspace_build'::{cp}provisioner_job_type,"
-			" " JOB_INPUT("n.build_id") ", i.file_id, n.tags::pg_catalog.jsonb%s"
-										" FROM {unnest 5}"
-										"  n (id, at, build_id, preset_id, tags)" FROM_PRESET_OF_NEW
-										" JOIN {cp}provisioner_jobs i ON i.id {=} v.job_id",
+			"WITH new AS (INSERT INTO {cp}provisioner_jobs (id, created_at, updated_at,"
+			" organization_id, initiator_id, provisioner, storage_method, type, input,"
+			" file_id, tags%s)"
+			" SELECT n.id, n.at, n.at, n.organization_id,"
+			" '" SYSTEM_USER "'::pg_catalog.uuid, n.provisioner::{cp}provisioner_type,"
+			" n.storage_method::{cp}provisioner_storage_method,"
+			" 'workspace_build'::{cp}provisioner_job_type, " JOB_INPUT(
+				"n.build_id") ","
+							  " n.file_id, n.tags::pg_catalog.jsonb%s"
+							  " FROM {unnest 8} n (id, at, build_id, organization_id, provisioner,"
+							  "  storage_method, file_id, tags)"
+							  " RETURNING organization_id, provisioner, tags) " JOB_MESSAGES("new"),
 			trace.name, trace.value),
-		PLAN_WRITE, 5, argtypes, values, NULL);
+		lengthof(columns), columns));
 }
 
 static void
 insert_builds(const NewPrebuilds *new)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZARRAYOID, UUIDARRAYOID, UUIDARRAYOID,
-									UUIDARRAYOID };
-	Datum values[] = { array_datum(new->build_ids), array_datum(new->times),
-					   array_datum(new->workspace_ids), array_datum(new->job_ids),
-					   array_datum(new->preset_ids) };
+	ArrayParameter *columns[] = { new->build_ids, new->times,		new->workspace_ids,
+								  new->job_ids,	  new->version_ids, new->preset_ids };
 
-	plan_execute(&plan,
-				 "INSERT INTO {cp}workspace_builds (id, created_at, updated_at, workspace_id,"
-				 " template_version_id, build_number, transition, initiator_id, job_id, reason,"
-				 " template_version_preset_id)"
-				 " SELECT n.id, n.at, n.at, n.workspace_id, p.template_version_id, 1,"
-				 " 'start'::{cp}workspace_transition, '" SYSTEM_USER "'::pg_catalog.uuid,"
-				 " n.job_id, 'initiator'::{cp}build_reason, n.preset_id"
-				 " FROM {unnest 5}"
-				 "  n (id, at, workspace_id, job_id, preset_id)"
-				 " JOIN {cp}template_version_presets p ON p.id {=} n.preset_id",
-				 PLAN_WRITE, 5, argtypes, values, NULL);
+	insert_rows(&plan,
+				"INSERT INTO {cp}workspace_builds (id, created_at, updated_at, workspace_id,"
+				" template_version_id, build_number, transition, initiator_id, job_id, reason,"
+				" template_version_preset_id)"
+				" SELECT n.id, n.at, n.at, n.workspace_id, n.version_id, 1,"
+				" 'start'::{cp}workspace_transition, '" SYSTEM_USER "'::pg_catalog.uuid, n.job_id,"
+				" 'initiator'::{cp}build_reason, n.preset_id"
+				" FROM {unnest 6} n (id, at, workspace_id, job_id, version_id, preset_id)",
+				lengthof(columns), columns);
 }
 
 static void
 insert_parameters(const NewPrebuilds *new)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID };
-	Datum values[] = { array_datum(new->parameter_builds), array_datum(new->parameter_names),
-					   array_datum(new->parameter_values) };
+	ArrayParameter *columns[] = { new->parameter_builds, new->parameter_names,
+								  new->parameter_values };
 
 	if (new->parameter_builds->n > 0)
-		plan_execute(&plan,
-					 "INSERT INTO {cp}workspace_build_parameters (workspace_build_id, name, value)"
-					 " SELECT n.build_id, n.name, n.value"
-					 " FROM {unnest 3} n (build_id, name, value)",
-					 PLAN_WRITE, 3, argtypes, values, NULL);
+		insert_rows(&plan,
+					"INSERT INTO {cp}workspace_build_parameters (workspace_build_id, name, value)"
+					" SELECT n.build_id, n.name, n.value FROM {unnest 3} n (build_id, name, value)",
+					lengthof(columns), columns);
 }
 
-/* Create what is missing of some presets. New jobs go to new_jobs. */
-static void
+/* Create what is missing of some presets; returns the messages for new jobs. */
+static List *
 create_prebuilds(const Judgement *judgement, const int *presets, int npresets, int64_t *clock,
-				 ArrayParameter *new_jobs, PassTotals *totals)
+				 PassTotals *totals)
 {
 	NewPrebuilds new = make_prebuilds(judgement, presets, npresets, clock);
+	List *messages;
 
 	if (new.workspace_ids->n == 0)
-		return;
+		return NIL;
 	insert_workspaces(&new);
-	insert_jobs(&new);
+	messages = insert_jobs(&new);
 	insert_builds(&new);
 	insert_parameters(&new);
-	for (int i = 0; i < new.job_ids->n; i++)
-		array_add(new_jobs, new.job_ids->values[i]);
 	totals->created += new.workspace_ids->n;
+	return messages;
 }
 
 /*
- * Wake the provisioners: one notification for each kind of job that waits now. It is a hint, the
- * daemons ask by themselves too.
+ * Wake the provisioners: one notification for each kind of job that waits now (the server drops
+ * equal ones). It is a hint, the daemons ask by themselves too.
  */
 static void
-wake_provisioners(const ArrayParameter *new_jobs)
+wake_provisioners(List *messages)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID };
-	Datum values[1];
-	uint64 n;
+	ListCell *cell;
 
-	if (new_jobs->n == 0 || !notify_possible())
+	if (messages == NIL || !notify_possible())
 		return;
-	values[0] = array_datum(new_jobs);
-	n = plan_execute(&plan,
-					 "SELECT DISTINCT pg_catalog.jsonb_build_object("
-					 " 'organization_id', j.organization_id, 'type', j.provisioner,"
-					 " 'tags', j.tags)::pg_catalog.text"
-					 " FROM {cp}provisioner_jobs j WHERE j.id {=} ANY ($1)",
-					 PLAN_WRITE, 1, argtypes, values, NULL);
-	for (uint64 i = 0; i < n; i++)
-		notify_send(JOB_CHANNEL, row_text(i, 1));
-	SPI_freetuptable(SPI_tuptable);
+	foreach (cell, messages)
+		notify_send(JOB_CHANNEL, lfirst(cell));
 }
 
 /*
@@ -443,14 +493,15 @@ PassTotals
 provision_presets(const Judgement *judgement, const int *presets, int npresets, int64_t *clock)
 {
 	PassTotals totals = { 0 };
-	ArrayParameter *new_jobs = array_new(UUIDOID);
+	List *messages;
 	int nmembers;
 	PoolMember **members = gather_members(judgement, presets, npresets, &nmembers);
 
 	nmembers = pool_lock(members, nmembers);
 	nmembers = cancel_jobs(members, nmembers, judgement->settings.at);
-	delete_members(judgement, members, nmembers, clock, new_jobs, &totals);
-	create_prebuilds(judgement, presets, npresets, clock, new_jobs, &totals);
-	wake_provisioners(new_jobs);
+	messages = delete_members(judgement, members, nmembers, clock, &totals);
+	messages =
+		list_concat(messages, create_prebuilds(judgement, presets, npresets, clock, &totals));
+	wake_provisioners(messages);
 	return totals;
 }

@@ -15,7 +15,7 @@ CREATE TYPE inputs.provisioner_storage_method AS ENUM ('file');
 CREATE TYPE inputs.parameter_form_type AS ENUM
     ('', 'error', 'radio', 'dropdown', 'input', 'textarea', 'slider', 'checkbox', 'switch',
      'tag-select', 'multi-select');
-CREATE TABLE inputs.templates (id uuid PRIMARY KEY);
+CREATE TABLE inputs.templates (id uuid PRIMARY KEY, provisioner text NOT NULL DEFAULT 'terraform');
 CREATE TABLE inputs.template_versions (id uuid PRIMARY KEY, template_id uuid, job_id uuid NOT NULL);
 CREATE TABLE inputs.provisioner_jobs (
     id uuid PRIMARY KEY,
