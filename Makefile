@@ -22,7 +22,7 @@ EXTRA_CLEAN = sql/$(EXTENSION)--$(EXTVERSION).sql test/unit/build
 PG_CONFIG ?= pg_config
 # The server's own flags are gcc's; clang says so of those that it does not know.
 ifneq (,$(findstring clang,$(CC)))
-PG_CFLAGS += -Wno-ignored-optimization-argument -Wno-unknown-warning-option -Wno-ignored-attributes -Wno-ignored-attributes
+PG_CFLAGS += -Wno-ignored-optimization-argument -Wno-unknown-warning-option -Wno-ignored-attributes
 endif
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
@@ -33,6 +33,10 @@ sql/$(EXTENSION)--$(EXTVERSION).sql: $(sort $(wildcard sql/[0-9][0-9]_*.sql))
 
 # Objects depend on every header: there are few, and a stale object is worse.
 $(OBJS): $(wildcard src/*.h)
+
+# The tests need servers that they configure, stop and kill.
+installcheck:
+	@echo 'The tests bring servers of their own: run script/test.' >&2; exit 1
 
 .PHONY: unit format check-format
 unit:

@@ -28,7 +28,7 @@ CREATE TYPE @extschema@.prebuild_state_row AS (
 CREATE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_state_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
-SET search_path = pg_catalog, pg_temp SET jit = off
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_state';
 
 COMMENT ON FUNCTION @extschema@.prebuild_state(timestamptz) IS
@@ -48,7 +48,7 @@ CREATE TYPE @extschema@.prebuild_plan_row AS (
 CREATE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_plan_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
-SET search_path = pg_catalog, pg_temp SET jit = off
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_plan';
 
 COMMENT ON FUNCTION @extschema@.prebuild_plan(timestamptz) IS

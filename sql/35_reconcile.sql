@@ -16,7 +16,7 @@ CREATE TYPE @extschema@.prebuild_reconcile_row AS (
 CREATE FUNCTION @extschema@.prebuild_reconcile(at timestamptz DEFAULT now())
 RETURNS @extschema@.prebuild_reconcile_row
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
-SET search_path = pg_catalog, pg_temp SET jit = off
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_reconcile';
 
 COMMENT ON FUNCTION @extschema@.prebuild_reconcile(timestamptz) IS

@@ -20,7 +20,9 @@ BEGIN
 	JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
 	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext';
 
-	IF pg_catalog.to_regproc('cron.schedule_in_database') IS NULL THEN
+	-- not any schema of that name: pg_cron's own
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e
+			WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron') THEN
 		RAISE EXCEPTION 'pg_cron is not installed in database "%"', database
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				HINT = pg_catalog.format(
@@ -47,7 +49,8 @@ DECLARE
 	job text := 'prebuild_reconcile@' OPERATOR(pg_catalog.||) database;
 	found_id bigint;
 BEGIN
-	IF pg_catalog.to_regclass('cron.job') IS NULL THEN
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e
+			WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron') THEN
 		RAISE EXCEPTION 'pg_cron is not installed in database "%"', database
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				HINT = pg_catalog.format(

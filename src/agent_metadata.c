@@ -30,7 +30,7 @@
 
 #include "agent_metadata.h"
 #include "arguments.h"
-#include "control_plane_kind.h"
+#include "control_plane_catalog.h"
 #include "fanout.h"
 #include "plans.h"
 #include "settings.h"

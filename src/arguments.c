@@ -32,3 +32,18 @@ argument_time(FunctionCallInfo fcinfo, int number, const char *name)
 							   timestamptz_to_str(at))));
 	return at;
 }
+
+/*
+ * The time of a pass: given, finite, and so far from the last that the server knows that new rows
+ * can follow it. number counts from 0.
+ */
+TimestampTz
+argument_clock(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	TimestampTz at = argument_time(fcinfo, number, name);
+
+	if (at > END_TIMESTAMP - USECS_PER_DAY)
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("argument \"%s\" is too late: %s", name, timestamptz_to_str(at))));
+	return at;
+}

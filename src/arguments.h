@@ -10,5 +10,6 @@
 
 extern void argument_require(FunctionCallInfo fcinfo, int number, const char *name);
 extern TimestampTz argument_time(FunctionCallInfo fcinfo, int number, const char *name);
+extern TimestampTz argument_clock(FunctionCallInfo fcinfo, int number, const char *name);
 
 #endif /* PREBUILD_ARGUMENTS_H */

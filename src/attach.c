@@ -30,7 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "attach.h"
-#include "control_plane_kind.h"
+#include "control_plane_catalog.h"
 #include "plans.h"
 #include "settings.h"
 

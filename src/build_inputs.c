@@ -19,6 +19,7 @@
 #include "arguments.h"
 #include "build_inputs.h"
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "parameter_value.h"
 #include "plans.h"
 #include "settings.h"
@@ -231,7 +232,8 @@ read_versions(Batch *batch)
 	bool has_legacy = control_plane_has_table("parameter_schemas");
 	char *sql = psprintf(
 		"SELECT u.ord, r.id IS NOT NULL, t.id IS NOT NULL, %s, %s, j.job_status::pg_catalog.text,"
-		"		j.file_id, j.storage_method::pg_catalog.text, j.tags, %s,"
+		"		j.file_id::pg_catalog.uuid, j.storage_method::pg_catalog.text,"
+		"		j.tags::pg_catalog.jsonb, %s,"
 		"		t.provisioner::pg_catalog.text"
 		"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(id, ord)"
 		"  LEFT JOIN {cp}template_version_presets r ON r.id {=} u.id"
@@ -239,7 +241,7 @@ read_versions(Batch *batch)
 		"  LEFT JOIN {cp}templates t ON t.id {=} v.template_id"
 		"  LEFT JOIN {cp}provisioner_jobs j ON j.id {=} v.job_id"
 		"  %s",
-		has_flow && has_values ? "t.use_classic_parameter_flow" : "true",
+		has_flow && has_values ? "t.use_classic_parameter_flow::pg_catalog.bool" : "true",
 		has_values ? "f.provisionerd_version::pg_catalog.text" : "NULL::pg_catalog.text",
 		has_legacy ? "EXISTS (SELECT FROM {cp}parameter_schemas s WHERE s.job_id {=} j.id)"
 				   : "false",
@@ -356,8 +358,9 @@ read_parameters(Batch *batch)
 		"	 ORDER BY a.ord, g.name, g.id)"
 		"SELECT coalesce(k.ord, g.ord), coalesce(k.name, g.name)::pg_catalog.text,"
 		"		k.ord IS NOT NULL, g.value::pg_catalog.text, k.type::pg_catalog.text,"
-		"		k.form_type::pg_catalog.text, k.default_value::pg_catalog.text, k.required,"
-		"		k.options, k.validation_min::pg_catalog.int4, k.validation_max::pg_catalog.int4,"
+		"		k.form_type::pg_catalog.text, k.default_value::pg_catalog.text,"
+		"		k.required::pg_catalog.bool,"
+		"		k.options::pg_catalog.jsonb, k.validation_min::pg_catalog.int4, k.validation_max::pg_catalog.int4,"
 		"		k.validation_monotonic {<>} ''"
 		"  FROM known k"
 		"  FULL JOIN given g ON (g.ord {=} k.ord) AND (g.name {=} k.name)"
@@ -417,7 +420,8 @@ read_workspace_tags(Batch *batch)
 		return;
 	read_rows(batch, &kept_variables,
 			  "SELECT u.ord, x.name::pg_catalog.text, x.type::pg_catalog.text,"
-			  "		  x.value::pg_catalog.text, x.default_value::pg_catalog.text, x.required"
+			  "		  x.value::pg_catalog.text, x.default_value::pg_catalog.text,"
+			  "		  x.required::pg_catalog.bool"
 			  "	 FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(id, ord)"
 			  "	 JOIN {cp}template_version_presets r ON r.id {=} u.id"
 			  "	 JOIN {cp}template_version_variables x"

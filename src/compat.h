@@ -12,6 +12,7 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/shmem.h" /* mul_size, which later minor releases declare in utils/palloc.h */
 #include "utils/guc.h"
 #include "utils/tuplestore.h"
 
@@ -55,10 +56,16 @@ typedef void (*shmem_request_hook_type)(void);
 #define compat_request_shmem_before(before) ((void) (before))
 #endif
 
+/* Functions that do not return are declared with this in front, 18's own spelling. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /* A worker's notifications leave with its commit from 15 on, by this call before. */
 #if PG_VERSION_NUM >= 150000
 #define compat_notify_committed() ((void) 0)
 #else
+#include "commands/async.h"
 #define compat_notify_committed() ProcessCompletedNotifies()
 #endif
 

@@ -1,8 +1,7 @@
 /*
  * control_plane.c
  *	  The reader of the control plane's tables. Everything that the loop decides on comes from
- *	  here, in the active snapshot, by a constant number of statements; and here alone is known
- *	  which tables and columns must exist and which may be missing.
+ *	  here, in the active snapshot, by a constant number of statements.
  *
  *	  The statements start from the pool (the index on workspaces.owner_id) and reach everything
  *	  else by index probes from there, in sub-selects that the planner cannot turn into joins:
@@ -11,68 +10,31 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "plans.h"
 #include "rows.h"
 #include "schedule.h"
 #include "settings.h"
 
-/* Tables and columns that the extension cannot do without. */
-static const struct
-{
-	const char *table;
-	const char *columns[24];
-} required_tables[] = {
-	{ "organizations", { "id", "name" } },
-	{ "users", { "id" } },
-	{ "organization_members",
-	  { "user_id", "organization_id", "created_at", "updated_at", "roles" } },
-	{ "groups", { "id", "name", "organization_id", "display_name", "quota_allowance" } },
-	{ "group_members", { "user_id", "group_id" } },
-	{ "templates",
-	  { "id", "name", "organization_id", "deleted", "deprecated", "provisioner",
-		"active_version_id" } },
-	{ "template_versions", { "id", "template_id", "job_id" } },
-	{ "template_version_parameters", { "template_version_id", "name" } },
-	{ "template_version_presets",
-	  { "id", "name", "template_version_id", "created_at", "desired_instances",
-		"invalidate_after_secs", "prebuild_status", "scheduling_timezone" } },
-	{ "template_version_preset_parameters", { "template_version_preset_id", "name", "value" } },
-	{ "template_version_preset_prebuild_schedules",
-	  { "id", "preset_id", "cron_expression", "desired_instances" } },
-	{ "provisioner_daemons", { "organization_id", "provisioners", "tags", "last_seen_at" } },
-	{ "provisioner_jobs",
-	  { "id", "created_at", "updated_at", "started_at", "canceled_at", "completed_at",
-		"organization_id", "initiator_id", "provisioner", "storage_method", "type", "input",
-		"worker_id", "file_id", "tags", "job_status" } },
-	{ "workspaces",
-	  { "id", "created_at", "updated_at", "owner_id", "organization_id", "template_id", "deleted",
-		"name", "last_used_at", "automatic_updates" } },
-	{ "workspace_builds",
-	  { "id", "created_at", "updated_at", "workspace_id", "template_version_id", "build_number",
-		"transition", "initiator_id", "provisioner_state", "job_id", "reason",
-		"template_version_preset_id" } },
-	{ "workspace_build_parameters", { "workspace_build_id", "name", "value" } },
-	{ "workspace_resources", { "id", "job_id" } },
-	{ "workspace_agents", { "id", "resource_id", "lifecycle_state", "deleted", "parent_id" } },
-	{ "site_configs", { "key", "value" } },
-};
-
-/* A pool member's latest build with its job, as "b". */
-#define POOL_WITH_LATEST_BUILD                                                                     \
-	" FROM {cp}workspaces w, LATERAL ("                                                            \
+/*
+ * Pool members with their latest build and its job, as "b"; a LEFT join keeps members without a
+ * build, which nothing here leaves behind.
+ */
+#define POOL_JOIN_LATEST_BUILD(join)                                                               \
+	" FROM {cp}workspaces w " join " JOIN LATERAL ("                                               \
 	"   SELECT wb.id, wb.template_version_id, wb.template_version_preset_id, wb.job_id,"           \
 	"     wb.build_number, wb.transition, wb.initiator_id, wb.created_at, j.job_status,"           \
 	"     j.worker_id, j.started_at, j.canceled_at, j.completed_at"                                \
 	"   FROM {cp}workspace_builds wb JOIN {cp}provisioner_jobs j ON j.id {=} wb.job_id"            \
-	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b"                   \
+	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b ON true"           \
 	" WHERE w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid AND NOT w.deleted"
+#define POOL_WITH_LATEST_BUILD POOL_JOIN_LATEST_BUILD("INNER")
 
 /* True for a member that runs: its latest build is a start that succeeded. */
 #define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
@@ -89,87 +51,16 @@ static const struct
 	"     AND pb.template_version_preset_id IS NOT NULL"                                           \
 	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
 
-/* True when the latest build's job has agents and all of them are ready. */
-#define IS_READY                                                                                   \
-	"COALESCE((SELECT pg_catalog.bool_and(a.lifecycle_state {=} 'ready')"                          \
-	"  FROM {cp}workspace_resources r JOIN {cp}workspace_agents a ON a.resource_id {=} r.id"       \
-	"  WHERE r.job_id {=} b.job_id AND NOT a.deleted AND a.parent_id IS NULL), false)"
-
-/* The control plane's schema. Raises an error that names it when there is none. */
-static Oid
-control_plane_schema(void)
-{
-	Oid schema = get_namespace_oid(setting_control_plane_schema, true);
-
-	if (!OidIsValid(schema))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("control plane schema \"%s\" does not exist", setting_control_plane_schema),
-				 errhint("Set prebuild.control_plane_schema to the schema of the control "
-						 "plane's tables.")));
-	return schema;
-}
-
-/* True when the control plane has a table (or view) of that name. */
-bool
-control_plane_has_table(const char *table)
-{
-	return OidIsValid(get_relname_relid(table, control_plane_schema()));
-}
-
-/* True when the control plane has a table of that name with a column of that name. */
-bool
-control_plane_has_column(const char *table, const char *column)
-{
-	Oid relation = get_relname_relid(table, control_plane_schema());
-
-	return OidIsValid(relation) && get_attnum(relation, column) != InvalidAttrNumber;
-}
-
-/* Raise an error that names a table that is missing, or the first column that it lacks. */
-static void
-require_table(Oid schema, const char *table, const char *const *columns)
-{
-	Oid relation = get_relname_relid(table, schema);
-
-	if (!OidIsValid(relation))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("control plane table \"%s.%s\" does not exist",
-							   setting_control_plane_schema, table),
-						errhint("Set prebuild.control_plane_schema to the schema of the control "
-								"plane's tables, or create them with "
-								"prebuild_create_control_plane().")));
-	for (; *columns != NULL; columns++)
-		if (get_attnum(relation, *columns) == InvalidAttrNumber)
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-							errmsg("column \"%s\" of control plane table \"%s.%s\" does not exist",
-								   *columns, setting_control_plane_schema, table),
-							errhint("The control plane's schema is older or newer than this "
-									"version of prebuild_ext knows.")));
-}
-
 /*
- * Raise an error that names the first table or column that the extension needs and that is
- * missing, if any. Asked at every call, as look-ups in the catalog's caches cost less than being
- * wrong.
+ * True when the latest build's job has agents and all of them are ready. OFFSET 0 keeps the
+ * planner from joining agents to resources in any way but by probes, which without statistics
+ * it would do by reading all agents for each member.
  */
-void
-control_plane_require(void)
-{
-	Oid schema = control_plane_schema();
-
-	for (size_t i = 0; i < lengthof(required_tables); i++)
-		require_table(schema, required_tables[i].table, required_tables[i].columns);
-}
-
-/* The same for one of the tables. */
-void
-control_plane_require_table(const char *table)
-{
-	for (size_t i = 0; i < lengthof(required_tables); i++)
-		if (strcmp(required_tables[i].table, table) == 0)
-			require_table(control_plane_schema(), table, required_tables[i].columns);
-}
+#define IS_READY                                                                                   \
+	"COALESCE((SELECT pg_catalog.bool_and(a.ready) FROM {cp}workspace_resources r, LATERAL ("      \
+	"   SELECT wa.lifecycle_state {=} 'ready' AS ready FROM {cp}workspace_agents wa"               \
+	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
+	"  WHERE r.job_id {=} b.job_id), false)"
 
 /*
  * Put the running prebuilds into a tuplestore, all of them or those of one preset.
@@ -223,10 +114,11 @@ control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
 		" " IS_READY " AS ready, w.created_at::pg_catalog.timestamptz AS created_at,"
 		" b.created_at::pg_catalog.timestamptz AS build_created_at,"
 		" b.started_at::pg_catalog.timestamptz AS started_at,"
-		" b.completed_at::pg_catalog.timestamptz AS completed_at" POOL_WITH_LATEST_BUILD ") m"
-		" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
-		" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
-		" ORDER BY m.id",
+		" b.completed_at::pg_catalog.timestamptz AS completed_at" POOL_JOIN_LATEST_BUILD(
+			"LEFT") ") m"
+					" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
+					" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
+					" ORDER BY m.id",
 		0, NULL, NULL, NULL, store, store_context);
 }
 
@@ -320,7 +212,8 @@ read_presets(ControlPlaneSnapshot *snapshot)
 	char *statement =
 		psprintf("SELECT p.id::pg_catalog.uuid, p.name::pg_catalog.text, t.id::pg_catalog.uuid,"
 				 " t.name::pg_catalog.text, o.id::pg_catalog.uuid, o.name::pg_catalog.text,"
-				 " v.id::pg_catalog.uuid, t.active_version_id::pg_catalog.uuid, t.deleted,"
+				 " v.id::pg_catalog.uuid, t.active_version_id::pg_catalog.uuid,"
+				 " t.deleted::pg_catalog.bool,"
 				 " t.deprecated {<>} '', p.desired_instances::pg_catalog.int4,"
 				 " p.invalidate_after_secs::pg_catalog.int4, %s::pg_catalog.timestamptz,"
 				 " p.prebuild_status::pg_catalog.text"

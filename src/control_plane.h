@@ -33,10 +33,6 @@ typedef struct ControlPlaneSnapshot
 	PresetInfo *info; /* parallel to pool.presets */
 } ControlPlaneSnapshot;
 
-extern void control_plane_require(void);
-extern void control_plane_require_table(const char *table);
-extern bool control_plane_has_table(const char *table);
-extern bool control_plane_has_column(const char *table, const char *column);
 extern void control_plane_running(const Datum *preset_id, Tuplestorestate *store,
 								  MemoryContext store_context);
 extern void control_plane_pool(Tuplestorestate *store, MemoryContext store_context);

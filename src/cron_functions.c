@@ -13,6 +13,7 @@
 
 #include "arguments.h"
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "cron_range.h"
 #include "plans.h"
 #include "schedule.h"

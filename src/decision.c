@@ -403,7 +403,7 @@ share_budget(PoolSnapshot *snapshot, int64_t budget, const char *setting)
 	}
 }
 
-/* Hold creations within the two caps. */
+/* Hold creations within the caps. What is canceled in this pass leaves its room to it. */
 static void
 apply_caps(PoolSnapshot *snapshot, const DecisionSettings *settings)
 {
@@ -416,7 +416,8 @@ apply_caps(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		wanted += snapshot->presets[i].create;
 	for (int i = 0; i < snapshot->nmembers; i++)
 		building += is_building(&snapshot->members[i]) &&
-					snapshot->members[i].transition == TRANSITION_START;
+					snapshot->members[i].transition == TRANSITION_START &&
+					snapshot->members[i].verdict != VERDICT_CANCEL;
 
 	if (settings->max_creates_per_pass > 0 && settings->max_creates_per_pass < budget)
 	{

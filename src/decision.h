@@ -12,7 +12,7 @@
 /* Times and spans are in microseconds; times count from PostgreSQL's epoch. */
 #define DECISION_USECS_PER_SEC INT64_C(1000000)
 
-/* Most prebuilds that one pass creates without any cap set: a typing error must not eat memory. */
+/* Most prebuilds that one pass creates, whatever is set: a typing error must not eat memory. */
 #define DECISION_MAX_CREATES 100000
 
 typedef struct Id

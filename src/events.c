@@ -205,14 +205,17 @@ events_write(const EventBatch *batch, TimestampTz at)
 	write_events(batch->events, at);
 }
 
-/* Remove the events that are older than prebuild.event_retention at a time. */
+/*
+ * Remove the events that are older than prebuild.event_retention at a time, but never any that
+ * are younger than that by the clock, whatever time a caller names.
+ */
 void
 events_prune(TimestampTz at)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { TIMESTAMPTZOID };
-	Datum before =
-		TimestampTzGetDatum(at - setting_event_retention * INT64CONST(60) * USECS_PER_SEC);
+	Datum before = TimestampTzGetDatum(Min(at, GetCurrentTimestamp()) -
+									   setting_event_retention * INT64CONST(60) * USECS_PER_SEC);
 
 	plan_execute(&plan, "DELETE FROM {ext}prebuild_event WHERE at {<} $1", PLAN_WRITE_OWN, 1,
 				 argtypes, &before, NULL);

@@ -212,7 +212,7 @@ Datum
 prebuild_agent_ids_encode(PG_FUNCTION_ARGS)
 {
 	int n;
-	pg_uuid_t *ids = sql_array_uuids(PG_GETARG_DATUM(0), "agent_ids", &n);
+	const pg_uuid_t *ids = sql_array_uuids(PG_GETARG_DATUM(0), "agent_ids", &n);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	text *chunk = palloc(VARHDRSZ + AGENT_IDS_MESSAGE_CHARS);
 
@@ -288,8 +288,10 @@ Datum
 prebuild_agent_ids_notify(PG_FUNCTION_ARGS)
 {
 	int n;
-	pg_uuid_t *ids = sql_array_uuids(PG_GETARG_DATUM(0), "agent_ids", &n);
+	const pg_uuid_t *given = sql_array_uuids(PG_GETARG_DATUM(0), "agent_ids", &n);
+	pg_uuid_t *ids = palloc_array(pg_uuid_t, n + 1);
 
 	PreventCommandDuringRecovery("prebuild_agent_ids_notify()");
+	memcpy(ids, given, sizeof(pg_uuid_t) * n);
 	PG_RETURN_INT32(fanout_publish_ids(ids, n));
 }

@@ -45,6 +45,7 @@ apply_marks(Judgement *judgement)
 		switch (mark->kind)
 		{
 			case MARK_VALIDATION_FAILED:
+				judgement->invalid[preset] = mark;
 				pool->presets[preset].marked_invalid_by_us =
 					pool->presets[preset].status == STATUS_VALIDATION_FAILED;
 				break;
@@ -100,6 +101,7 @@ judgement_make(TimestampTz at)
 	judgement->snapshot = control_plane_snapshot(at);
 	pool = &judgement->snapshot->pool;
 	judgement->inputs = palloc0_array(BuildInputs *, pool->npresets + 1);
+	judgement->invalid = palloc0_array(Mark *, pool->npresets + 1);
 	judgement->unsupported = palloc0_array(Mark *, pool->npresets + 1);
 	judgement->failed = palloc0_array(Mark *, pool->npresets + 1);
 

@@ -16,8 +16,9 @@ typedef struct Judgement
 	ControlPlaneSnapshot *snapshot;
 	DecisionSettings settings;
 	BuildInputs **inputs; /* parallel to the presets: NULL where building was not looked into */
-	Mark **unsupported;	  /* parallel: the mark that the preset is unsupported, or NULL */
-	Mark **failed;		  /* parallel: the mark that the preset failed in a pass, or NULL */
+	Mark **invalid;		/* parallel: the mark that the stored validation_failed is ours, or NULL */
+	Mark **unsupported; /* parallel: the mark that the preset is unsupported, or NULL */
+	Mark **failed;		/* parallel: the mark that the preset failed in a pass, or NULL */
 } Judgement;
 
 extern Judgement *judgement_make(TimestampTz at);

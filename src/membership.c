@@ -21,9 +21,12 @@
 #define GROUP_NAME "coderprebuiltworkspaces"
 #define GROUP_DISPLAY_NAME "Prebuilt Workspaces"
 
-/* The distinct organizations of the presets, in order; returns their number. */
-static int
-organizations_of(const PoolSnapshot *pool, Id *organizations)
+/*
+ * The distinct organizations of the presets, in order; returns their number. organizations: room
+ * for as many as there are presets.
+ */
+int
+membership_organizations(const PoolSnapshot *pool, Id *organizations)
 {
 	int n = 0;
 
@@ -37,8 +40,8 @@ organizations_of(const PoolSnapshot *pool, Id *organizations)
 }
 
 /* Raise an error when there is no system user. */
-static void
-require_system_user(void)
+void
+membership_require_system_user(void)
 {
 	static KeptPlan plan;
 
@@ -52,23 +55,19 @@ require_system_user(void)
 }
 
 /*
- * Make the system user a member, make the group, put the user into it: whatever is missing.
- * at: the time of new rows.
+ * In some organizations, make the system user a member, make the group, put the user into it:
+ * whatever is missing. at: the time of new rows. Raises whatever the tables' constraints and
+ * triggers raise.
  */
 void
-membership_ensure(const PoolSnapshot *pool, int64_t at)
+membership_ensure(const Id *organizations, int n, int64_t at)
 {
 	static KeptPlan member_plan, group_plan, group_member_plan;
 	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID };
-	Id *organizations = palloc_array(Id, pool->npresets + 1);
 	ArrayParameter *ids = array_new(UUIDOID);
 	ArrayParameter *group_ids = array_new(UUIDOID);
 	Datum values[3];
-	int n = organizations_of(pool, organizations);
 
-	if (n == 0)
-		return;
-	require_system_user();
 	for (int i = 0; i < n; i++)
 	{
 		array_add_id(ids, &organizations[i]);

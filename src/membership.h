@@ -7,6 +7,8 @@
 
 #include "decision.h"
 
-extern void membership_ensure(const PoolSnapshot *pool, int64_t at);
+extern void membership_require_system_user(void);
+extern int membership_organizations(const PoolSnapshot *pool, Id *organizations);
+extern void membership_ensure(const Id *organizations, int n, int64_t at);
 
 #endif /* PREBUILD_MEMBERSHIP_H */

@@ -11,6 +11,7 @@
 #include "utils/jsonb.h"
 
 #include "control_plane.h"
+#include "control_plane_catalog.h"
 #include "pause.h"
 #include "plans.h"
 #include "rows.h"
@@ -55,6 +56,22 @@ parse_json(const char *text)
 	return json == (Datum) 0 ? NULL : DatumGetJsonbP(json);
 }
 
+/* The stored settings in the active snapshot, or NULL. */
+static char *
+stored_settings(void)
+{
+	static KeptPlan plan;
+	char *text = NULL;
+
+	if (plan_execute(&plan,
+					 "SELECT value::pg_catalog.text FROM {cp}site_configs"
+					 " WHERE key {=} '" SETTINGS_KEY "'",
+					 PLAN_READ, 0, NULL, NULL, NULL) > 0)
+		text = row_text(0, 1);
+	SPI_freetuptable(SPI_tuptable);
+	return text;
+}
+
 /*
  * True when reconciliation is paused, in the active snapshot. Raises an error that names the key
  * when the stored value is malformed. SPI is connected.
@@ -62,19 +79,12 @@ parse_json(const char *text)
 bool
 pause_is_on(void)
 {
-	static KeptPlan plan;
 	JsonbValue field;
+	char *text = stored_settings();
 	Jsonb *json;
-	char *text;
 
-	if (plan_execute(&plan,
-					 "SELECT value::pg_catalog.text FROM {cp}site_configs"
-					 " WHERE key {=} '" SETTINGS_KEY "'",
-					 PLAN_READ, 0, NULL, NULL, NULL) == 0)
+	if (text == NULL)
 		return false;
-	text = row_text(0, 1);
-	SPI_freetuptable(SPI_tuptable);
-
 	json = parse_json(text);
 	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
 		malformed(text);
@@ -86,22 +96,28 @@ pause_is_on(void)
 	return field.val.boolean;
 }
 
-/* Write the switch. */
+/* Write the switch; whatever else the stored object has stays in it. */
 static void
 set_pause(FunctionCallInfo fcinfo, bool paused)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TEXTOID };
-	Datum values[1];
+	static const Oid argtypes[] = { TEXTOID, BOOLOID };
+	Datum values[2];
+	Jsonb *json;
+	char *text;
 
 	plans_enter(fcinfo);
 	control_plane_require();
-	values[0] = CStringGetTextDatum(paused ? "{\"" PAUSED_FIELD "\": true}"
-										   : "{\"" PAUSED_FIELD "\": false}");
+	text = stored_settings();
+	json = text == NULL ? NULL : parse_json(text);
+	values[0] = CStringGetTextDatum(json != NULL && JB_ROOT_IS_OBJECT(json) ? text : "{}");
+	values[1] = BoolGetDatum(paused);
 	plan_execute(&plan,
-				 "INSERT INTO {cp}site_configs AS s (key, value) VALUES ('" SETTINGS_KEY "', $1)"
+				 "INSERT INTO {cp}site_configs AS s (key, value) VALUES ('" SETTINGS_KEY "',"
+				 " ($1::pg_catalog.jsonb {||} pg_catalog.jsonb_build_object('" PAUSED_FIELD
+				 "', $2))::pg_catalog.text)"
 				 " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-				 PLAN_WRITE, 1, argtypes, values, NULL);
+				 PLAN_WRITE, 2, argtypes, values, NULL);
 	plans_leave();
 }
 

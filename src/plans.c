@@ -57,6 +57,24 @@ plans_leave(void)
 }
 
 /*
+ * Put the control plane's schema on the search_path, behind pg_catalog. Our own statements name
+ * every schema and do not need it; but triggers of the control plane's tables, which run when we
+ * write there, were written for a session that finds these tables by their bare names. Returns
+ * the GUC nest level that AtEOXact_GUC(true, level) ends; an error ends it too.
+ */
+int
+plans_control_plane_path(void)
+{
+	int guc_level = NewGUCNestLevel();
+	char *path =
+		psprintf("pg_catalog, %s, pg_temp", quote_identifier(setting_control_plane_schema));
+
+	set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+					  false);
+	return guc_level;
+}
+
+/*
  * Expand the placeholders of a template; other braces (of JSON, of arrays) stay as they are. The
  * result is palloc'd in the current context.
  */
@@ -147,7 +165,6 @@ uint64
 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 			 const Oid *argtypes, Datum *values, const char *nulls)
 {
-	SPIPlanPtr plan = plan_get(kept, sql_template, nargs, argtypes);
 	bool as_owner = mode == PLAN_READ_OWN || mode == PLAN_WRITE_OWN;
 	bool read_only = mode == PLAN_READ || mode == PLAN_READ_OWN;
 	Oid caller;
@@ -158,7 +175,8 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 	GetUserIdAndSecContext(&caller, &security_context);
 	if (as_owner)
 		SetUserIdAndSecContext(extension_owner, security_context | SECURITY_LOCAL_USERID_CHANGE);
-	result = SPI_execute_plan(plan, values, nulls, read_only, 0);
+	result = SPI_execute_plan(plan_get(kept, sql_template, nargs, argtypes), values, nulls,
+							  read_only, 0);
 	if (as_owner)
 		SetUserIdAndSecContext(caller, security_context);
 	if (result < 0)

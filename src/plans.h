@@ -42,6 +42,7 @@ typedef enum PlanMode
 
 extern void plans_enter(FunctionCallInfo fcinfo);
 extern void plans_leave(void);
+extern int plans_control_plane_path(void);
 extern char *plan_expand(const char *sql_template);
 extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
 						   const Oid *argtypes);

@@ -14,6 +14,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "control_plane_catalog.h"
 #include "ids.h"
 #include "notify.h"
 #include "plans.h"
@@ -208,7 +209,7 @@ bury_workspaces(const ArrayParameter *workspaces, TimestampTz at)
 				 PLAN_WRITE, 2, argtypes, values, NULL);
 }
 
-/* Execute an insert of rows that are given as arrays. */
+/* Execute a statement on rows that are given as arrays; returns how many rows came of it. */
 static uint64
 insert_rows(KeptPlan *plan, const char *statement, int ncolumns, ArrayParameter *const *columns)
 {

@@ -6,6 +6,9 @@
  *	  control plane takes; never waited for. The snapshot of the pass is taken after it, so that
  *	  the pass sees all that the previous holder has committed.
  *
+ *	  Waits for rows that others hold end after LOCK_PATIENCE, unless the session has a
+ *	  lock_timeout of its own: a pass that waited would hold the reconcilers' lock meanwhile.
+ *
  *	  Faults: all presets are written in one subtransaction. When that fails, the presets are
  *	  halved until the faulty one alone is rolled back and reported. What is not the fault of a
  *	  preset (a cancel, a deadlock, a missing right) ends the whole pass without a trace.
@@ -13,6 +16,9 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/resowner.h"
@@ -20,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "arguments.h"
+#include "control_plane_catalog.h"
 #include "judgement.h"
 #include "membership.h"
 #include "pause.h"
@@ -30,6 +37,8 @@
 
 /* The reconcilers' lock, the same for all of them. */
 #define RECONCILE_LOCK INT64CONST(7)
+
+#define LOCK_PATIENCE "2s"
 
 PG_FUNCTION_INFO_V1(prebuild_reconcile);
 
@@ -45,14 +54,25 @@ typedef struct Pass
 	int backing_off;
 	int failed;
 	bool paused;
+	TimestampTz at;
+	Id *organizations;
 } Pass;
 
+/* Do something for some of the pass's presets or organizations, which are numbered. */
+typedef void (*Work)(Pass *pass, const int *items, int n);
+
+/* Say that it could not be done for one of them. */
+typedef void (*Failure)(Pass *pass, int item, const ErrorData *error);
+
+/* True in a pass: the lock does not keep a trigger of the control plane from running another. */
+static bool in_pass = false;
+
 /*
- * True for an error that may be the fault of one preset: bad values, constraints, whatever
- * triggers raise. The others are nobody's fault, or everybody's: they end the pass.
+ * True for an error that may be the fault of one preset (or organization): bad values,
+ * constraints, whatever triggers raise, a row that somebody holds for too long. The others are nobody's fault, or everybody's: they end the pass.
  */
 static bool
-may_be_one_presets_fault(int sqlstate)
+may_be_the_items_fault(int sqlstate)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
@@ -64,34 +84,49 @@ may_be_one_presets_fault(int sqlstate)
 		case ERRCODE_INTERNAL_ERROR:
 			return false;
 		default:
-			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE &&
-				   sqlstate != ERRCODE_LOCK_NOT_AVAILABLE;
+			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE;
 	}
 }
 
+/* Have deferred constraints checked now, so that they fail for the preset and not at commit. */
+static void
+check_deferred_constraints(void)
+{
+	static const char *const written[] = { "workspaces",	   "provisioner_jobs",
+										   "workspace_builds", "workspace_build_parameters",
+										   "workspace_agents", "template_version_presets" };
+
+	for (size_t i = 0; i < lengthof(written); i++)
+		if (AfterTriggerPendingOnRel(control_plane_table(written[i], false)))
+		{
+			SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+			return;
+		}
+}
+
 /*
- * Write some presets in a subtransaction. Returns NULL, or the error that undid it and that may
- * be the fault of one of them; other errors are raised.
+ * Do some work in a subtransaction. Returns NULL, or the error that undid it and that may be the
+ * fault of one of the items; other errors are raised.
  */
 static ErrorData *
-try_presets(Pass *pass, const int *presets, int npresets)
+try_work(Pass *pass, Work work, const int *items, int n)
 {
 	ResourceOwner owner = CurrentResourceOwner;
+	PassTotals totals_before = pass->totals;
 	ErrorData *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(pass->context);
 	PG_TRY();
 	{
-		PassTotals totals = provision_presets(pass->judgement, presets, npresets, &pass->clock);
+		int guc_level = plans_control_plane_path();
 
-		status_write(pass->judgement, presets, npresets);
+		work(pass, items, n);
+		check_deferred_constraints();
+		AtEOXact_GUC(true, guc_level);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(pass->context);
 		CurrentResourceOwner = owner;
-		pass->totals.created += totals.created;
-		pass->totals.deleted += totals.deleted;
-		pass->totals.canceled += totals.canceled;
 	}
 	PG_CATCH();
 	{
@@ -101,16 +136,50 @@ try_presets(Pass *pass, const int *presets, int npresets)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(pass->context);
 		CurrentResourceOwner = owner;
+		pass->totals = totals_before;
 	}
 	PG_END_TRY();
-	if (error != NULL && !may_be_one_presets_fault(error->sqlerrcode))
+	if (error != NULL && !may_be_the_items_fault(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
 }
 
+/*
+ * Do some work for all items at once; on faults for halves of them, until only those are left
+ * out for which it fails alone. Returns for how many it was done.
+ */
+static int
+halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
+{
+	ErrorData *error = n > 0 ? try_work(pass, work, items, n) : NULL;
+
+	CHECK_FOR_INTERRUPTS();
+	if (error == NULL)
+		return n;
+	if (n == 1)
+	{
+		failure(pass, items[0], error);
+		return 0;
+	}
+	return halve_work(pass, work, failure, items, n / 2) +
+		   halve_work(pass, work, failure, items + n / 2, n - n / 2);
+}
+
+/* Write some presets. */
+static void
+write_presets(Pass *pass, const int *presets, int n)
+{
+	PassTotals totals = provision_presets(pass->judgement, presets, n, &pass->clock);
+
+	status_write(pass->judgement, presets, n);
+	pass->totals.created += totals.created;
+	pass->totals.deleted += totals.deleted;
+	pass->totals.canceled += totals.canceled;
+}
+
 /* Report a preset that was rolled back. */
 static void
-report_failure(Pass *pass, int preset, const ErrorData *error)
+report_preset(Pass *pass, int preset, const ErrorData *error)
 {
 	const PresetInfo *info = &pass->judgement->snapshot->info[preset];
 
@@ -119,25 +188,46 @@ report_failure(Pass *pass, int preset, const ErrorData *error)
 					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
 							 info->name, info->template_name, error->message),
 					  error->detail ? errdetail("%s", error->detail) : 0));
-	status_write_failure(pass->judgement, preset, error->message);
+	status_write_failure(pass->judgement, preset, error);
 }
 
-/* Write some presets, halving them on faults until only the faulty ones are left out. */
+/* Give the system user its place in some organizations. */
 static void
-write_presets(Pass *pass, const int *presets, int npresets)
+join_organizations(Pass *pass, const int *items, int n)
 {
-	ErrorData *error = npresets > 0 ? try_presets(pass, presets, npresets) : NULL;
+	Id *organizations = palloc_array(Id, n);
 
-	CHECK_FOR_INTERRUPTS();
-	if (error == NULL)
-		pass->reconciled += npresets;
-	else if (npresets == 1)
-		report_failure(pass, presets[0], error);
-	else
-	{
-		write_presets(pass, presets, npresets / 2);
-		write_presets(pass, presets + npresets / 2, npresets - npresets / 2);
-	}
+	for (int i = 0; i < n; i++)
+		organizations[i] = pass->organizations[items[i]];
+	membership_ensure(organizations, n, pass->at);
+}
+
+/* Report an organization in which the system user has no place. */
+static void
+report_organization(Pass *pass, int item, const ErrorData *error)
+{
+	char *id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
+
+	ereport(WARNING, (errcode(error->sqlerrcode),
+					  errmsg("the system user could not be given its place in organization %s: %s",
+							 id, error->message)));
+}
+
+/* Give the system user its place in all organizations with presets. */
+static void
+ensure_membership(Pass *pass)
+{
+	const PoolSnapshot *pool = &pass->judgement->snapshot->pool;
+	int *items = palloc_array(int, pool->npresets + 1);
+	int n;
+
+	pass->organizations = palloc_array(Id, pool->npresets + 1);
+	n = membership_organizations(pool, pass->organizations);
+	if (n > 0)
+		membership_require_system_user();
+	for (int i = 0; i < n; i++)
+		items[i] = i;
+	halve_work(pass, join_organizations, report_organization, items, n);
 }
 
 /* The presets for which the pass has something to write; returns their number. */
@@ -161,7 +251,7 @@ presets_with_work(Pass *pass, int *presets)
 
 /* Run the pass, the lock being held and the active snapshot taken after it. */
 static void
-run_pass(Pass *pass, TimestampTz at)
+run_pass(Pass *pass)
 {
 	const PoolSnapshot *pool;
 	int *presets;
@@ -171,15 +261,33 @@ run_pass(Pass *pass, TimestampTz at)
 	pass->paused = pause_is_on();
 	if (pass->paused)
 		return;
-	pass->judgement = judgement_make(at);
+	pass->judgement = judgement_make(pass->at);
 	pool = &pass->judgement->snapshot->pool;
-	membership_ensure(pool, at);
+	ensure_membership(pass);
 	presets = palloc_array(int, pool->npresets + 1);
 	npresets = presets_with_work(pass, presets);
-	write_presets(pass, presets, npresets);
+	pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
 	pass->npresets = pool->npresets;
-	status_write_summary(at, pass->totals.created, pass->totals.deleted, pass->totals.canceled,
-						 pass->failed);
+	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
+						 pass->totals.canceled, pass->failed);
+}
+
+/* Run the pass with its own snapshot and patience, the lock being held. */
+static void
+run_locked(FunctionCallInfo fcinfo, Pass *pass)
+{
+	int guc_level = NewGUCNestLevel();
+
+	if (LockTimeout == 0)
+		set_config_option("lock_timeout", LOCK_PATIENCE, PGC_USERSET, PGC_S_SESSION,
+						  GUC_ACTION_SAVE, true, 0, false);
+	plans_enter(fcinfo);
+	pass->context = CurrentMemoryContext;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	run_pass(pass);
+	PopActiveSnapshot();
+	plans_leave();
+	AtEOXact_GUC(true, guc_level);
 }
 
 /* The result row of prebuild_reconcile(). */
@@ -208,9 +316,9 @@ result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked, TimestampTz b
 Datum
 prebuild_reconcile(PG_FUNCTION_ARGS)
 {
-	TimestampTz at = argument_time(fcinfo, 0, "at");
+	TimestampTz at = argument_clock(fcinfo, 0, "at");
 	TimestampTz began = GetCurrentTimestamp();
-	Pass pass = { .clock = at };
+	Pass pass = { .at = at, .clock = at };
 	bool locked;
 
 	PreventCommandIfReadOnly("prebuild_reconcile()");
@@ -223,16 +331,20 @@ prebuild_reconcile(PG_FUNCTION_ARGS)
 			 errhint("A pass has to see what was committed before it took its lock. Run it in a "
 					 "READ COMMITTED transaction.")));
 
-	locked = DatumGetBool(
-		DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(RECONCILE_LOCK)));
+	locked = !in_pass && DatumGetBool(DirectFunctionCall1(pg_try_advisory_xact_lock_int8,
+														  Int64GetDatum(RECONCILE_LOCK)));
 	if (locked)
 	{
-		plans_enter(fcinfo);
-		pass.context = CurrentMemoryContext;
-		PushActiveSnapshot(GetTransactionSnapshot());
-		run_pass(&pass, at);
-		PopActiveSnapshot();
-		plans_leave();
+		in_pass = true;
+		PG_TRY();
+		{
+			run_locked(fcinfo, &pass);
+		}
+		PG_FINALLY();
+		{
+			in_pass = false;
+		}
+		PG_END_TRY();
 	}
 	return result_row(fcinfo, &pass, locked, began);
 }

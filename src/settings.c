@@ -133,13 +133,16 @@ define_metadata_settings(void)
 
 /*
  * Define all settings. Called once from _PG_init; raises nothing a user can cause.
+ *
+ * Two are not for everybody, as they reach beyond the caller's own rights: whose tables a pass
+ * works on (whoever runs it runs their triggers), and when rows of the extension's own go.
  */
 void
 settings_init(void)
 {
 	DefineCustomStringVariable(
 		"prebuild.control_plane_schema", "Schema of the control plane's tables.", NULL,
-		&setting_control_plane_schema, "public", PGC_USERSET, 0, check_schema_name, NULL, NULL);
+		&setting_control_plane_schema, "public", PGC_SUSET, 0, check_schema_name, NULL, NULL);
 	define_int("prebuild.backoff_interval",
 			   "Delay before creating again, for each build that failed lately.",
 			   &setting_backoff_interval, INT_MAX / 2, GUC_UNIT_S);
@@ -155,8 +158,9 @@ settings_init(void)
 	define_int("prebuild.max_building",
 			   "Most prebuild start jobs that may be pending or running at once (0: no cap).",
 			   &setting_max_building, INT_MAX / 2, 0);
-	define_int("prebuild.event_retention", "How long rows of prebuild_event are kept.",
-			   &setting_event_retention, INT_MAX / 2, GUC_UNIT_MIN);
+	DefineCustomIntVariable("prebuild.event_retention", "How long rows of prebuild_event are kept.",
+							NULL, &setting_event_retention, setting_event_retention, 0, INT_MAX / 2,
+							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
 	define_metadata_settings();
 	compat_reserve_guc_prefix("prebuild");
 }

@@ -34,19 +34,11 @@ element_storage(Oid type, int16 *length, bool *by_value, char *align)
 	}
 }
 
-/*
- * The elements of a one-dimensional array of uuid, text or timestamptz. *n receives their number.
- * Raises array_subscript_error for more dimensions and null_value_not_allowed for NULL elements.
- * The result is palloc'd and points into the array.
- */
-Datum *
-sql_array_elements(Datum array, Oid type, const char *name, int *n)
+/* Detoast an array that must have one dimension at most and no NULL elements. */
+static ArrayType *
+plain_array(Datum array, const char *name)
 {
 	ArrayType *elements = DatumGetArrayTypeP(array);
-	int16 length;
-	bool by_value;
-	char align;
-	Datum *values;
 
 	if (ARR_NDIM(elements) > 1)
 		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
@@ -55,23 +47,40 @@ sql_array_elements(Datum array, Oid type, const char *name, int *n)
 	if (array_contains_nulls(elements))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("argument \"%s\" must not contain nulls", name)));
+	return elements;
+}
+
+/*
+ * The elements of a one-dimensional array of uuid, text or timestamptz. *n receives their number.
+ * Raises array_subscript_error for more dimensions and null_value_not_allowed for NULL elements.
+ * The result is palloc'd and points into the array.
+ */
+Datum *
+sql_array_elements(Datum array, Oid type, const char *name, int *n)
+{
+	ArrayType *elements = plain_array(array, name);
+	int16 length;
+	bool by_value;
+	char align;
+	Datum *values;
+
 	element_storage(type, &length, &by_value, &align);
 	deconstruct_array(elements, type, length, by_value, align, &values, NULL, n);
 	return values;
 }
 
-/* As sql_array_elements() for ids; the result is a copy. */
-pg_uuid_t *
+/* As sql_array_elements() for ids; the result lies in the array and is not to be changed. */
+const pg_uuid_t *
 sql_array_uuids(Datum array, const char *name, int *n)
 {
-	Datum *elements = sql_array_elements(array, UUIDOID, name, n);
-	pg_uuid_t *ids = palloc_array(pg_uuid_t, *n + 1);
+	ArrayType *elements = plain_array(array, name);
+	/* ARR_DATA_PTR() mixes signed and unsigned */
+	Size offset = ARR_HASNULL(elements) ? (Size) elements->dataoffset
+										: ARR_OVERHEAD_NONULLS(ARR_NDIM(elements));
 
+	*n = ArrayGetNItems(ARR_NDIM(elements), ARR_DIMS(elements));
 	/* elements of a fixed length lie side by side */
-	if (*n > 0)
-		memcpy(ids, DatumGetUUIDP(elements[0]), sizeof(pg_uuid_t) * *n);
-	pfree(elements);
-	return ids;
+	return (const pg_uuid_t *) ((char *) elements + offset);
 }
 
 /* Raise array_subscript_error unless an array is as long as the first one. */

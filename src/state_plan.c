@@ -50,7 +50,9 @@ put_text(Row *row, const char *text)
 static void
 put_row(ReturnSetInfo *rsinfo, Row *row)
 {
-	Assert(row->n == rsinfo->setDesc->natts);
+	if (row->n != rsinfo->setDesc->natts)
+		elog(ERROR, "row of %d columns, of which the library fills %d", rsinfo->setDesc->natts,
+			 row->n);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row->values, row->nulls);
 }
 
@@ -59,7 +61,7 @@ Datum
 prebuild_state(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	TimestampTz at = argument_time(fcinfo, 0, "at");
+	TimestampTz at = argument_clock(fcinfo, 0, "at");
 	ControlPlaneSnapshot *snapshot;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -205,7 +207,7 @@ Datum
 prebuild_plan(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	TimestampTz at = argument_time(fcinfo, 0, "at");
+	TimestampTz at = argument_clock(fcinfo, 0, "at");
 	Judgement *judgement;
 	PoolSnapshot *pool;
 

@@ -35,6 +35,15 @@ is_supported_again(const Judgement *judgement, int preset)
 		   judged->check != BUILD_UNSUPPORTED && judged->check != BUILD_NOT_YET;
 }
 
+/* True when the mark of our validation_failed has outlived it: somebody else has changed it. */
+static bool
+is_mark_outlived(const Judgement *judgement, int preset)
+{
+	const Preset *judged = &judgement->snapshot->pool.presets[preset];
+
+	return judgement->invalid[preset] != NULL && judged->new_status != STATUS_VALIDATION_FAILED;
+}
+
 /* True when there is something to write about a preset. */
 bool
 status_has_changed(const Judgement *judgement, int preset)
@@ -42,7 +51,8 @@ status_has_changed(const Judgement *judgement, int preset)
 	const Preset *judged = &judgement->snapshot->pool.presets[preset];
 
 	return judged->new_status != judged->status || is_news_unsupported(judgement, preset) ||
-		   is_supported_again(judgement, preset) || judgement->failed[preset] != NULL;
+		   is_supported_again(judgement, preset) || is_mark_outlived(judgement, preset) ||
+		   judgement->failed[preset] != NULL;
 }
 
 /* Gather the event and marks for a preset whose stored status changes. */
@@ -51,8 +61,6 @@ describe_status_change(EventBatch *batch, const Preset *preset, const DecisionSe
 {
 	const Id *id = &preset->id;
 
-	if (preset->marked_invalid_by_us && preset->new_status != STATUS_VALIDATION_FAILED)
-		mark_unset(batch, id, MARK_VALIDATION_FAILED);
 	if (preset->status == STATUS_HARD_LIMITED)
 		event_add(batch, "hard_limit_cleared", &preset->template_id, id, NULL,
 				  psprintf("{\"failure_hard_limit\": %d}", settings->failure_hard_limit));
@@ -107,6 +115,8 @@ status_write(const Judgement *judgement, const int *presets, int npresets)
 			array_add_text(labels, status_labels[preset->new_status]);
 			describe_status_change(&batch, preset, &judgement->settings);
 		}
+		if (is_mark_outlived(judgement, presets[i]))
+			mark_unset(&batch, &preset->id, MARK_VALIDATION_FAILED);
 		if (is_news_unsupported(judgement, presets[i]))
 		{
 			mark_set(&batch, &preset->id, MARK_UNSUPPORTED, preset->check_reason);
@@ -122,19 +132,23 @@ status_write(const Judgement *judgement, const int *presets, int npresets)
 	events_write(&batch, judgement->settings.at);
 }
 
-/* Report a preset that failed with an error and was rolled back, once for the same error. */
+/*
+ * Report a preset that failed with an error and was rolled back: once while the error stays of
+ * one kind, as its words may name a new workspace each time.
+ */
 void
-status_write_failure(const Judgement *judgement, int preset, const char *error)
+status_write_failure(const Judgement *judgement, int preset, const ErrorData *error)
 {
+	const char *kind = unpack_sql_state(error->sqlerrcode);
 	const Preset *failed = &judgement->snapshot->pool.presets[preset];
 	const Mark *mark = judgement->failed[preset];
 	EventBatch batch = { 0 };
 
-	if (mark != NULL && strcmp(mark->detail, error) == 0)
+	if (mark != NULL && strcmp(mark->detail, kind) == 0)
 		return;
-	mark_set(&batch, &failed->id, MARK_PRESET_FAILED, error);
+	mark_set(&batch, &failed->id, MARK_PRESET_FAILED, kind);
 	event_add(&batch, "preset_failed", &failed->template_id, &failed->id, NULL,
-			  event_detail("error", error));
+			  event_detail("error", error->message));
 	events_write(&batch, judgement->settings.at);
 }
 

@@ -9,7 +9,7 @@
 
 extern bool status_has_changed(const Judgement *judgement, int preset);
 extern void status_write(const Judgement *judgement, const int *presets, int npresets);
-extern void status_write_failure(const Judgement *judgement, int preset, const char *error);
+extern void status_write_failure(const Judgement *judgement, int preset, const ErrorData *error);
 extern void status_write_summary(TimestampTz at, int created, int deleted, int canceled,
 								 int failed);
 

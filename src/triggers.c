@@ -14,7 +14,7 @@
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
-#include "control_plane_kind.h"
+#include "control_plane_catalog.h"
 #include "fanout.h"
 #include "settings.h"
 

@@ -5,7 +5,7 @@
 #ifndef PREBUILD_WORKER_H
 #define PREBUILD_WORKER_H
 
-#include "postgres.h"
+#include "compat.h"
 
 #include "worker_slots.h"
 
@@ -13,7 +13,7 @@ extern void worker_init(void);
 extern PGDLLEXPORT void prebuild_worker_main(Datum argument);
 
 /* for the steps */
-extern void worker_exit(int number, WorkerStep next, const char *role) pg_attribute_noreturn();
+pg_noreturn extern void worker_exit(int number, WorkerStep next, const char *role);
 extern bool worker_wait(long timeout_ms);
 extern void worker_cancel_on_shutdown(bool cancel);
 

@@ -17,7 +17,7 @@
 #include "utils/relcache.h"
 #include "utils/syscache.h"
 
-#include "control_plane_kind.h"
+#include "control_plane_catalog.h"
 #include "metadata_batcher.h"
 #include "settings.h"
 #include "worker_lookup.h"

@@ -343,8 +343,8 @@ last_flush_task(void *argument)
 }
 
 /* Write what is left, and exit. Reports that come from now on are written by their sessions. */
-static void
-pg_attribute_noreturn() shut_down(Worker *worker)
+pg_noreturn static void
+shut_down(Worker *worker)
 {
 	MetadataFlush flush = { .slot = worker->number,
 							.reason = FLUSH_SHUTDOWN,

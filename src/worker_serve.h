@@ -5,8 +5,8 @@
 #ifndef PREBUILD_WORKER_SERVE_H
 #define PREBUILD_WORKER_SERVE_H
 
-#include "postgres.h"
+#include "compat.h"
 
-extern void worker_serve(int number) pg_attribute_noreturn();
+pg_noreturn extern void worker_serve(int number);
 
 #endif /* PREBUILD_WORKER_SERVE_H */

@@ -19,6 +19,9 @@
 #include "settings.h"
 #include "worker_slots.h"
 
+/* How long after the server's start its workers may need to come up. */
+#define FIRST_START_MS 60000
+
 static shmem_request_hook_type request_before = NULL;
 static shmem_startup_hook_type startup_before = NULL;
 
@@ -143,12 +146,18 @@ worker_slot_here(void)
 	return number;
 }
 
-/* Should reports for this slot be buffered? Takes no lock. */
+/*
+ * Should reports for this slot be buffered? Takes no lock: starts is read as it happens to be.
+ */
 bool
 worker_slot_buffers(int number)
 {
-	uint32 state = pg_atomic_read_u32(&slots[number].state);
+	WorkerSlot *slot = &slots[number];
+	uint32 state = pg_atomic_read_u32(&slot->state);
 
+	/* a worker that never came, as max_worker_processes was too low, is not waited for */
+	if (state == WORKER_STARTING && slot->starts == 0)
+		return !TimestampDifferenceExceeds(PgStartTime, GetCurrentTimestamp(), FIRST_START_MS);
 	return state == WORKER_STARTING || state == WORKER_SERVING;
 }
 

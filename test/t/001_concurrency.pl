@@ -14,7 +14,7 @@ my $node = new_server('race', 'max_connections = 40');
 my $five = new_control_plane($node, 'five');
 $node->safe_psql($five, "SELECT fixture.preset(fixture.template('one'), 'p', 7)");
 my $worker = $node->background_psql($five);
-my $first = $worker->query_safe(
+my $first = answer($worker,
 	q{BEGIN; SELECT lock_acquired, created FROM prebuild_reconcile()});
 is($first, 't|7', 'the first pass does the work');
 my $began = time;

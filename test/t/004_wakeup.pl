@@ -52,13 +52,13 @@ my $plain = '{"owner": "", "scope": "organization"}';
 my $gpu = '{"gpu": "it\'s \"fast\"", "owner": "", "scope": "organization"}';
 
 my $session = $node->background_psql($db);
-is($session->query_safe('BEGIN; SELECT created FROM prebuild_reconcile()'),
+is(answer($session, 'BEGIN; SELECT created FROM prebuild_reconcile()'),
 	'12', 'a pass in a transaction');
 is_deeply([ messages() ], [], 'wakes nobody before the commit');
 $session->query_safe('ROLLBACK');
 is_deeply([ messages() ], [], 'and nobody after a rollback');
 
-is($session->query_safe('BEGIN; SELECT created FROM prebuild_reconcile()'), '12', 'once more');
+is(answer($session, 'BEGIN; SELECT created FROM prebuild_reconcile()'), '12', 'once more');
 $session->query_safe('COMMIT');
 $session->quit;
 is_deeply(

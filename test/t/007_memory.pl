@@ -31,7 +31,7 @@ $node->safe_psql($db, q{
 });
 
 my $session = $node->background_psql($db);
-my $pid = $session->query_safe('SELECT pg_backend_pid()');
+my $pid = answer($session, 'SELECT pg_backend_pid()');
 my $contexts = 'SELECT sum(total_bytes) FROM pg_backend_memory_contexts';
 
 # Kilobytes of the backend's anonymous memory: shared buffers that it touched are not in it.
@@ -42,16 +42,16 @@ sub own_memory
 }
 
 $session->query_safe('CALL passes(10)');
-my ($contexts_after_10, $memory_after_10) = ($session->query_safe($contexts), own_memory());
+my ($contexts_after_10, $memory_after_10) = (answer($session, $contexts), own_memory());
 $session->query_safe('CALL passes(990)');
-my ($contexts_after_1000, $memory_after_1000) = ($session->query_safe($contexts), own_memory());
+my ($contexts_after_1000, $memory_after_1000) = (answer($session, $contexts), own_memory());
 note("memory contexts: $contexts_after_10 bytes after 10 passes, $contexts_after_1000 after 1000");
 note("own memory: $memory_after_10 kB after 10 passes, $memory_after_1000 after 1000");
 cmp_ok($contexts_after_1000, '<=', $contexts_after_10 * 1.1 + 65536,
 	'memory contexts after 1,000 passes are as after 10');
 cmp_ok($memory_after_1000, '<=', $memory_after_10 * 1.2 + 1024,
 	"and so is the backend's own memory");
-is($session->query_safe('SELECT count(*) > 600 FROM workspace_builds'), 't',
+is(answer($session, 'SELECT count(*) > 600 FROM workspace_builds'), 't',
 	'the passes did work');
 $session->quit;
 

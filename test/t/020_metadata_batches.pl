@@ -124,7 +124,25 @@ is($late, 0, 'and finds its value');
 # a direct batch and plain SQL tell as well
 sql(q{SELECT prebuild_agent_metadata_upsert(ARRAY[a(9)], '{cpu}', '{x}', '{""}', ARRAY[now() + interval '1 day'])});
 is_deeply([ decoded(received($listener, 1)) ], [ agent(9) ], 'a direct batch');
-sql('SELECT prebuild_attach()');
+# attaching waits for a transaction that has written, in short tries that hold nobody up
+my $writer = start_session($node, 'metadata', q{BEGIN; UPDATE workspace_agent_metadata SET value = value
+	WHERE workspace_agent_id = a(600); SELECT pg_sleep(3); COMMIT});
+wait_until($node, 'metadata', q{SELECT count(*) > 0 FROM pg_locks
+	WHERE relation = 'workspace_agent_metadata'::regclass AND mode = 'RowExclusiveLock' AND granted});
+($code, $out, $err) = $node->psql('metadata', q{SET prebuild.attach_timeout = '500ms'; SELECT prebuild_attach()});
+like($err, qr/could not lock the control plane's tables within 500 ms/, 'attaching gives up in the end');
+my $attacher = start_session($node, 'metadata', 'SELECT prebuild_attach()');
+my $slowest = 0;
+foreach my $i (1 .. 20)
+{
+	my $began = time;
+	sql(q{UPDATE workspace_agent_metadata SET value = value WHERE workspace_agent_id = a(599)});
+	$slowest = time - $began if time - $began > $slowest;
+}
+cmp_ok($slowest, '<', 1, 'writers go on meanwhile');
+ok(finish_session($attacher), 'and it succeeds when the transaction has ended');
+finish_session($writer);
+received($listener, 1);
 sql(q{UPDATE workspace_agent_metadata SET value = 'plain' WHERE workspace_agent_id IN (a(10), a(11))});
 is_deeply([ sort(decoded(received($listener, 1))) ], [ agent(10), agent(11) ], 'an UPDATE, by the trigger');
 sql(q{INSERT INTO workspace_agent_metadata (workspace_agent_id, display_name, key, script, timeout, interval)

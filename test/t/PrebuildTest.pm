@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(new_server new_control_plane pool_size wait_until
-  start_session finish_session run_in_parallel);
+  answer start_session finish_session run_in_parallel);
 
 my $fixture = dirname(abs_path(__FILE__)) . '/fixture.sql';
 my $folder = PostgreSQL::Test::Utils::tempdir;
@@ -56,6 +56,17 @@ sub wait_until
 
 	$node->poll_query_until($database, $query) or die "timed out waiting for: $query";
 	return;
+}
+
+# What a background psql answers to a query. Minor releases of the server's test library disagree on
+# whether the last line's end belongs to it.
+sub answer
+{
+	my ($psql, $query) = @_;
+	my $answer = $psql->query($query);
+
+	chomp $answer;
+	return $answer;
 }
 
 # Start psql on a script; the handle has its output in {output} after finish_session().
