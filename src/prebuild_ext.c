@@ -4,6 +4,9 @@
  */
 #include "compat.h"
 
+#include "identity_changes.h"
+#include "identity_stats.h"
+#include "identity_tables.h"
 #include "metadata_batcher.h"
 #include "settings.h"
 #include "worker.h"
@@ -17,6 +20,9 @@ void
 _PG_init(void)
 {
 	settings_init();
+	identity_changes_init();
+	identity_stats_init();
+	identity_tables_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		worker_slots_init();

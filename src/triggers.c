@@ -16,6 +16,7 @@
 
 #include "control_plane_catalog.h"
 #include "fanout.h"
+#include "identity_changes.h"
 #include "settings.h"
 
 /* Changes of a statement, collected. */
@@ -114,5 +115,42 @@ prebuild_metadata_fanout(PG_FUNCTION_ARGS)
 	list.changes = palloc_array(FanoutChange, list.room);
 	collect_changes(trigger, &list);
 	fanout_publish(list.changes, list.n);
+	return PointerGetDatum(NULL);
+}
+
+/* Note that what identities say of a row, by its id in this column, is no longer so. */
+static void
+note_identity(Relation table, HeapTuple row, const char *column)
+{
+	AttrNumber number = control_plane_column(RelationGetRelid(table), column);
+	bool null;
+	Datum id = heap_getattr(row, number, RelationGetDescr(table), &null);
+
+	if (!null)
+		identity_changes_note(DatumGetUUIDP(id));
+}
+
+PG_FUNCTION_INFO_V1(prebuild_identity_changed);
+
+/*
+ * Trigger: what the identities that a row is part of say has changed. After each updated or
+ * deleted row of workspace_agents, workspaces, users, templates, and of workspace_builds, which
+ * say whose agent it is.
+ */
+Datum
+prebuild_identity_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const char *column = "id";
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
+							   "row only")));
+	if (strcmp(RelationGetRelationName(trigger->tg_relation), "workspace_builds") == 0)
+		column = "workspace_id";
+	/* the row as it was: what is cached is about that one */
+	note_identity(trigger->tg_relation, trigger->tg_trigtuple, column);
 	return PointerGetDatum(NULL);
 }

@@ -260,7 +260,7 @@ SELECT is(prebuild_agent_ids_notify('{}'), 0, 'none, no message');
 CREATE FUNCTION attached() RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(format('%s %s', c.relname, t.tgname), ', ' ORDER BY t.tgname)
 	FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-	WHERE c.relnamespace = 'cp_metadata'::regnamespace AND tgname LIKE 'prebuild%'
+	WHERE c.relnamespace = 'cp_metadata'::regnamespace AND tgname LIKE 'prebuild\_metadata%'
 $$;
 SELECT is(attached(), NULL, 'nothing is attached at first');
 SELECT prebuild_attach();
