@@ -87,6 +87,14 @@ drop(Entry *entry)
 	(void) hash_search(entries, &entry->agent, HASH_REMOVE, NULL);
 }
 
+/* Forget what was used longest ago until there are at most so many. */
+static void
+shrink(long size)
+{
+	while (hash_get_num_entries(entries) > size)
+		drop(dlist_tail_element(Entry, node, &by_last_use));
+}
+
 /* Is what the entry says unchanged, and not about to change? */
 static bool
 unchanged(const Entry *entry)
@@ -101,9 +109,13 @@ unchanged(const Entry *entry)
 HeapTupleHeader
 identity_cache_find(const pg_uuid_t *agent, int64 at)
 {
-	Entry *entry = context ? hash_search(entries, agent, HASH_FIND, NULL) : NULL;
+	Entry *entry;
 	HeapTupleHeader row;
 
+	if (context == NULL)
+		return NULL;
+	shrink(setting_identity_cache_size);
+	entry = hash_search(entries, agent, HASH_FIND, NULL);
 	if (entry == NULL)
 		return NULL;
 	if (at - entry->filled_at >= (int64) setting_identity_cache_ttl * 1000)
@@ -151,8 +163,7 @@ identity_cache_store(const IdentityMoment *before, const pg_uuid_t *const parts[
 	entry = hash_search(entries, parts[IDENTITY_AGENT], HASH_FIND, NULL);
 	if (entry != NULL)
 		drop(entry);
-	while (hash_get_num_entries(entries) >= setting_identity_cache_size)
-		drop(dlist_tail_element(Entry, node, &by_last_use));
+	shrink(setting_identity_cache_size - 1);
 
 	/* nothing fails between the entry's making and its filling */
 	fresh.row = MemoryContextAlloc(context, HeapTupleHeaderGetDatumLength(row));

@@ -134,14 +134,14 @@ identity_tables_require(void)
 	(void) LookupExplicitNamespace(setting_control_plane_schema, false);
 }
 
-/* Has a table one of our triggers, in force in every session? */
+/* Has a table our trigger, in force in every session? */
 static bool
-has_trigger(Relation table, const char *name)
+is_watched(Relation table)
 {
 	TriggerDesc *triggers = table->trigdesc;
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-		if (strcmp(triggers->triggers[i].tgname, name) == 0)
+		if (strcmp(triggers->triggers[i].tgname, IDENTITY_TRIGGER) == 0)
 			return triggers->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS;
 	return false;
 }
@@ -195,8 +195,7 @@ look_at_table(int number, bool *all_watched)
 	if (ordinary)
 		compare_table(&known_tables[number], table);
 	if (tables[number].attached)
-		*all_watched = *all_watched && has_trigger(table, IDENTITY_UPDATE_TRIGGER) &&
-					   has_trigger(table, IDENTITY_DELETE_TRIGGER);
+		*all_watched = *all_watched && is_watched(table);
 	relation_close(table, AccessShareLock);
 	return ordinary && has_columns(number, oid);
 }

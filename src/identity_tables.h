@@ -8,9 +8,8 @@
 
 #include "postgres.h"
 
-/* The triggers that note changes of identities; prebuild_attach() puts them on the tables. */
-#define IDENTITY_UPDATE_TRIGGER "prebuild_identity_update"
-#define IDENTITY_DELETE_TRIGGER "prebuild_identity_delete"
+/* The trigger that notes changes of identities; prebuild_attach() puts it on the tables. */
+#define IDENTITY_TRIGGER "prebuild_identity"
 
 extern void identity_tables_init(void);
 extern void identity_tables_require(void);

@@ -9,6 +9,7 @@
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
@@ -130,6 +131,27 @@ note_identity(Relation table, HeapTuple row, const char *column)
 		identity_changes_note(DatumGetUUIDP(id));
 }
 
+/* Did an update change one of the columns that the trigger is for? */
+static bool
+columns_changed(TriggerData *trigger)
+{
+	TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+
+	for (int i = 0; i < trigger->tg_trigger->tgnattr; i++)
+	{
+		int number = trigger->tg_trigger->tgattr[i];
+		Form_pg_attribute column = TupleDescAttr(columns, number - 1);
+		bool null[2];
+		Datum old = heap_getattr(trigger->tg_trigtuple, number, columns, &null[0]);
+		Datum new = heap_getattr(trigger->tg_newtuple, number, columns, &null[1]);
+
+		if (null[0] != null[1] ||
+			(!null[0] && !datumIsEqual(old, new, column->attbyval, column->attlen)))
+			return true;
+	}
+	return false;
+}
+
 PG_FUNCTION_INFO_V1(prebuild_identity_changed);
 
 /*
@@ -148,6 +170,8 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
 							   "row only")));
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !columns_changed(trigger))
+		return PointerGetDatum(NULL);
 	if (strcmp(RelationGetRelationName(trigger->tg_relation), "workspace_builds") == 0)
 		column = "workspace_id";
 	/* the row as it was: what is cached is about that one */

@@ -231,7 +231,7 @@ SELECT is(answered('two'), 'cache', 'a read-only transaction needs not');
 COMMIT;
 
 -- a trigger that is off, or is taken off: the time to live again
-ALTER TABLE workspaces DISABLE TRIGGER prebuild_identity_update;
+ALTER TABLE workspaces DISABLE TRIGGER prebuild_identity;
 SELECT is(answered('two'), 'tables', 'with a trigger off, what was known is asked again');
 SELECT is(answered('two'), 'cache', 'once');
 BEGIN;
@@ -261,7 +261,7 @@ SELECT is(answered('two'), 'tables', 'is asked');
 DROP VIEW templates;
 ALTER TABLE x RENAME TO templates;
 SELECT is(says('two'), 'two/main of ada by gone at no time', 'the table again');
--- the triggers' conditions name their columns, which keeps those from being changed
+-- triggers keep the columns that they are for from being changed
 BEGIN;
 DO $$ BEGIN PERFORM prebuild_detach(); END $$;
 ALTER TABLE templates ALTER name TYPE text USING 'other ' || name;
