@@ -100,7 +100,7 @@ as_server_user "$BINDIR/createdb" -h "$SOCKETS" -U postgres fleet
 sql -c 'CREATE EXTENSION prebuild_ext SCHEMA public' -c 'SELECT prebuild_create_control_plane()' > /dev/null
 sql -v "workspaces=$WORKSPACES" -f "$BENCH/sql/fleet.sql"
 sql -v "library=$BENCH/identity_empty.so" -v builds=5 -f "$BENCH/sql/identity.sql"
-sql -c 'VACUUM ANALYZE' -c 'SELECT prebuild_attach()' > /dev/null
+sql -c 'VACUUM ANALYZE'
 
 say 'measuring'
 
@@ -128,16 +128,12 @@ look_ups query identity '' 20000 |
 look_ups identity query 'SET prebuild.identity_cache_size = 1;' 20000 |
 	report 'a miss to the query' / 1.2
 
-# Updates with and without the trigger in turns; $1: what is updated.
+# Updates of workspaces with and without the trigger; $1: use or name.
 updates() {
-	local turn state
-	for turn in $(seq "$TURNS"); do
-		for state in 'ENABLE ALWAYS' DISABLE; do
-			sql -c "ALTER TABLE workspaces $state TRIGGER prebuild_identity" -c 'VACUUM workspaces' \
-				-c "CALL bench.update_workspaces('$1', 4000)" -c "CALL bench.update_workspaces('$1', 12000)" |
-				tail -n 1
-		done | paste -sd'|'
-	done
+	sql -c 'VACUUM ANALYZE bench.watched' -c 'VACUUM ANALYZE bench.plain' \
+		-c "CALL bench.update_workspaces('$1', 300)" |
+		sed 's/[{}]//g' | tr '|' '\n' | { IFS= read -r watched; IFS= read -r plain
+			paste -d'|' <(tr ',' '\n' <<< "$watched") <(tr ',' '\n' <<< "$plain"); }
 }
 
 updates use | report 'an update of a workspace with and without invalidation' / 1.05

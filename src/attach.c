@@ -59,7 +59,8 @@ wants_identities(const AttachOptions *options)
  * The trigger that notes changes of what identities say, for one table. By columns instead of by a
  * condition: an update that sets none of them then costs nothing, whereas a condition is made ready
  * again for each statement, which costs more than a quarter of a workspace's update. (An update
- * by a BEFORE trigger of columns that the statement does not name goes unseen by it.)
+ * by a BEFORE trigger of columns that the statement does not name goes unseen by it.) The first
+ * column is the id that identities are noted by.
  */
 #define IDENTITY_TRIGGER_ON(table, columns)                                                        \
 	{                                                                                              \

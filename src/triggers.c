@@ -119,18 +119,6 @@ prebuild_metadata_fanout(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* Note that what identities say of a row, by its id in this column, is no longer so. */
-static void
-note_identity(Relation table, HeapTuple row, const char *column)
-{
-	AttrNumber number = control_plane_column(RelationGetRelid(table), column);
-	bool null;
-	Datum id = heap_getattr(row, number, RelationGetDescr(table), &null);
-
-	if (!null)
-		identity_changes_note(DatumGetUUIDP(id));
-}
-
 /* Did an update change one of the columns that the trigger is for? */
 static bool
 columns_changed(TriggerData *trigger)
@@ -155,26 +143,27 @@ columns_changed(TriggerData *trigger)
 PG_FUNCTION_INFO_V1(prebuild_identity_changed);
 
 /*
- * Trigger: what the identities that a row is part of say has changed. After each updated or
- * deleted row of workspace_agents, workspaces, users, templates, and of workspace_builds, which
- * say whose agent it is.
+ * Trigger: what the identities that a row is part of say has changed. After each row of the tables
+ * that attach.c lists; of the columns that the trigger is for, the first one has the id.
  */
 Datum
 prebuild_identity_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	const char *column = "id";
+	Datum id;
+	bool null;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr == 0)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
-							   "row only")));
+							   "row, on UPDATE OF columns, only")));
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !columns_changed(trigger))
 		return PointerGetDatum(NULL);
-	if (strcmp(RelationGetRelationName(trigger->tg_relation), "workspace_builds") == 0)
-		column = "workspace_id";
 	/* the row as it was: what is cached is about that one */
-	note_identity(trigger->tg_relation, trigger->tg_trigtuple, column);
+	id = heap_getattr(trigger->tg_trigtuple, trigger->tg_trigger->tgattr[0],
+					  RelationGetDescr(trigger->tg_relation), &null);
+	if (!null)
+		identity_changes_note(DatumGetUUIDP(id));
 	return PointerGetDatum(NULL);
 }
