@@ -137,3 +137,49 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+-- A claim as one would write it by hand: one statement over the whole pool.
+SELECT format($create$
+    CREATE FUNCTION bench.handwritten_claim(preset uuid, new_owner uuid, new_name text)
+    RETURNS TABLE (id uuid, name text) LANGUAGE sql SET search_path = public, pg_temp AS $function$
+        UPDATE workspaces w
+        SET owner_id = new_owner, name = new_name, updated_at = now(), last_used_at = now(),
+            autostart_schedule = NULL, next_start_at = NULL, ttl = NULL, dormant_at = NULL,
+            deleting_at = NULL
+        WHERE w.id = (SELECT l.id
+                      FROM (%s) r JOIN workspaces l ON l.id = r.id
+                           JOIN templates t ON t.id = r.template_id
+                      WHERE r.current_preset_id = preset AND r.ready AND NOT t.deleted
+                            AND t.active_version_id = r.template_version_id
+                      ORDER BY r.created_at LIMIT 1 FOR UPDATE OF l SKIP LOCKED)
+        RETURNING w.id, w.name::text
+    $function$ $create$, bench.handwritten()) \gexec
+
+-- Milliseconds of a claim, by name of the function; on a preset of an active version, the number of
+-- which it is, and rolled back.
+CREATE FUNCTION bench.claim_and_undo(function text, number int) RETURNS float8 LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
+DECLARE
+    preset uuid := (SELECT p.id FROM template_version_presets p
+                    JOIN templates t ON t.active_version_id = p.template_version_id
+                    ORDER BY p.id OFFSET number % 400 LIMIT 1);
+    person uuid := bench.id('user', number % 10000 + 1);
+    began timestamptz;
+    took float8;
+    got uuid;
+BEGIN
+    began := clock_timestamp();
+    IF function = 'prebuild_claim' THEN
+        SELECT c.id INTO got FROM prebuild_claim(preset, person, 'claimed') c;
+    ELSE
+        SELECT c.id INTO got FROM bench.handwritten_claim(preset, person, 'claimed') c;
+    END IF;
+    took := extract(epoch FROM clock_timestamp() - began) * 1000;
+    IF got IS NULL THEN
+        RAISE 'nothing to claim of preset %', preset;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'UNDO0';
+EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+    RETURN took;
+END
+$$;

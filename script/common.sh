@@ -41,6 +41,26 @@ need_packages() {
 	rm -f "$log"
 }
 
+# Unpack Debian packages into the folder $1, of which nothing but their programs is wanted: what
+# installing them would start stays away. An unpacked folder is kept.
+unpack_packages() {
+	local folder=$1
+	shift
+	[ "$(cat "$folder/packages" 2>/dev/null)" != "$*" ] || return 0
+	rm -rf "$folder"
+	mkdir -p "$folder"
+	(
+		cd "$folder"
+		apt-get download "$@" || { apt-get update && apt-get download "$@"; }
+		for package in *.deb; do
+			dpkg-deb --extract "$package" .
+		done
+		rm -f -- *.deb
+	) > "$folder.log" 2>&1 || { tail "$folder.log" >&2; die "cannot get $*"; }
+	chmod -R a+rX "$folder"
+	printf '%s' "$*" > "$folder/packages"
+}
+
 BUILD_PACKAGES=(gcc libc6-dev make "postgresql-$PGMAJOR" "postgresql-server-dev-$PGMAJOR"
 	"postgresql-$PGMAJOR-cron" uuid-dev)
 

@@ -25,6 +25,33 @@ CREATE TABLE @extschema@.prebuild_mark (
 COMMENT ON TABLE @extschema@.prebuild_mark IS
 'What the extension last said of a preset, so that a fault that lasts is reported once';
 
+-- One row for each claim that replaced resources, for good: what makes the counter of them exact,
+-- never smaller than it was, and deaf to a claim that is reported twice.
+CREATE TABLE @extschema@.prebuild_replacement (
+	workspace_id uuid NOT NULL,
+	build_id uuid NOT NULL,
+	template_id uuid NOT NULL,
+	preset_id uuid,
+	at timestamptz NOT NULL,
+	PRIMARY KEY (workspace_id, build_id)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_replacement IS
+'Claims that replaced resources, each once';
+
+-- The durations of passes, in the one row there is; each pass that did not find the loop paused
+-- counts itself in its own transaction. buckets: how many were in each bucket of the histogram,
+-- the last one without a bound; the bounds are in pass_stats.c.
+CREATE TABLE @extschema@.prebuild_pass_stats (
+	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+	passes bigint NOT NULL,
+	seconds double precision NOT NULL,
+	buckets bigint[] NOT NULL
+) WITH (fillfactor = 10);
+
+COMMENT ON TABLE @extschema@.prebuild_pass_stats IS
+'How long passes took: number, sum and histogram';
+
 -- They are data: a dump carries them.
 DO LANGUAGE plpgsql $$
 DECLARE
@@ -35,10 +62,21 @@ BEGIN
 		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
 		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 		AND c.relname OPERATOR(pg_catalog.=) ANY
-			('{prebuild_event,prebuild_event_id_seq,prebuild_mark}')
+			('{prebuild_event,prebuild_event_id_seq,prebuild_mark,prebuild_replacement,prebuild_pass_stats}')
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 	END LOOP;
 END
 $$;
 
+CREATE FUNCTION @extschema@.prebuild_track_resource_replacement(
+	workspace_id uuid, build_id uuid, replacements jsonb)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'prebuild_track_resource_replacement';
+
+COMMENT ON FUNCTION @extschema@.prebuild_track_resource_replacement(uuid, uuid, jsonb) IS
+'Record that the build of a claim replaced resources; false when it did not or is known already';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_track_resource_replacement(uuid, uuid, jsonb) FROM PUBLIC;

@@ -8,6 +8,14 @@ COMMENT ON FUNCTION @extschema@.prebuild_metadata_fanout() IS
 'Trigger: publish the agents whose metadata a statement changed';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_metadata_fanout() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.prebuild_pass_wanted() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_pass_wanted() IS
+'Trigger: have the worker run a pass within a second of the commit';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pass_wanted() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.prebuild_attach(
 	metadata_fanout boolean DEFAULT NULL, guard_claims boolean DEFAULT false)
 RETURNS void

@@ -8,6 +8,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	granted regprocedure;
+	granted_view regclass;
 BEGIN
 	IF role IS NULL THEN
 		RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
@@ -29,10 +30,24 @@ BEGIN
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', granted, role);
 	END LOOP;
+	-- views show what functions return, and no table
+	FOR granted_view IN
+		SELECT c.oid
+		FROM pg_catalog.pg_extension e
+		JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) e.oid
+		JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+		AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+		AND d.deptype OPERATOR(pg_catalog.=) 'e'
+		AND c.relkind OPERATOR(pg_catalog.=) 'v'
+	LOOP
+		EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', granted_view, role);
+	END LOOP;
 END
 $$;
 
 COMMENT ON FUNCTION @extschema@.prebuild_grant(regrole) IS
-'Give a role EXECUTE on the functions that an app server calls';
+'Give a role EXECUTE on the functions that an app server calls, and SELECT on the views';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_grant(regrole) FROM PUBLIC;
 

@@ -48,9 +48,9 @@ wants_fanout(const AttachOptions *options)
 	return options->metadata_fanout;
 }
 
-/* The cache of identities is for everybody. */
+/* The cache of identities, and the wish for a pass soon, are for everybody. */
 static bool
-wants_identities(const AttachOptions *options)
+wants_always(const AttachOptions *options)
 {
 	return true;
 }
@@ -65,7 +65,17 @@ wants_identities(const AttachOptions *options)
 #define IDENTITY_TRIGGER_ON(table, columns)                                                        \
 	{                                                                                              \
 		table, IDENTITY_TRIGGER, "{ext}prebuild_identity_changed()",                               \
-			"AFTER DELETE OR UPDATE OF " columns, "FOR EACH ROW", NULL, true, wants_identities     \
+			"AFTER DELETE OR UPDATE OF " columns, "FOR EACH ROW", NULL, true, wants_always         \
+	}
+
+/*
+ * The trigger that wakes the worker, for one table: after statements that set the columns that
+ * a pass looks at.
+ */
+#define PASS_TRIGGER_ON(table, timing)                                                             \
+	{                                                                                              \
+		table, "prebuild_pass_wanted", "{ext}prebuild_pass_wanted()", timing,                      \
+			"FOR EACH STATEMENT", NULL, false, wants_always                                        \
 	}
 
 static const AttachedTrigger triggers[] = {
@@ -84,6 +94,14 @@ static const AttachedTrigger triggers[] = {
 	IDENTITY_TRIGGER_ON("templates", "id, name"),
 	IDENTITY_TRIGGER_ON("workspace_agents", "id, name, resource_id, deleted"),
 	IDENTITY_TRIGGER_ON("workspace_builds", "workspace_id, job_id"),
+	PASS_TRIGGER_ON("workspaces", "AFTER UPDATE OF owner_id"),
+	PASS_TRIGGER_ON("templates", "AFTER UPDATE OF active_version_id, deleted, deprecated"),
+	PASS_TRIGGER_ON("template_version_presets",
+					"AFTER INSERT OR DELETE OR UPDATE OF desired_instances,"
+					" invalidate_after_secs, scheduling_timezone"),
+	PASS_TRIGGER_ON("template_version_preset_prebuild_schedules",
+					"AFTER INSERT OR DELETE OR UPDATE"),
+	PASS_TRIGGER_ON("provisioner_jobs", "AFTER UPDATE OF completed_at"),
 };
 
 /* What is to do about a trigger. */

@@ -2,10 +2,6 @@
  * control_plane.c
  *	  The reader of the control plane's tables. Everything that the loop decides on comes from
  *	  here, in the active snapshot, by a constant number of statements.
- *
- *	  The statements start from the pool (the index on workspaces.owner_id) and reach everything
- *	  else by index probes from there, in sub-selects that the planner cannot turn into joins:
- *	  their cost follows the size of the pool, whatever the statistics say.
  */
 #include "compat.h"
 
@@ -18,49 +14,10 @@
 #include "control_plane.h"
 #include "control_plane_catalog.h"
 #include "plans.h"
+#include "pool_sql.h"
 #include "rows.h"
 #include "schedule.h"
 #include "settings.h"
-
-/*
- * Pool members with their latest build and its job, as "b"; a LEFT join keeps members without a
- * build, which nothing here leaves behind.
- */
-#define POOL_JOIN_LATEST_BUILD(join)                                                               \
-	" FROM {cp}workspaces w " join " JOIN LATERAL ("                                               \
-	"   SELECT wb.id, wb.template_version_id, wb.template_version_preset_id, wb.job_id,"           \
-	"     wb.build_number, wb.transition, wb.initiator_id, wb.created_at, j.job_status,"           \
-	"     j.worker_id, j.started_at, j.canceled_at, j.completed_at"                                \
-	"   FROM {cp}workspace_builds wb JOIN {cp}provisioner_jobs j ON j.id {=} wb.job_id"            \
-	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b ON true"           \
-	" WHERE w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid AND NOT w.deleted"
-#define POOL_WITH_LATEST_BUILD POOL_JOIN_LATEST_BUILD("INNER")
-
-/* True for a member that runs: its latest build is a start that succeeded. */
-#define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
-
-/*
- * The preset of the highest-numbered start build that has one. The latest build, where it is a
- * start and has one, needs no second look.
- */
-#define CURRENT_PRESET                                                                             \
-	"(CASE WHEN b.transition {=} 'start' AND b.template_version_preset_id IS NOT NULL"             \
-	"  THEN b.template_version_preset_id ELSE ("                                                   \
-	"   SELECT pb.template_version_preset_id FROM {cp}workspace_builds pb"                         \
-	"   WHERE pb.workspace_id {=} w.id AND pb.transition {=} 'start'"                              \
-	"     AND pb.template_version_preset_id IS NOT NULL"                                           \
-	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
-
-/*
- * True when the latest build's job has agents and all of them are ready. OFFSET 0 keeps the
- * planner from joining agents to resources in any way but by probes, which without statistics
- * it would do by reading all agents for each member.
- */
-#define IS_READY                                                                                   \
-	"COALESCE((SELECT pg_catalog.bool_and(a.ready) FROM {cp}workspace_resources r, LATERAL ("      \
-	"   SELECT wa.lifecycle_state {=} 'ready' AS ready FROM {cp}workspace_agents wa"               \
-	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
-	"  WHERE r.job_id {=} b.job_id), false)"
 
 /*
  * Put the running prebuilds into a tuplestore, all of them or those of one preset.

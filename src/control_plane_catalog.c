@@ -25,7 +25,7 @@ static const struct
 	const char *columns[24];
 } required_tables[] = {
 	{ "organizations", { "id", "name" } },
-	{ "users", { "id" } },
+	{ "users", { "id", "deleted" } },
 	{ "organization_members",
 	  { "user_id", "organization_id", "created_at", "updated_at", "roles" } },
 	{ "groups", { "id", "name", "organization_id", "display_name", "quota_allowance" } },
@@ -48,7 +48,8 @@ static const struct
 		"worker_id", "file_id", "tags", "job_status" } },
 	{ "workspaces",
 	  { "id", "created_at", "updated_at", "owner_id", "organization_id", "template_id", "deleted",
-		"name", "last_used_at", "automatic_updates" } },
+		"name", "autostart_schedule", "ttl", "last_used_at", "dormant_at", "deleting_at",
+		"automatic_updates", "next_start_at" } },
 	{ "workspace_builds",
 	  { "id", "created_at", "updated_at", "workspace_id", "template_version_id", "build_number",
 		"transition", "initiator_id", "provisioner_state", "job_id", "reason",

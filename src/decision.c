@@ -43,17 +43,22 @@ is_building(const PoolMember *member)
 	return member->job_status == JOB_PENDING || member->job_status == JOB_RUNNING;
 }
 
-static bool
-is_expired(const PoolMember *member, const Preset *preset, int64_t at)
+/* The time before which a running prebuild of the preset must not have been created. */
+int64_t
+decision_expires_before(const Preset *preset, int64_t at)
 {
-	if (preset->has_last_invalidated_at && member->created_at < preset->last_invalidated_at)
-		return true;
-	return preset->invalidate_after_secs > 0 &&
-		   member->created_at < at - preset->invalidate_after_secs * DECISION_USECS_PER_SEC;
+	int64_t limit = INT64_MIN;
+
+	if (preset->invalidate_after_secs > 0)
+		limit = at - preset->invalidate_after_secs * DECISION_USECS_PER_SEC;
+	if (preset->has_last_invalidated_at && preset->last_invalidated_at > limit)
+		limit = preset->last_invalidated_at;
+	return limit;
 }
 
-static bool
-is_active(const Preset *preset)
+/* True for a preset whose prebuilds may be created and given away. */
+bool
+decision_is_active(const Preset *preset)
 {
 	return ids_equal(&preset->template_version_id, &preset->active_version_id) &&
 		   !preset->template_deleted && !preset->template_deprecated;
@@ -63,7 +68,7 @@ is_active(const Preset *preset)
 static void
 reset_preset(Preset *preset)
 {
-	preset->active = is_active(preset);
+	preset->active = decision_is_active(preset);
 	preset->desired = preset->active ? preset->scheduled : 0;
 	preset->actual = preset->expired = preset->eligible = preset->extraneous = 0;
 	preset->starting = preset->stopping = preset->deleting = preset->pending_stale = 0;
@@ -84,7 +89,7 @@ reset_preset(Preset *preset)
 static void
 count_running(PoolMember *member, Preset *preset, int64_t at)
 {
-	bool expired = is_expired(member, preset, at);
+	bool expired = member->created_at < decision_expires_before(preset, at);
 
 	preset->actual++;
 	preset->expired += expired;

@@ -165,6 +165,8 @@ typedef struct PoolSnapshot
 	int *heap;			/* the caller's: room for npresets indexes */
 } PoolSnapshot;
 
+extern bool decision_is_active(const Preset *preset);
+extern int64_t decision_expires_before(const Preset *preset, int64_t at);
 extern void decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings);
 extern bool decision_needs_check(const Preset *preset);
 extern int decision_acting_preset(const PoolMember *member);

@@ -9,6 +9,7 @@
 #include "compat.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "executor/tstoreReceiver.h"
 #include "lib/stringinfo.h"
@@ -17,6 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "plans.h"
@@ -166,7 +168,8 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 			 const Oid *argtypes, Datum *values, const char *nulls)
 {
 	bool as_owner = mode == PLAN_READ_OWN || mode == PLAN_WRITE_OWN;
-	bool read_only = mode == PLAN_READ || mode == PLAN_READ_OWN;
+	bool latest = mode == PLAN_READ_LATEST;
+	bool read_only = latest || mode == PLAN_READ || mode == PLAN_READ_OWN;
 	Oid caller;
 	int security_context;
 	int result;
@@ -175,8 +178,15 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 	GetUserIdAndSecContext(&caller, &security_context);
 	if (as_owner)
 		SetUserIdAndSecContext(extension_owner, security_context | SECURITY_LOCAL_USERID_CHANGE);
+	if (latest)
+	{
+		CommandCounterIncrement();
+		PushActiveSnapshot(GetLatestSnapshot());
+	}
 	result = SPI_execute_plan(plan_get(kept, sql_template, nargs, argtypes), values, nulls,
 							  read_only, 0);
+	if (latest)
+		PopActiveSnapshot();
 	if (as_owner)
 		SetUserIdAndSecContext(caller, security_context);
 	if (result < 0)

@@ -28,13 +28,15 @@ typedef struct KeptPlan
 } KeptPlan;
 
 /*
- * Read in the active snapshot, or write (and read) in a new one per statement. The OWN modes do
- * so with the rights of the extension's owner: for statements on the extension's own tables
- * alone, on which nobody else needs (or has) rights.
+ * Read in the active snapshot, or in one of this very moment, at any isolation level; or write
+ * (and read) in a new one per statement, which at the higher isolation levels is the
+ * transaction's. The OWN modes do so with the rights of the extension's owner: for statements on
+ * the extension's own tables alone, on which nobody else needs (or has) rights.
  */
 typedef enum PlanMode
 {
 	PLAN_READ,
+	PLAN_READ_LATEST,
 	PLAN_WRITE,
 	PLAN_READ_OWN,
 	PLAN_WRITE_OWN

@@ -7,18 +7,20 @@
  *	  conflicts with the key share lock that the foreign key of a new build takes, so that no build
  *	  can be added to a workspace that is held here, and one that is being added shows as a row
  *	  that is skipped. What was committed between the judgement and the lock is seen because the
- *	  second look is a statement of its own, with a new snapshot: in a single statement the
- *	  builds would be those of the snapshot from before the lock.
+ *	  second look is a statement of its own, in a snapshot of after the lock, at every isolation
+ *	  level: in a single statement the builds would be those of the snapshot from before the lock.
+ *	  In REPEATABLE READ and SERIALIZABLE a row that was changed since the transaction's snapshot
+ *	  is a serialization failure, as it is for any other statement that locks rows there.
  */
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 
-#include "control_plane.h"
 #include "ids.h"
 #include "plans.h"
 #include "pool_lock.h"
+#include "pool_sql.h"
 #include "rows.h"
 
 /* Lock those of the workspaces that nobody else holds; their ids, as an array. */
@@ -54,7 +56,7 @@ lock_workspaces(PoolMember **members, int n)
  * Lock members and keep those that are still what was judged: in the pool, with the same latest
  * build. Those that someone else holds or that have changed are dropped from the array, the order
  * of the others is kept; returns how many are left. The locks last until the end of the
- * (sub)transaction. SPI is connected.
+ * (sub)transaction, those on dropped members too. SPI is connected.
  */
 int
 pool_lock(PoolMember **members, int n)
@@ -74,9 +76,8 @@ pool_lock(PoolMember **members, int n)
 					 "SELECT b.id::pg_catalog.uuid FROM {cp}workspaces w, LATERAL ("
 					 "  SELECT wb.id FROM {cp}workspace_builds wb WHERE wb.workspace_id {=} w.id"
 					 "  ORDER BY wb.build_number DESC LIMIT 1) b"
-					 " WHERE w.id {=} ANY ($1) AND NOT w.deleted"
-					 " AND w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid ORDER BY b.id",
-					 PLAN_WRITE, 1, argtypes, values, NULL);
+					 " WHERE w.id {=} ANY ($1) AND " IS_IN_POOL " ORDER BY b.id",
+					 PLAN_READ_LATEST, 1, argtypes, values, NULL);
 	unchanged = palloc_array(Id, nunchanged + 1);
 	for (uint64 i = 0; i < nunchanged; i++)
 		unchanged[i] = row_id(i, 1);

@@ -8,6 +8,7 @@
 #include "identity_stats.h"
 #include "identity_tables.h"
 #include "metadata_batcher.h"
+#include "pass_request.h"
 #include "settings.h"
 #include "worker.h"
 #include "worker_slots.h"
@@ -23,6 +24,7 @@ _PG_init(void)
 	identity_changes_init();
 	identity_stats_init();
 	identity_tables_init();
+	pass_request_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		worker_slots_init();

@@ -29,6 +29,7 @@
 #include "control_plane_catalog.h"
 #include "judgement.h"
 #include "membership.h"
+#include "pass_stats.h"
 #include "pause.h"
 #include "plans.h"
 #include "provision.h"
@@ -55,6 +56,7 @@ typedef struct Pass
 	int failed;
 	bool paused;
 	TimestampTz at;
+	TimestampTz began; /* by the real clock */
 	Id *organizations;
 } Pass;
 
@@ -270,6 +272,7 @@ run_pass(Pass *pass)
 	pass->npresets = pool->npresets;
 	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
 						 pass->totals.canceled, pass->failed);
+	pass_stats_add(GetCurrentTimestamp() - pass->began);
 }
 
 /* Run the pass with its own snapshot and patience, the lock being held. */
@@ -292,7 +295,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 
 /* The result row of prebuild_reconcile(). */
 static Datum
-result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked, TimestampTz began)
+result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked)
 {
 	const int counts[] = { pass->npresets,		 pass->reconciled,		pass->totals.created,
 						   pass->totals.deleted, pass->totals.canceled, pass->backing_off,
@@ -308,7 +311,7 @@ result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked, TimestampTz b
 	for (size_t i = 0; i < lengthof(counts); i++)
 		values[2 + i] = Int32GetDatum(counts[i]);
 	values[9] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
-									TimestampTzGetDatum(began));
+									TimestampTzGetDatum(pass->began));
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
 }
 
@@ -317,8 +320,7 @@ Datum
 prebuild_reconcile(PG_FUNCTION_ARGS)
 {
 	TimestampTz at = argument_clock(fcinfo, 0, "at");
-	TimestampTz began = GetCurrentTimestamp();
-	Pass pass = { .at = at, .clock = at };
+	Pass pass = { .at = at, .clock = at, .began = GetCurrentTimestamp() };
 	bool locked;
 
 	PreventCommandIfReadOnly("prebuild_reconcile()");
@@ -346,5 +348,5 @@ prebuild_reconcile(PG_FUNCTION_ARGS)
 		}
 		PG_END_TRY();
 	}
-	return result_row(fcinfo, &pass, locked, began);
+	return result_row(fcinfo, &pass, locked);
 }

@@ -19,6 +19,7 @@ int setting_failure_hard_limit = 3;
 int setting_max_creates_per_pass = 0;
 int setting_max_building = 0;
 int setting_event_retention = 7 * 24 * 60;
+bool setting_notify_hard_limit = false;
 
 /* agent metadata and the worker */
 int setting_metadata_flush_interval = 5000;
@@ -171,6 +172,11 @@ settings_init(void)
 	define_int("prebuild.identity_cache_size",
 			   "Identities of agents that a session keeps at most (0: no cache).",
 			   &setting_identity_cache_size, 1000000, 0);
+	DefineCustomBoolVariable("prebuild.notify_hard_limit",
+							 "Queue a notification for template admins when a preset reaches the "
+							 "hard limit.",
+							 NULL, &setting_notify_hard_limit, setting_notify_hard_limit,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	define_metadata_settings();
 	compat_reserve_guc_prefix("prebuild");
 }

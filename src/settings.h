@@ -5,6 +5,8 @@
 #ifndef PREBUILD_SETTINGS_H
 #define PREBUILD_SETTINGS_H
 
+#include "postgres.h"
+
 extern char *setting_control_plane_schema;
 extern int setting_backoff_interval; /* seconds */
 extern int setting_backoff_lookback; /* seconds */
@@ -13,6 +15,7 @@ extern int setting_failure_hard_limit;
 extern int setting_max_creates_per_pass;
 extern int setting_max_building;
 extern int setting_event_retention; /* minutes */
+extern bool setting_notify_hard_limit;
 
 /* agent metadata and the worker */
 typedef enum InsertMissing

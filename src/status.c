@@ -8,8 +8,10 @@
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 
+#include "notifications.h"
 #include "plans.h"
 #include "rows.h"
+#include "settings.h"
 #include "status.h"
 
 static const char *const status_labels[] = { "healthy", "hard_limited", "validation_failed" };
@@ -104,6 +106,7 @@ status_write(const Judgement *judgement, const int *presets, int npresets)
 	EventBatch batch = { 0 };
 	ArrayParameter *ids = array_new(UUIDOID);
 	ArrayParameter *labels = array_new(TEXTOID);
+	ArrayParameter *hard_limited = array_new(UUIDOID);
 
 	for (int i = 0; i < npresets; i++)
 	{
@@ -111,6 +114,8 @@ status_write(const Judgement *judgement, const int *presets, int npresets)
 
 		if (preset->new_status != preset->status)
 		{
+			if (preset->new_status == STATUS_HARD_LIMITED)
+				array_add_id(hard_limited, &preset->id);
 			array_add_id(ids, &preset->id);
 			array_add_text(labels, status_labels[preset->new_status]);
 			describe_status_change(&batch, preset, &judgement->settings);
@@ -130,6 +135,8 @@ status_write(const Judgement *judgement, const int *presets, int npresets)
 	}
 	update_status(ids, labels);
 	events_write(&batch, judgement->settings.at);
+	if (setting_notify_hard_limit && hard_limited->n > 0)
+		notifications_hard_limited(hard_limited, judgement->settings.at);
 }
 
 /*

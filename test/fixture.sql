@@ -396,3 +396,16 @@ $$
 	FROM (SELECT action, sum(count) AS count FROM prebuild_plan(at)
 		WHERE preset_id = p(preset_name) GROUP BY action) actions
 $$;
+
+-- Claim a prebuild of a preset for a user, at the tests' time: the name that the prebuild had, or
+-- NULL when there was none to have.
+CREATE FUNCTION claim(preset_name text, login text, new_name text, at timestamptz DEFAULT t0())
+RETURNS text LANGUAGE plpgsql AS
+$$
+DECLARE
+	before jsonb := (SELECT jsonb_object_agg(x.id, x.name) FROM workspaces x);
+BEGIN
+	RETURN (SELECT before ->> c.id::text
+		FROM prebuild_claim(p(preset_name), usr(login), new_name, at => claim.at) c);
+END
+$$;

@@ -161,7 +161,7 @@ ROLLBACK;
 BEGIN;
 DROP TABLE workspace_agent_metadata;
 SELECT raises('SELECT prebuild_agent_metadata_upsert(ARRAY[a(1)], ''{k}'', ''{v}'', ''{e}'', ARRAY[t0()])',
-	'42P01', 'no table "cp_metadata.workspace_agent_metadata"', 'prebuild.control_plane_schema', 'a missing table is named');
+	'42P01', 'table "cp_metadata.workspace_agent_metadata" does not exist', 'prebuild.control_plane_schema', 'a missing table is named');
 ROLLBACK;
 
 -- the report, which is written directly here
@@ -298,7 +298,7 @@ GRANT USAGE ON SCHEMA cp_metadata, fixture TO prebuild_test_stranger;
 GRANT EXECUTE ON FUNCTION prebuild_attach, prebuild_detach TO prebuild_test_stranger;
 GRANT SELECT, UPDATE ON workspace_agent_metadata TO prebuild_test_stranger;
 SET ROLE prebuild_test_stranger;
-SELECT raises('SELECT prebuild_attach()', '42501', 'must be owner of table workspace_agent_metadata', NULL,
+SELECT raises('SELECT prebuild_attach()', '42501', 'must be owner of table', NULL,
 	'only the owner attaches');
 SELECT raises('SELECT prebuild_agent_metadata_report(a(1), ''{k}'', ''{v}'')', '42501', 'permission denied', NULL,
 	'reports need EXECUTE');

@@ -24,8 +24,8 @@ WHERE prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
 	AND 'search_path=pg_catalog, pg_temp' <> ALL (coalesce(proconfig, '{}')) ORDER BY 1;
 SELECT 'several columns without a named type: ' || proname FROM own
 WHERE prorettype = 'record'::regtype ORDER BY 1;
-SELECT 'not unsafe in parallel: ' || proname FROM own
-WHERE provolatile = 'v' AND proparallel <> 'u' ORDER BY 1;
+SELECT 'safe in parallel: ' || proname FROM own
+WHERE provolatile = 'v' AND proparallel = 's' ORDER BY 1;
 
 -- what everybody may call
 SELECT 'public: ' || p.proname FROM own p WHERE has_function_privilege('public', p.oid, 'EXECUTE')

@@ -29,8 +29,8 @@ BEGIN
 END $$;
 
 SELECT see_jobs('tags', 'file_id') \g /dev/null
-SET ROLE caller;
 SET prebuild.control_plane_schema = seen;
+SET ROLE caller;
 SELECT is((prebuild_build_inputs(:'preset')).verdict, 'possible', 'the views serve as tables do');
 
 RESET ROLE;

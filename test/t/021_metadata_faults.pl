@@ -54,7 +54,7 @@ sql(q{CREATE UNLOGGED TABLE spare (LIKE workspace_agent_metadata INCLUDING ALL);
 	DROP TABLE workspace_agent_metadata});
 sql(q{SELECT count(report(n, 'cpu', 'without a table')) FROM generate_series(1, 100) n});
 wait_for_stat($node, 'one', 'failed_flushes > 0');
-like(stat_of($node, 'one', 'last_error'), qr/no table "public.workspace_agent_metadata"/, 'a missing table is told');
+like(stat_of($node, 'one', 'last_error'), qr/control plane table "public.workspace_agent_metadata" does not exist/, 'a missing table is told');
 my ($code, $out, $err) = $node->psql('one', 'SELECT prebuild_agent_metadata_flush()');
 like($err, qr/could not write the buffered agent metadata\nDETAIL:  control plane table/,
 	'a flush by hand fails with the reason');

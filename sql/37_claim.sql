@@ -1,0 +1,43 @@
+---- claims and presets -------------------------------------------------------
+
+CREATE TYPE @extschema@.prebuild_claim_row AS (
+	id uuid,
+	name text
+);
+
+COMMENT ON TYPE @extschema@.prebuild_claim_row IS
+'The workspace that prebuild_claim() gave away, under its new name';
+
+CREATE FUNCTION @extschema@.prebuild_claim(preset_id uuid, new_owner_id uuid, new_name text,
+	autostart_schedule text DEFAULT NULL, next_start_at timestamptz DEFAULT NULL,
+	ttl bigint DEFAULT NULL, at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_claim_row
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 COST 10000
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'prebuild_claim';
+
+COMMENT ON FUNCTION @extschema@.prebuild_claim(uuid, uuid, text, text, timestamptz, bigint,
+	timestamptz) IS
+'Give the oldest eligible prebuild of a preset that nobody else holds to a new owner, under a new name; no row when there is none. In REPEATABLE READ and SERIALIZABLE a prebuild that was given away since the transaction''s snapshot is a serialization failure';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_claim(uuid, uuid, text, text, timestamptz, bigint,
+	timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_find_preset(template_version_id uuid, parameter_names text[],
+	parameter_values text[])
+RETURNS uuid
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'prebuild_find_preset';
+
+COMMENT ON FUNCTION @extschema@.prebuild_find_preset(uuid, text[], text[]) IS
+'The preset of a template version with the most parameters of which each, name and value, is among those given, or NULL; a name that is given more than once stands for each of its values';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_find_preset(uuid, text[], text[]) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_invalidate(preset_id uuid) RETURNS timestamptz
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'prebuild_invalidate';
+
+COMMENT ON FUNCTION @extschema@.prebuild_invalidate(uuid) IS
+'Make the prebuilds that a preset has now expired: none of them is given away, the next pass replaces them; returns the time before which they were created';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_invalidate(uuid) FROM PUBLIC;
