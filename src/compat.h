@@ -76,6 +76,15 @@ typedef void (*shmem_request_hook_type)(void);
 #define compat_owns_table(table, role) pg_class_ownercheck((table), (role))
 #endif
 
+/* So are rights on a schema. */
+#if PG_VERSION_NUM >= 160000
+#define compat_may_use_schema(schema, role)                                                        \
+	(object_aclcheck(NamespaceRelationId, (schema), (role), ACL_USAGE) == ACLCHECK_OK)
+#else
+#define compat_may_use_schema(schema, role)                                                        \
+	(pg_namespace_aclcheck((schema), (role), ACL_USAGE) == ACLCHECK_OK)
+#endif
+
 /* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */
 #if PG_VERSION_NUM < 150000
 #define MAT_SRF_USE_EXPECTED_DESC 0x01

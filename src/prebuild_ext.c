@@ -4,6 +4,9 @@
  */
 #include "compat.h"
 
+#include "identity_changes.h"
+#include "identity_stats.h"
+#include "identity_tables.h"
 #include "metadata_batcher.h"
 #include "pass_request.h"
 #include "settings.h"
@@ -18,6 +21,9 @@ void
 _PG_init(void)
 {
 	settings_init();
+	identity_changes_init();
+	identity_stats_init();
+	identity_tables_init();
 	pass_request_init();
 	if (process_shared_preload_libraries_in_progress)
 	{

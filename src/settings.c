@@ -32,6 +32,10 @@ char *setting_worker_role = NULL;
 int setting_reconcile_interval = 0;
 int setting_attach_timeout = 30 * 1000;
 
+/* identities of agents */
+int setting_identity_cache_ttl = 5 * 60 * 1000;
+int setting_identity_cache_size = 8192;
+
 static const struct config_enum_entry insert_missing_options[] = {
 	{ "off", INSERT_MISSING_OFF, false },	{ "on", INSERT_MISSING_ON, false },
 	{ "auto", INSERT_MISSING_AUTO, false }, { "false", INSERT_MISSING_OFF, true },
@@ -162,6 +166,12 @@ settings_init(void)
 	DefineCustomIntVariable("prebuild.event_retention", "How long rows of prebuild_event are kept.",
 							NULL, &setting_event_retention, setting_event_retention, 0, INT_MAX / 2,
 							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+	define_int("prebuild.identity_cache_ttl",
+			   "Longest time that the identity of an agent is used without a look (0: no cache).",
+			   &setting_identity_cache_ttl, 24 * 60 * 60 * 1000, GUC_UNIT_MS);
+	define_int("prebuild.identity_cache_size",
+			   "Identities of agents that a session keeps at most (0: no cache).",
+			   &setting_identity_cache_size, 1000000, 0);
 	DefineCustomBoolVariable("prebuild.notify_hard_limit",
 							 "Queue a notification for template admins when a preset reaches the "
 							 "hard limit.",

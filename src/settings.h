@@ -42,6 +42,10 @@ extern char *setting_worker_role;			/* empty: the owner of the control plane's w
 extern int setting_reconcile_interval;		/* seconds, 0 = off */
 extern int setting_attach_timeout;			/* milliseconds */
 
+/* identities of agents */
+extern int setting_identity_cache_ttl;	/* milliseconds, 0 = off */
+extern int setting_identity_cache_size; /* entries of a backend, 0 = off */
+
 extern void settings_init(void);
 
 #endif /* PREBUILD_SETTINGS_H */

@@ -10,6 +10,7 @@
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
@@ -17,6 +18,7 @@
 
 #include "control_plane_catalog.h"
 #include "fanout.h"
+#include "identity_changes.h"
 #include "settings.h"
 
 /* Changes of a statement, collected. */
@@ -133,5 +135,54 @@ prebuild_metadata_fanout(PG_FUNCTION_ARGS)
 	list.changes = palloc_array(FanoutChange, list.room);
 	collect_changes(trigger, &list);
 	fanout_publish(list.changes, list.n);
+	return PointerGetDatum(NULL);
+}
+
+/* Did an update change one of the columns that the trigger is for? */
+static bool
+columns_changed(TriggerData *trigger)
+{
+	TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+
+	for (int i = 0; i < trigger->tg_trigger->tgnattr; i++)
+	{
+		int number = trigger->tg_trigger->tgattr[i];
+		Form_pg_attribute column = TupleDescAttr(columns, number - 1);
+		bool null[2];
+		Datum old = heap_getattr(trigger->tg_trigtuple, number, columns, &null[0]);
+		Datum new = heap_getattr(trigger->tg_newtuple, number, columns, &null[1]);
+
+		if (null[0] != null[1] ||
+			(!null[0] && !datumIsEqual(old, new, column->attbyval, column->attlen)))
+			return true;
+	}
+	return false;
+}
+
+PG_FUNCTION_INFO_V1(prebuild_identity_changed);
+
+/*
+ * Trigger: what the identities that a row is part of say has changed. After each row of the tables
+ * that attach.c lists; of the columns that the trigger is for, the first one has the id.
+ */
+Datum
+prebuild_identity_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Datum id;
+	bool null;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr == 0)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
+							   "row, on UPDATE OF columns, only")));
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !columns_changed(trigger))
+		return PointerGetDatum(NULL);
+	/* the row as it was: what is cached is about that one */
+	id = heap_getattr(trigger->tg_trigtuple, trigger->tg_trigger->tgattr[0],
+					  RelationGetDescr(trigger->tg_relation), &null);
+	if (!null)
+		identity_changes_note(DatumGetUUIDP(id));
 	return PointerGetDatum(NULL);
 }
