@@ -237,8 +237,30 @@ put_metadata(ReturnSetInfo *rsinfo)
 				 PLAN_READ_OWN, 0, NULL, NULL, NULL));
 }
 
+/* identity: how the cache of identities does; all sessions together, so on a preloading server only */
+static void
+put_identity(ReturnSetInfo *rsinfo)
+{
+	static KeptPlan plan;
+
+	put_rows(rsinfo,
+			 plan_execute(
+				 &plan,
+				 "SELECT 'prebuild_ext_identity_cache_' {||} m.name, '{}'::pg_catalog.jsonb,"
+				 " m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
+				 " FROM {ext}prebuild_identity_stats_read() s, LATERAL (VALUES"
+				 "  (1, 'hits_total', s.hits, 'Identities of agents given from the cache'),"
+				 "  (2, 'misses_total', s.misses,"
+				 "   'Identities of agents for which the tables were asked'),"
+				 "  (3, 'invalidations_total', s.invalidations,"
+				 "   'Identities of agents dropped as what they say may have changed'))"
+				 " m (position, name, value, help)"
+				 " WHERE s.scope {=} 'database' ORDER BY m.position",
+				 PLAN_READ_OWN, 0, NULL, NULL, NULL));
+}
+
 /* The parts, in the order in which they are given. */
-static const char *const parts[] = { "pool", "history", "loop", "metadata" };
+static const char *const parts[] = { "pool", "history", "loop", "metadata", "identity" };
 
 /* Raise an error for a part that there is not. */
 static void
@@ -249,7 +271,7 @@ check_part(const char *part)
 			return;
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("there is no part \"%s\" of the metrics", part),
-					errhint("There are pool, history, loop and metadata.")));
+					errhint("There are pool, history, loop, metadata and identity.")));
 }
 
 static bool
@@ -297,6 +319,8 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 		put_loop(rsinfo, at);
 	if (wanted(part, "metadata"))
 		put_metadata(rsinfo);
+	if (wanted(part, "identity"))
+		put_identity(rsinfo);
 	AtEOXact_GUC(true, level);
 	plans_leave();
 	return (Datum) 0;

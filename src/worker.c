@@ -201,10 +201,9 @@ look_until_found(int number, WorkerLookup lookup, const char *what)
 		if (found || ShutdownRequestPending)
 			worker_exit(number, result.next, result.role);
 
-		if (pg_atomic_read_u32(&worker_slot(number)->state) != WORKER_UNABLE)
+		if (worker_slot_set_state(number, WORKER_UNABLE, result.detail))
 			ereport(LOG, (errmsg("prebuild worker for database \"%s\" waits: %s",
 								 worker_slot_name(number), result.detail)));
-		worker_slot_set_state(number, WORKER_UNABLE, result.detail);
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(context);
 		worker_wait(LOOK_AGAIN_MS);

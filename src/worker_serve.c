@@ -142,16 +142,12 @@ check_serving(Worker *worker)
 		return;
 	if (check.role_changed)
 		worker_exit(worker->number, STEP_FIND_DATABASE, NULL);
-	if (check.installed == worker->serving &&
-		pg_atomic_read_u32(&worker->slot->state) ==
-			(worker->serving ? WORKER_SERVING : WORKER_UNABLE))
-		return;
 	worker->serving = check.installed;
+	worker_slot_set_state(worker->number, check.installed ? WORKER_SERVING : WORKER_UNABLE,
+						  check.installed ? NULL : "extension prebuild_ext is not installed");
 	/* without the extension there is nobody to whom what waits could matter */
 	if (!check.installed)
 		batcher_forget_all(worker->number);
-	worker_slot_set_state(worker->number, check.installed ? WORKER_SERVING : WORKER_UNABLE,
-						  check.installed ? NULL : "extension prebuild_ext is not installed");
 }
 
 /* Task: a flush. */

@@ -176,17 +176,23 @@ worker_slot_wake(int number)
 	LWLockRelease(&slot->lock);
 }
 
-/* Say where the worker of a slot stands; detail: why, or NULL. Wakes those who wait for it. */
-void
+/*
+ * Say where the worker of a slot stands; detail: why, or NULL. Wakes those who wait for it. Returns
+ * whether that is news.
+ */
+bool
 worker_slot_set_state(int number, WorkerState state, const char *detail)
 {
 	WorkerSlot *slot = &slots[number];
+	bool news;
 
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
-	pg_atomic_write_u32(&slot->state, state);
+	news = pg_atomic_exchange_u32(&slot->state, state) != (uint32) state ||
+		   strcmp(slot->detail, detail ? detail : "") != 0;
 	strlcpy(slot->detail, detail ? detail : "", WORKER_TEXT_SIZE);
 	LWLockRelease(&slot->lock);
 	ConditionVariableBroadcast(&slot->flush_done);
+	return news;
 }
 
 /* Keep the message of the last thing that went wrong. */

@@ -77,7 +77,7 @@ extern const char *worker_slot_name(int number);
 extern int worker_slot_here(void);
 extern bool worker_slot_buffers(int number);
 extern void worker_slot_wake(int number);
-extern void worker_slot_set_state(int number, WorkerState state, const char *detail);
+extern bool worker_slot_set_state(int number, WorkerState state, const char *detail);
 extern void worker_slot_note_error(int number, const char *message);
 extern int64 worker_slot_flush_and_wait(int number);
 extern void worker_slot_request_pass(void);

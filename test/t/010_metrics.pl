@@ -102,6 +102,8 @@ foreach my $name (
 {
 	ok($known{$name}, "the view has $name");
 }
+ok($known{"prebuild_ext_identity_cache_$_"}, "the view has the identities' $_")
+  foreach qw(hits_total misses_total invalidations_total);
 
 # Prometheus' own checker
 my $text = $node->safe_psql($db, 'SELECT prebuild_metrics_text()') . "\n";

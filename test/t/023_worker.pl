@@ -132,7 +132,7 @@ sql(q{ALTER FUNCTION prebuild_reconcile RENAME TO hidden_reconcile});
 $node->append_conf('postgresql.conf', "prebuild.reconcile_interval = '1s'");
 $node->reload;
 wait_until($node, 'plane', 'SELECT failed_passes >= 2 FROM prebuild_worker_status');
-like(status('last_error'), qr/function public.prebuild_reconcile\(\) does not exist/, 'a pass that fails is told');
+like(status('last_error'), qr/function public.prebuild_reconcile\(timestamp with time zone\) does not exist/, 'a pass that fails is told');
 is(status('pid IS NOT NULL AND state = $$serving$$'), 't', 'and does not end the worker');
 sql(q{ALTER FUNCTION hidden_reconcile RENAME TO prebuild_reconcile});
 sql(q{DO $$ DECLARE t record; BEGIN
