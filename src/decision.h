@@ -75,7 +75,7 @@ typedef struct PoolMember
 	Verdict verdict;		/* filled by decision_judge() */
 } PoolMember;
 
-/* Why a preset that wants prebuilds does not get them, weakest last (SPEC's order). */
+/* Why a preset that wants prebuilds does not get them, the strongest reason first. */
 typedef enum Withheld
 {
 	WITHHELD_NOT,
