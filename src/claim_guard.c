@@ -167,13 +167,13 @@ why_too_late(const OwnerChange *change)
 	if (!seen.in_pool)
 		return NULL;
 	if (!change->from_pool)
-		return "It was given to somebody else while the statement ran.";
+		return "Its owner has changed since the statement began.";
 	if (!lock_builds_out(change))
 		return "Another session holds it for a foreign key, such as that of a new build.";
 	now = look(change, PLAN_READ_LATEST);
 	if (now.built != seen.built ||
 		(now.built && memcmp(&now.newest_build, &seen.newest_build, sizeof(Id)) != 0))
-		return "A build was added to it while the statement ran.";
+		return "A build was added to it since the statement began.";
 	return NULL;
 }
 
