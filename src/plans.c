@@ -137,9 +137,18 @@ plan_expand(const char *sql_template)
 	return sql.data;
 }
 
+/* Was the plan prepared from this text with parameters of these types? */
+static bool
+is_plan_of(const KeptPlan *entry, const char *text, int nargs, const Oid *argtypes)
+{
+	return entry->plan != NULL && strcmp(entry->text, text) == 0 &&
+		   (nargs == 0 || memcmp(entry->argtypes, argtypes, nargs * sizeof(Oid)) == 0);
+}
+
 /*
- * The plan of a template, prepared on first use and whenever its expanded text has changed.
- * SPI must be connected. argtypes: nargs type oids.
+ * The plan of a template, prepared on first use and whenever its expanded text or a parameter's
+ * type (one of the extension's own, after it was created anew) has changed. SPI must be
+ * connected. argtypes: nargs type oids; nargs is always the same for a template.
  */
 SPIPlanPtr
 plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtypes)
@@ -148,9 +157,9 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 	KeptPlan *entry = kept;
 	SPIPlanPtr plan;
 
-	while (entry->plan != NULL && strcmp(entry->text, text) != 0 && entry->next != NULL)
+	while (!is_plan_of(entry, text, nargs, argtypes) && entry->next != NULL)
 		entry = entry->next;
-	if (entry->plan != NULL && strcmp(entry->text, text) == 0)
+	if (is_plan_of(entry, text, nargs, argtypes))
 	{
 		pfree(text);
 		return entry->plan;
@@ -162,6 +171,9 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 	if (entry->plan != NULL)
 		entry = entry->next = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
 	entry->text = MemoryContextStrdup(TopMemoryContext, text);
+	entry->argtypes = MemoryContextAlloc(TopMemoryContext, (nargs + 1) * sizeof(Oid));
+	if (nargs > 0)
+		memcpy(entry->argtypes, argtypes, nargs * sizeof(Oid));
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_keepplan failed");
 	return entry->plan = plan;

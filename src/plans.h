@@ -17,13 +17,14 @@
 
 /*
  * A statement kept for the life of the backend; a static variable at the place of its use.
- * One plan for each expanded text that was asked for, never freed: a nested call under another
+ * One plan for each expanded text (and types) that was asked for, never freed: a nested call under another
  * setting must not pull the plan away from under the outer one.
  */
 typedef struct KeptPlan
 {
 	SPIPlanPtr plan;
-	char *text; /* what it was prepared from, expanded */
+	char *text;	   /* what it was prepared from, expanded */
+	Oid *argtypes; /* with parameters of these types */
 	struct KeptPlan *next;
 } KeptPlan;
 

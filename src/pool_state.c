@@ -282,11 +282,27 @@ fold(const PoolTrust *trust)
 	return touched.entries;
 }
 
+/* Forget what is stored of this control plane, which is not attached (any more). SPI is connected. */
+void
+pool_state_forget(void)
+{
+	static KeptPlan log_plan, marker_plan;
+	static const Oid argtypes[] = { OIDOID };
+	Oid control_plane = get_namespace_oid(setting_control_plane_schema, true);
+	Datum values[] = { ObjectIdGetDatum(control_plane) };
+
+	clear(control_plane);
+	plan_execute(&log_plan, "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1",
+				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+	plan_execute(&marker_plan, "DELETE FROM {ext}prebuild_pool_marker WHERE control_plane {=} $1",
+				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+}
+
 /*
  * Bring the stored pool of an attached control plane up to date; build it anew where it is not to
- * be trusted. Nothing happens where the control plane is not attached, where the caller may not
- * read its tables, and while another session does it. Not in REPEATABLE READ or SERIALIZABLE.
- * Returns the number of log entries that were folded. SPI is connected.
+ * be believed, forget it where not all changes are logged any more. Nothing happens where the
+ * caller may not read the tables, and while another session does it. Not in REPEATABLE READ or
+ * SERIALIZABLE. Returns the number of log entries that were folded. SPI is connected.
  */
 int64
 pool_state_fold(void)
@@ -304,24 +320,11 @@ pool_state_fold(void)
 		entries = fold(&trust);
 	else if (trust.fingerprint != NULL)
 		rebuild(&trust);
+	else if (trust.marked)
+		/* what goes unlogged now must not be believed later */
+		pool_state_forget();
 	PopActiveSnapshot();
 	return entries;
-}
-
-/* Forget what is stored of this control plane, which is detached. SPI is connected. */
-void
-pool_state_forget(void)
-{
-	static KeptPlan log_plan, marker_plan;
-	static const Oid argtypes[] = { OIDOID };
-	Oid control_plane = get_namespace_oid(setting_control_plane_schema, true);
-	Datum values[] = { ObjectIdGetDatum(control_plane) };
-
-	clear(control_plane);
-	plan_execute(&log_plan, "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1",
-				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
-	plan_execute(&marker_plan, "DELETE FROM {ext}prebuild_pool_marker WHERE control_plane {=} $1",
-				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
 }
 
 /* Refuse what has to take its snapshot after its lock. */
@@ -345,7 +348,6 @@ prebuild_fold(PG_FUNCTION_ARGS)
 
 	require_read_committed("prebuild_fold()");
 	plans_enter(fcinfo);
-	control_plane_require();
 	entries = pool_state_fold();
 	plans_leave();
 	PG_RETURN_INT64(entries);

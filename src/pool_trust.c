@@ -67,7 +67,7 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	"  WHERE a.attrelid {=} c.oid AND a.attnum {=} ANY (t.tgattr::pg_catalog.int2[]))"
 
 /*
- * The fingerprint; no row where not all tables are watched. $1: the control plane's schema, $2: the
+ * The fingerprint; NULL where not all tables are watched. $1: the control plane's schema, $2: the
  * database, $3: the extension's schema.
  */
 #define FINGERPRINT                                                                                \
@@ -81,7 +81,8 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	"  AS fingerprint"                                                                             \
 	" FROM " WATCHED " AS watched (table_, names)"                                                 \
 	" JOIN pg_catalog.pg_class c ON c.relname {=} watched.table_::pg_catalog.name"                 \
-	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r' AND NOT c.relhassubclass"                   \
+	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r'"                                            \
+	"  AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent {=} c.oid)"          \
 	" JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"                                         \
 	"  AND t.tgname {=} '" POOL_LOG_TRIGGER "'"                                                    \
 	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} 5"
@@ -99,8 +100,8 @@ pool_tables_at_rest(void)
 		return false;
 	for (size_t i = 0; i < lengthof(pool_tables); i++)
 	{
-		Relation table =
-			try_relation_open(control_plane_table(pool_tables[i], false), AccessShareLock);
+		Oid oid = control_plane_table(pool_tables[i], true);
+		Relation table = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : NULL;
 		bool at_rest = table != NULL && (table->rd_refcnt == 1 ||
 										 !CheckRelationLockedByMe(table, RowExclusiveLock, true));
 
@@ -123,9 +124,9 @@ pool_tables_readable(void)
 		return false;
 	for (size_t i = 0; i < lengthof(pool_tables); i++)
 	{
-		Oid table = control_plane_table(pool_tables[i], false);
+		Oid table = control_plane_table(pool_tables[i], true);
 
-		if (pg_class_aclcheck(table, role, ACL_SELECT) != ACLCHECK_OK ||
+		if (!OidIsValid(table) || pg_class_aclcheck(table, role, ACL_SELECT) != ACLCHECK_OK ||
 			check_enable_rls(table, role, true) == RLS_ENABLED)
 			return false;
 	}
@@ -151,22 +152,22 @@ pool_trust(void)
 	plan_execute(
 		&plan,
 		"SELECT f.fingerprint, m.fingerprint {=} f.fingerprint, m.members::pg_catalog.int8,"
-		" m.log_from, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())"
-		" FROM (" FINGERPRINT ") f LEFT JOIN {ext}prebuild_pool_marker m"
-		" ON m.control_plane {=} $1",
+		" m.log_from, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()),"
+		" m.control_plane IS NOT NULL"
+		" FROM (SELECT (" FINGERPRINT ") AS fingerprint) f"
+		" LEFT JOIN {ext}prebuild_pool_marker m ON m.control_plane {=} $1",
 		PLAN_READ_OWN, 3, argtypes, values, NULL);
-	if (SPI_processed > 0)
+	value = row_value(0, 1, &null);
+	trust.fingerprint = null ? NULL : TextDatumGetCString(value);
+	value = row_value(0, 2, &null);
+	trust.trusted = !null && DatumGetBool(value);
+	if (trust.trusted)
 	{
-		trust.fingerprint = row_text(0, 1);
-		value = row_value(0, 2, &null);
-		trust.trusted = !null && DatumGetBool(value);
-		if (trust.trusted)
-		{
-			trust.members = DatumGetInt64(row_get(0, 3));
-			trust.log_from = datumCopy(row_get(0, 4), FLOAT8PASSBYVAL, 8);
-		}
-		trust.xmin = datumCopy(row_get(0, 5), FLOAT8PASSBYVAL, 8);
+		trust.members = DatumGetInt64(row_get(0, 3));
+		trust.log_from = datumCopy(row_get(0, 4), FLOAT8PASSBYVAL, 8);
 	}
+	trust.xmin = datumCopy(row_get(0, 5), FLOAT8PASSBYVAL, 8);
+	trust.marked = DatumGetBool(row_get(0, 6));
 	SPI_freetuptable(SPI_tuptable);
 	return trust;
 }

@@ -12,7 +12,8 @@ typedef struct PoolTrust
 {
 	Oid control_plane; /* the oid of its schema */
 	char *fingerprint; /* of tables and triggers; NULL where changes go unlogged: not attached */
-	bool trusted;	   /* the stored pool was built from exactly these */
+	bool marked;	   /* something is stored */
+	bool trusted;	   /* it was built from exactly these */
 	int64 members;	   /* stored ones */
 	Datum log_from;	   /* xid8: where the log is to be read from */
 	Datum xmin;		   /* xid8: of the snapshot */

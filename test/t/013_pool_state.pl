@@ -172,7 +172,7 @@ sub reader
 my $folder = q{
 	SELECT prebuild_fold() \g /dev/null
 	SELECT pg_sleep(random() * 0.02) \g /dev/null
-} x 300;
+} x $transactions;
 
 # what makes the stored pool untrue, but for the fingerprint
 my $vandal = q{
@@ -220,7 +220,7 @@ ok(finish_session($_), 'folds go on') or diag($_->{output}) foreach @folders;
 
 cmp_ok($looks, '>', 1000, "$looks looks at the pool");
 cmp_ok($own, '>', 20, "$own of them by those who had just changed it");
-cmp_ok($bypassed, '<', $looks / 2, "the stored pool was read: all but $bypassed times");
+cmp_ok($looks - $bypassed, '>', 100, 'the stored pool was read ' . ($looks - $bypassed) . ' times');
 is($wrong, 0, 'and no row was wrong');
 
 $primary->safe_psql($db, 'SELECT prebuild_fold()');
@@ -232,7 +232,10 @@ is($standby->safe_psql($db, 'SELECT fixture.wrong()'), 0, 'nor on the standby');
 # promoted, the standby is another database cluster with the same rows
 $primary->stop;
 $standby->promote;
-is($standby->safe_psql($db, 'SELECT fixture.change(5), prebuild_fold() > 0, fixture.wrong()'),
-	'|t|0', 'a promoted standby goes on');
+is($standby->safe_psql($db, q{
+	UPDATE workspaces SET owner_id = prebuild_system_user(), deleted = NOT deleted;
+	SELECT prebuild_fold() > 0;
+	SELECT fixture.wrong();
+}), "t\n0", 'a promoted standby goes on');
 $standby->stop;
 done_testing();
