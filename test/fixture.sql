@@ -58,7 +58,7 @@ $$ SELECT timestamptz '2025-06-02 12:00Z' $$;
 -- the control plane
 
 -- Make a new control plane in a schema of this name and use it from now on, without the events of
--- the one before.
+-- the one before. Attached where fixture.attached says so: the answers are the same.
 CREATE FUNCTION control_plane(schema_name text DEFAULT 'cp') RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
@@ -68,6 +68,9 @@ BEGIN
 	PERFORM set_config('search_path', format('%I, fixture, %s', schema_name,
 		(SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'prebuild_ext')), false);
 	PERFORM prebuild_create_control_plane();
+	IF current_setting('fixture.attached', true) = 'on' THEN
+		PERFORM prebuild_attach();
+	END IF;
 	DELETE FROM prebuild_event;
 END
 $$;

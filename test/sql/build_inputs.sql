@@ -27,7 +27,8 @@ CREATE TABLE inputs.provisioner_jobs (
 CREATE TABLE inputs.template_version_presets (
     id uuid PRIMARY KEY,
     template_version_id uuid NOT NULL,
-    name text NOT NULL
+    name text NOT NULL,
+    description text NOT NULL DEFAULT ''
 );
 CREATE TABLE inputs.template_version_preset_parameters (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -373,6 +374,33 @@ UPDATE inputs.template_version_workspace_tags SET value = 'upper("x")' WHERE tem
 SELECT verdict, reason FROM inputs.judged('override');
 UPDATE inputs.template_version_workspace_tags SET value = 'var.x' WHERE template_version_id = inputs.id('override') AND key = 'scope';
 SELECT verdict, reason FROM inputs.judged('override');
+
+-- tags under count or for_each and tags in modules: the import's plan has them, their table has not
+ALTER TABLE inputs.template_version_terraform_values ADD COLUMN cached_plan jsonb;
+SELECT inputs.preset('planned', '{}'), inputs.dynamic('planned') \g /dev/null
+INSERT INTO inputs.template_version_workspace_tags VALUES (inputs.id('planned'), 'a', '"tag"');
+CREATE FUNCTION inputs.planned(plan jsonb, classic boolean DEFAULT false)
+RETURNS TABLE (verdict text, tags jsonb, reason text) LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE inputs.template_version_terraform_values SET cached_plan = plan WHERE template_version_id = inputs.id('planned');
+    UPDATE inputs.templates SET use_classic_parameter_flow = classic WHERE id = inputs.id('planned');
+    RETURN QUERY SELECT b.verdict, b.tags, b.reason FROM prebuild_build_inputs(inputs.id('planned')) b;
+END;
+$$;
+SELECT plan, p.* FROM unnest(ARRAY[NULL, '{}', '[]', 'null',
+    '{"configuration": {"root_module": {"resources": [{"type": "coder_workspace_tags"}, {"type": "coder_agent", "count_expression": {}}], "module_calls": {"m": {"module": {"resources": [{"type": "coder_agent"}]}}}}}}',
+    '{"configuration": {"root_module": {"resources": [{"type": "coder_agent"}, {"type": "coder_workspace_tags", "count_expression": {"references": ["data.coder_workspace_owner.me"]}}]}}}',
+    '{"configuration": {"root_module": {"resources": [{"type": "coder_workspace_tags", "for_each_expression": {}}]}}}',
+    '{"configuration": {"root_module": {"module_calls": {"m": {"module": {"module_calls": {"n": {"module": {"resources": [{"type": "coder_workspace_tags"}]}}}}}}}}}'
+]::jsonb[]) AS plan, inputs.planned(plan) p;
+SELECT p.verdict, p.tags FROM inputs.planned('{"configuration": {"root_module": {"resources": [{"type": "coder_workspace_tags", "count_expression": {}}]}}}', true) p;
+-- releases before presets had descriptions take tags from the table in every flow, plan or not
+ALTER TABLE inputs.template_version_presets DROP COLUMN description;
+SELECT p.verdict, p.tags FROM inputs.planned('{"configuration": {"root_module": {"resources": [{"type": "coder_workspace_tags", "count_expression": {}}]}}}') p;
+UPDATE inputs.template_version_terraform_values SET provisionerd_version = '1.5' WHERE template_version_id = inputs.id('planned');
+SELECT p.verdict, p.tags FROM inputs.planned(NULL) p;
+ALTER TABLE inputs.template_version_presets ADD COLUMN description text NOT NULL DEFAULT '';
+SELECT p.verdict, p.tags FROM inputs.planned(NULL) p;
 
 -- without variables' table there are no variables
 DROP TABLE inputs.template_version_variables;

@@ -181,7 +181,7 @@ SELECT pg_temp.without('DROP TABLE template_version_presets CASCADE', statement,
 	statement || ' without a table')
 FROM unnest('{SELECT prebuild_running(),SELECT prebuild_pool(),SELECT prebuild_state(t0()),SELECT prebuild_plan(t0()),SELECT prebuild_reconcile(t0())}'::text[])
 	statement WHERE statement !~ 'running|pool';
-SELECT pg_temp.without('ALTER TABLE workspace_builds DROP COLUMN build_number', statement, '42703', 'build_number',
+SELECT pg_temp.without('ALTER TABLE workspace_builds DROP COLUMN build_number CASCADE', statement, '42703', 'build_number',
 	statement || ' without a column')
 FROM unnest('{SELECT prebuild_running(),SELECT prebuild_pool(),SELECT prebuild_state(t0()),SELECT prebuild_plan(t0()),SELECT prebuild_reconcile(t0())}'::text[])
 	statement;
