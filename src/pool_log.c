@@ -17,6 +17,7 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -54,9 +55,17 @@ append(FunctionCallInfo fcinfo, char kind, const pg_uuid_t *id)
 static const pg_uuid_t *
 row_id_column(const TriggerData *trigger, HeapTuple row, int column)
 {
+	TupleDesc columns = RelationGetDescr(trigger->tg_relation);
 	bool null;
-	Datum id = heap_getattr(row, column, RelationGetDescr(trigger->tg_relation), &null);
+	Datum id;
 
+	/* prebuild_attach() sees to it; who else makes such a trigger must not crash the server */
+	if (TupleDescAttr(columns, column - 1)->atttypid != UUIDOID)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of trigger \"%s\" is not of type uuid",
+							   NameStr(TupleDescAttr(columns, column - 1)->attname),
+							   trigger->tg_trigger->tgname)));
+	id = heap_getattr(row, column, columns, &null);
 	return null ? NULL : DatumGetUUIDP(id);
 }
 
