@@ -9,7 +9,8 @@
  * take the rows in an order of its own. An update that is followed by inserts would be two goes:
  * where a row turns out to be missing, the update is rolled back with its locks, and the whole
  * batch is upserted instead. This happens once per new key; the plain update is the fast way for
- * all the reports that follow.
+ * all the reports that follow. A batch of which rows are refused is halved and becomes several
+ * goes, which ascend in the same order and were rolled back where they failed.
  */
 #include "compat.h"
 
@@ -554,6 +555,98 @@ agent_metadata_write(MetadataRow *rows, int n)
 	counts.skipped = n - counts.updated - counts.inserted;
 	pfree(sorted);
 	return counts;
+}
+
+/* A batch that is written without those of its rows that the table refuses. */
+typedef struct Accepting
+{
+	MetadataRow **rows; /* sorted */
+	MetadataCounts counts;
+	MetadataRefusal *refusal;
+} Accepting;
+
+/* Write some of the rows, in a subtransaction with an SPI connection, and so a "batch", of its own. */
+static void
+write_some(void *argument, int first, int n)
+{
+	static const char *const written[] = { "workspace_agent_metadata" };
+	Accepting *accepting = argument;
+	MetadataRow **rows = palloc_array(MetadataRow *, n);
+	MetadataCounts counts = { 0 };
+
+	for (int i = 0; i < n; i++)
+	{
+		rows[i] = accepting->rows[first + i];
+		/* by a try that was rolled back */
+		rows[i]->written = false;
+	}
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	write_silently(rows, n, &counts);
+	subtransaction_check_constraints(written, lengthof(written));
+	SPI_finish();
+	accepting->counts.updated += counts.updated;
+	accepting->counts.inserted += counts.inserted;
+	accepting->counts.notified += counts.notified;
+}
+
+/*
+ * True for an error that may be the fault of a row: a bad value, a constraint, whatever a trigger
+ * raises on purpose. False for what depends on the state of the database, and passes: a lock, a
+ * table or a right that is missing, memory, a cancel.
+ */
+static bool
+may_be_a_rows_fault(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+		case ERRCODE_INVALID_TRANSACTION_STATE:
+		case ERRCODE_INVALID_CATALOG_NAME:
+		case ERRCODE_INVALID_SCHEMA_NAME:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_CONFIG_FILE_ERROR:
+		case ERRCODE_FDW_ERROR:
+		case ERRCODE_INTERNAL_ERROR:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* Count a row that was refused. */
+static void
+refuse_row(void *argument, int item, const ErrorData *error)
+{
+	Accepting *accepting = argument;
+
+	if (accepting->counts.refused++ == 0)
+		*accepting->refusal = (MetadataRefusal){ accepting->rows[item], error };
+}
+
+/*
+ * agent_metadata_write() for a batch that nobody corrects: rows that the table refuses, by a
+ * constraint or a trigger, are left out, as otherwise they would make their batch fail for ever.
+ * *refusal receives the first of them. SPI need not be connected. Raises all other errors.
+ */
+MetadataCounts
+agent_metadata_write_accepted(MetadataRow *rows, int n, MetadataRefusal *refusal)
+{
+	int kept;
+	Accepting accepting = { .rows = sort_rows(rows, n, &kept), .refusal = refusal };
+	Halving halving = { &accepting, write_some, may_be_a_rows_fault, refuse_row };
+	MetadataCounts *counts = &accepting.counts;
+
+	*refusal = (MetadataRefusal){ NULL, NULL };
+	subtransaction_halve(&halving, 0, kept);
+	counts->skipped = n - counts->updated - counts->inserted - counts->refused;
+	return *counts;
 }
 
 #define UPSERT_ARGUMENTS 5

@@ -73,6 +73,69 @@ sql('SELECT prebuild_agent_metadata_flush()');
 is(value_of($node, 'one', 2, 'cpu'), 'here', 'a deleted agent costs its own rows');
 is(stat_of($node, 'one', 'skipped') - $skipped, 1, 'only');
 
+# a trigger of the operator's own refuses some entries: they are dropped, the others are written
+sql(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN
+		IF NEW.value LIKE 'refused%' THEN RAISE 'not this one'; END IF;
+		IF NEW.value LIKE 'divided%' THEN PERFORM 1 / 0; END IF;
+		IF NEW.value LIKE 'nowhere%' THEN PERFORM * FROM public.nowhere; END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON workspace_agent_metadata
+		FOR EACH ROW EXECUTE FUNCTION refuse();
+	CREATE FUNCTION refuse_later() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN RAISE 'not that one'; END $$;
+	CREATE CONSTRAINT TRIGGER refuse_later AFTER INSERT OR UPDATE ON workspace_agent_metadata
+		DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.value LIKE 'later%')
+		EXECUTE FUNCTION refuse_later()});
+my $log_size = -s $node->logfile;
+my $listener = start_listener($node, 'one', 'workspace_agent_metadata_batch');
+sub stats { return sql('SELECT refused, failed_flushes, queued FROM prebuild_metadata_stats'); }
+my ($refused, $failures) = split /\|/, stats();
+
+# new keys and old ones, of agents that have others, in one batch
+sql(q{SELECT count(prebuild_agent_metadata_report(a(n), '{cpu,new}', ARRAY[
+		CASE n WHEN 7 THEN 'refused' ELSE 'passed' END,
+		CASE WHEN n IN (99, 100, 101) THEN 'later' ELSE 'passed' END])) FROM generate_series(2, 241) n;
+	SELECT report(250, 'cpu', 'divided')});
+sql('SELECT prebuild_agent_metadata_flush()');
+is(stats(), join('|', $refused + 5, $failures, 0), 'entries that triggers refuse are dropped and counted');
+is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'passed'}), 2 * 240 - 4,
+	'all others of the same batches and agents are written');
+is(sql(q{SELECT string_agg(value, ',' ORDER BY value) FROM workspace_agent_metadata WHERE workspace_agent_id IN (a(7), a(99))
+	AND key IN ('cpu', 'new')}), 'passed,passed,without a table', 'those refused are as they were before');
+my %told = map { $_ => 1 } decoded(received($listener, 1));
+is(join(',', grep { !$told{ agent($_) } } 2 .. 241), '', 'whose agents are published');
+ok(!$told{ agent(250) }, 'unless nothing of them was written');
+stop_listener($listener);
+my $log = substr(slurp_file($node->logfile), $log_size);
+like($log, qr/WARNING:  agent metadata was refused and is dropped: key "(cpu|new)" of agent 0{8}-0{4}-0{4}-0{4}-[0-9a-f]{12}: not (this|that) one\n.*DETAIL:  \d+ entr(y was|ies of)/,
+	'a warning names one of them and the error');
+like(stat_of($node, 'one', 'last_error'), qr/not th(is|at) one|division by zero/, 'so do the statistics');
+
+# again and again, at another time: no flood of warnings
+foreach my $i (1 .. 20)
+{
+	sql(qq{SELECT report(7, 'cpu', 'refused $i'); SELECT prebuild_agent_metadata_flush()});
+}
+is(stats(), join('|', $refused + 25, $failures, 0), 'each is counted');
+$log = substr(slurp_file($node->logfile), $log_size);
+cmp_ok(scalar(() = $log =~ /WARNING:  agent metadata was refused/g), '<=', 3, 'and warned of now and then only');
+is(sql(q{SELECT report(7, 'cpu', 'passed again'); SELECT prebuild_agent_metadata_flush(); SELECT value_of(7, 'cpu')}),
+	"(1,0,0)\n1\npassed again", 'what is let in later arrives');
+
+# what passes by itself keeps everything
+sql(q{SELECT report(n, 'cpu', CASE n WHEN 8 THEN 'nowhere' ELSE 'kept' END) FROM generate_series(7, 9) n});
+($code, $out, $err) = $node->psql('one', 'SELECT prebuild_agent_metadata_flush()');
+like($err, qr/could not write the buffered agent metadata\nDETAIL:  relation "public.nowhere" does not exist/,
+	'a table that a trigger misses fails the flush');
+is(sql('SELECT refused, queued FROM prebuild_metadata_stats'), join('|', $refused + 25, 3), 'and nothing is dropped');
+sql('CREATE TABLE nowhere ()');
+wait_for_stat($node, 'one', 'queued = 0');
+is(sql(q{SELECT string_agg(value_of(n, 'cpu'), ',' ORDER BY n) FROM generate_series(7, 9) n}), 'kept,nowhere,kept',
+	'all arrives when it is there');
+sql('DROP TABLE nowhere; DROP TRIGGER refuse ON workspace_agent_metadata; DROP TRIGGER refuse_later ON workspace_agent_metadata');
+
 # the lock is still there
 my $failed = $node->safe_psql('locked', 'SELECT failed_flushes FROM prebuild_metadata_stats');
 ($code, $out, $err) = $node->psql('locked', 'SELECT prebuild_agent_metadata_flush()');
