@@ -7,29 +7,7 @@
 
 #include "postgres.h"
 
-#include "utils/timestamp.h"
-#include "utils/uuid.h"
-
-/* One (agent, key) of a batch; the texts are Datums of type text, the caller's. */
-typedef struct MetadataRow
-{
-	pg_uuid_t agent;
-	Datum key;
-	Datum value;
-	Datum error;
-	TimestampTz collected_at;
-	bool written; /* set by agent_metadata_write() */
-} MetadataRow;
-
-/* updated + inserted + skipped + refused is the number of rows that were given. */
-typedef struct MetadataCounts
-{
-	int64 updated;
-	int64 inserted;
-	int64 skipped;
-	int64 refused;
-	int notified; /* messages */
-} MetadataCounts;
+#include "metadata_rows.h"
 
 /* The first row of a batch that the table refused; error is NULL where there is none. */
 typedef struct MetadataRefusal
