@@ -4,6 +4,10 @@
 -- A test calls fixture.control_plane() first, which also puts the control plane and "fixture" on
 -- the search_path. Everything random stays out of the output: tests print the lines of ok() and
 -- is(), which say "ok" or "NOT OK".
+--
+-- A control plane is made by prebuild_create_control_plane() or, where the environment variable
+-- PREBUILD_CODER_SCHEMA names a file, by the schema of a release of Coder in it, so that the same
+-- tests run on both. What such a schema does not have or asks for in addition is seen to here.
 
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS prebuild_ext;
@@ -57,6 +61,22 @@ $$ SELECT timestamptz '2025-06-02 12:00Z' $$;
 
 -- the control plane
 
+\set coder_schema `printf %s "$PREBUILD_CODER_SCHEMA"`
+CREATE TABLE coder AS SELECT pg_read_file(:'coder_schema') AS statements WHERE :'coder_schema' <> '';
+
+-- Fill the first schema of the search_path with the tables of a release of Coder, and with the rows
+-- that its migrations make and the extension knows.
+CREATE FUNCTION coder_tables() RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
+	EXECUTE (SELECT statements FROM coder);
+	INSERT INTO users (id, email, username, name, hashed_password, created_at, updated_at, status,
+		login_type, is_system)
+	VALUES (prebuild_system_user(), 'prebuilds@system', 'prebuilds', 'Prebuilds', '', now(), now(),
+		'active', 'none', true);
+END
+$$;
+
 -- Make a new control plane in a schema of this name and use it from now on, without the events of
 -- the one before.
 CREATE FUNCTION control_plane(schema_name text DEFAULT 'cp') RETURNS void LANGUAGE plpgsql AS
@@ -67,23 +87,71 @@ BEGIN
 	PERFORM set_config('prebuild.control_plane_schema', schema_name, false);
 	PERFORM set_config('search_path', format('%I, fixture, %s', schema_name,
 		(SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'prebuild_ext')), false);
-	PERFORM prebuild_create_control_plane();
+	IF EXISTS (SELECT FROM coder) THEN
+		PERFORM coder_tables();
+	ELSE
+		PERFORM prebuild_create_control_plane();
+	END IF;
 	DELETE FROM prebuild_event;
+END
+$$;
+
+-- Insert a row, without those of its columns that this control plane does not have.
+CREATE FUNCTION put(table_name text, columns jsonb) RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	known text := (SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+		WHERE attrelid = table_name::regclass AND attnum > 0 AND columns ? attname);
+BEGIN
+	EXECUTE format('INSERT INTO %1$I (%2$s) SELECT %2$s FROM jsonb_populate_record(NULL::%1$I, $1)',
+		table_name, known) USING columns;
 END
 $$;
 
 CREATE FUNCTION organization(org text) RETURNS uuid LANGUAGE plpgsql AS
 $$
-DECLARE
-	found_id uuid;
 BEGIN
-	SELECT o.id INTO found_id FROM organizations o WHERE o.name = org;
-	IF found_id IS NULL THEN
-		INSERT INTO organizations
-			(id, name, description, created_at, updated_at, display_name, default_org_member_roles)
-		VALUES (gen_random_uuid(), org, '', t0(), t0(), org, '{}') RETURNING id INTO found_id;
+	IF NOT EXISTS (SELECT FROM organizations o WHERE o.name = org) THEN
+		PERFORM put('organizations', jsonb_build_object('id', gen_random_uuid(), 'name', org,
+			'description', '', 'created_at', t0(), 'updated_at', t0(), 'display_name', org,
+			'default_org_member_roles', ARRAY[]::text[]));
 	END IF;
-	RETURN found_id;
+	RETURN (SELECT o.id FROM organizations o WHERE o.name = org);
+END
+$$;
+
+-- Have the tables by which a database of Coder is known, these of them and no others.
+CREATE FUNCTION coder_only(VARIADIC wanted text[] DEFAULT '{}') RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	name text;
+BEGIN
+	FOREACH name IN ARRAY '{provisioner_keys,workspace_proxies}'::text[] LOOP
+		IF name = ANY (wanted) AND to_regclass(name) IS NULL THEN
+			IF to_regclass('hidden_' || name) IS NULL THEN
+				EXECUTE format('CREATE TABLE %I ()', name);
+			ELSE
+				EXECUTE format('ALTER TABLE %I RENAME TO %I', 'hidden_' || name, name);
+			END IF;
+		ELSIF name <> ALL (wanted) AND to_regclass(name) IS NOT NULL THEN
+			EXECUTE format('ALTER TABLE %I RENAME TO %I', name, 'hidden_' || name);
+		END IF;
+	END LOOP;
+END
+$$;
+
+-- Drop the control plane's views, which keep the tables below them from being changed.
+CREATE FUNCTION drop_views() RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	view text;
+BEGIN
+	FOREACH view IN ARRAY (SELECT coalesce(array_agg(oid::regclass::text), '{}') FROM pg_class
+		WHERE relkind = 'v' AND relnamespace =
+			quote_ident(current_setting('prebuild.control_plane_schema'))::regnamespace)
+	LOOP
+		EXECUTE format('DROP VIEW IF EXISTS %s CASCADE', view);
+	END LOOP;
 END
 $$;
 
@@ -162,6 +230,24 @@ $$
 		invalidate_after_secs, scheduling_timezone)
 	VALUES (v(version_name), preset_name, t0() - interval '1 day', desired, ttl, timezone)
 	RETURNING id
+$$;
+
+-- A provisioner daemon, with the key that it would have logged in by.
+CREATE FUNCTION daemon(daemon_name text, org text, provisioners text, tags jsonb, seen timestamptz)
+RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	key uuid := gen_random_uuid();
+BEGIN
+	IF EXISTS (SELECT FROM coder) THEN
+		PERFORM put('provisioner_keys', jsonb_build_object('id', key, 'created_at', t0(),
+			'organization_id', organization(org), 'name', daemon_name, 'hashed_secret', '\x00',
+			'tags', tags));
+	END IF;
+	PERFORM put('provisioner_daemons', jsonb_build_object('id', gen_random_uuid(),
+		'created_at', t0(), 'name', daemon_name, 'provisioners', provisioners::provisioner_type[],
+		'tags', tags, 'last_seen_at', seen, 'organization_id', organization(org), 'key_id', key));
+END
 $$;
 
 -- A template, a version and a preset of these names at once: <name>, <name>-v1, <name>.

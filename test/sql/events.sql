@@ -24,10 +24,16 @@ BEGIN
 END
 $$;
 
--- A notification queue as a Coder database has it, as far as it matters.
+-- A notification queue as a Coder database has it, as far as it matters; or Coder's own.
 CREATE FUNCTION fixture.notification_queue() RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
+	IF EXISTS (SELECT FROM coder) THEN
+		INSERT INTO notification_templates (id, name, title_template, body_template, actions)
+		VALUES ('89d9745a-816e-4695-a17f-3d0a229e2b8d', 'Replaced', '', '', '[]'),
+			('414d9331-c1fc-4761-b40c-d1f4702279eb', 'Limit', '', '', '[]');
+		RETURN;
+	END IF;
 	CREATE TYPE notification_method AS ENUM ('smtp', 'webhook', 'inbox');
 	CREATE TABLE notification_templates (
 		id uuid PRIMARY KEY,
