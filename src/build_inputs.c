@@ -549,7 +549,7 @@ prebuild_build_inputs(PG_FUNCTION_ARGS)
 
 	plans_enter(fcinfo);
 	MemoryContextSwitchTo(context);
-	control_plane_table("template_version_presets", false);
+	control_plane_require();
 	inputs = build_inputs_read(1, PG_GETARG_UUID_P(0));
 	plans_leave();
 	if (!inputs->found)

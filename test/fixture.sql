@@ -157,6 +157,28 @@ BEGIN
 END
 $$;
 
+-- Let rows have no more than what a test gives them, from now on: nothing is required, no foreign
+-- key is looked at.
+CREATE FUNCTION bare_rows() RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	place record;
+BEGIN
+	FOR place IN
+		SELECT attrelid::regclass AS "table", attname FROM pg_attribute a
+		JOIN pg_class c ON c.oid = a.attrelid
+		WHERE c.relkind = 'r' AND attnum > 0 AND attnotnull AND NOT attisdropped AND relnamespace =
+				quote_ident(current_setting('prebuild.control_plane_schema'))::regnamespace
+			AND relname ~ '^(template|provisioner_jobs$|parameter_schemas$)'
+			AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary
+				AND a.attnum = ANY (i.indkey))
+	LOOP
+		EXECUTE format('ALTER TABLE %s ALTER %I DROP NOT NULL', place."table", place.attname);
+	END LOOP;
+	SET session_replication_role = replica;
+END
+$$;
+
 CREATE FUNCTION usr(login text) RETURNS uuid LANGUAGE plpgsql AS
 $$
 DECLARE
