@@ -355,6 +355,9 @@ prebuild_attach(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("guard_claims is not supported yet")));
 	plans_enter(fcinfo);
+	/* what a trigger would not find has a better name here */
+	control_plane_require();
+	identity_tables_require();
 	options.metadata_fanout = PG_ARGISNULL(0) ? !control_plane_is_coder() : PG_GETARG_BOOL(0);
 	apply(&options);
 	plans_leave();

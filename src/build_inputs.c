@@ -406,8 +406,6 @@ read_workspace_tags(Batch *batch)
 	static KeptPlan kept_tags;
 	static KeptPlan kept_variables;
 
-	if (!control_plane_has_table("template_version_workspace_tags"))
-		return;
 	read_rows(batch, &kept_tags,
 			  "SELECT u.ord, w.key::pg_catalog.text, w.value::pg_catalog.text"
 			  "	 FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(id, ord)"
@@ -416,8 +414,6 @@ read_workspace_tags(Batch *batch)
 			  "	   ON w.template_version_id {=} r.template_version_id"
 			  " ORDER BY u.ord, w.key COLLATE pg_catalog.\"C\"",
 			  file_expression);
-	if (!control_plane_has_table("template_version_variables"))
-		return;
 	read_rows(batch, &kept_variables,
 			  "SELECT u.ord, x.name::pg_catalog.text, x.type::pg_catalog.text,"
 			  "		  x.value::pg_catalog.text, x.default_value::pg_catalog.text,"

@@ -126,9 +126,12 @@ parse_job_status(const char *status)
 static Transition
 parse_transition(const char *transition)
 {
-	if (strcmp(transition, "start") == 0)
-		return TRANSITION_START;
-	return strcmp(transition, "stop") == 0 ? TRANSITION_STOP : TRANSITION_DELETE;
+	static const char *const names[] = { "start", "stop", "delete" };
+
+	for (size_t i = 0; i < lengthof(names); i++)
+		if (strcmp(transition, names[i]) == 0)
+			return (Transition) i;
+	return TRANSITION_OTHER;
 }
 
 /* Fill one preset from row number i of the presets statement. */

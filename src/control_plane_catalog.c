@@ -1,13 +1,15 @@
 /*
  * control_plane_catalog.c
- *	  What the control plane has, by the catalog: whose database it is, which tables and columns
- *	  must exist and which may be missing. Look-ups in the system caches, which run no SQL and
+ *	  What the control plane has, by the catalog: whose database it is, which tables, columns and
+ *	  enum labels must exist and which may be missing. Look-ups in the system caches, which run no SQL and
  *	  take no lock.
  */
 #include "compat.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_enum.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "control_plane_catalog.h"
 #include "settings.h"
@@ -22,7 +24,8 @@ static const char *const coder_only[] = { "provisioner_keys", "workspace_proxies
 typedef enum Need
 {
 	NEED_ALWAYS,	 /* everything about prebuilds */
-	NEED_IF_PRESENT, /* the same, on control planes that have it; what it adds is left out on others */
+	NEED_IF_CODER,	 /* the same, where coderd's own tables are; others do without */
+	NEED_IF_PRESENT, /* the same, on control planes that have it; others do without */
 	NEED_BY_NAME	 /* whoever asks for it by name */
 } Need;
 
@@ -61,13 +64,13 @@ static const struct
 	{ "template_version_preset_prebuild_schedules",
 	  NEED_ALWAYS,
 	  { "id", "preset_id", "cron_expression", "desired_instances" } },
-	{ "template_version_workspace_tags",
-	  NEED_IF_PRESENT,
-	  { "template_version_id", "key", "value" } },
+	{ "template_version_workspace_tags", NEED_ALWAYS, { "template_version_id", "key", "value" } },
 	{ "template_version_variables",
-	  NEED_IF_PRESENT,
+	  NEED_ALWAYS,
 	  { "template_version_id", "name", "type", "value", "default_value", "required" } },
-	{ "template_version_terraform_values", NEED_IF_PRESENT, { "template_version_id" } },
+	{ "template_version_terraform_values",
+	  NEED_IF_CODER,
+	  { "template_version_id", "provisionerd_version" } },
 	{ "parameter_schemas", NEED_IF_PRESENT, { "job_id" } },
 	{ "provisioner_daemons",
 	  NEED_ALWAYS,
@@ -97,6 +100,26 @@ static const struct
 	  { "workspace_agent_id", "key", "display_name", "script", "timeout", "interval", "value",
 		"error", "collected_at" } },
 	{ "site_configs", NEED_ALWAYS, { "key", "value" } },
+};
+
+/* Labels that a column of an enum type must have; the order is that of needed_tables. */
+static const struct
+{
+	const char *table;
+	const char *column;
+	const char *labels[7];
+} needed_labels[] = {
+	{ "template_version_presets",
+	  "prebuild_status",
+	  { "healthy", "hard_limited", "validation_failed" } },
+	{ "provisioner_jobs", "type", { "workspace_build" } },
+	{ "provisioner_jobs",
+	  "job_status",
+	  { "pending", "running", "succeeded", "canceling", "canceled", "failed" } },
+	{ "workspaces", "automatic_updates", { "never" } },
+	{ "workspace_builds", "transition", { "start", "stop", "delete" } },
+	{ "workspace_builds", "reason", { "initiator" } },
+	{ "workspace_agents", "lifecycle_state", { "ready" } },
 };
 
 /* Are the control plane's tables coderd's own? */
@@ -166,19 +189,44 @@ control_plane_has_column(const char *table, const char *column)
 	return OidIsValid(relation) && get_attnum(relation, column) != InvalidAttrNumber;
 }
 
+/* Raise an error that names the first label that a column's enum type must have and has not. */
+static void
+require_labels(Oid table, const char *column, const char *const *labels)
+{
+	Oid type = get_atttype(table, control_plane_column(table, column));
+
+	/* behind a view it may be text */
+	if (!type_is_enum(type))
+		return;
+	for (; *labels != NULL; labels++)
+		if (!OidIsValid(GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(type),
+										CStringGetDatum(*labels))))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("column \"%s\" of control plane table \"%s.%s\" knows no \"%s\"",
+							column, setting_control_plane_schema, get_rel_name(table), *labels),
+					 errhint("The control plane's schema is older or newer than this version of "
+							 "prebuild_ext knows.")));
+}
+
 /*
- * Raise an error that names the first table or column that the extension needs for prebuilds and
- * that is missing, if any. Asked at every call, as look-ups in the catalog's caches cost less than
+ * Raise an error that names the first table, column or enum label that the extension needs for
+ * prebuilds and that is missing, if any. Asked at every call, as look-ups in the catalog's caches cost less than
  * being wrong.
  */
 void
 control_plane_require(void)
 {
+	bool is_coder = control_plane_is_coder();
+
 	for (size_t i = 0; i < lengthof(needed_tables); i++)
-		if (needed_tables[i].need == NEED_ALWAYS ||
-			(needed_tables[i].need == NEED_IF_PRESENT &&
-			 control_plane_has_table(needed_tables[i].table)))
+	{
+		Need need = needed_tables[i].need;
+
+		if (need == NEED_ALWAYS || (need == NEED_IF_CODER && is_coder) ||
+			(need == NEED_IF_PRESENT && control_plane_has_table(needed_tables[i].table)))
 			control_plane_require_table(needed_tables[i].table);
+	}
 }
 
 /* The same for one of the tables, whoever needs it. */
@@ -191,4 +239,7 @@ control_plane_require_table(const char *name)
 		if (strcmp(needed_tables[i].table, name) == 0)
 			for (const char *const *column = needed_tables[i].columns; *column != NULL; column++)
 				control_plane_column(table, *column);
+	for (size_t i = 0; i < lengthof(needed_labels); i++)
+		if (strcmp(needed_labels[i].table, name) == 0)
+			require_labels(table, needed_labels[i].column, needed_labels[i].labels);
 }

@@ -281,6 +281,7 @@ SELECT is((SELECT string_agg(tgenabled::text, '') FROM pg_trigger WHERE tgname L
 	'OOO', 'a disabled trigger is put back');
 SELECT prebuild_attach(metadata_fanout => false);
 SELECT is(attached(), NULL, 'or off');
+CREATE TABLE IF NOT EXISTS template_version_terraform_values (template_version_id uuid, provisionerd_version text);
 SELECT coder_only('provisioner_keys', 'workspace_proxies') \g /dev/null
 SELECT prebuild_attach();
 SELECT is(attached(), NULL, 'a Coder database publishes its own');
