@@ -182,9 +182,7 @@ read_presets(ControlPlaneSnapshot *snapshot)
 				 " JOIN {cp}templates t ON t.id {=} v.template_id"
 				 " JOIN {cp}organizations o ON o.id {=} t.organization_id"
 				 " WHERE p.desired_instances IS NOT NULL ORDER BY p.id",
-				 control_plane_has_column("template_version_presets", "last_invalidated_at")
-					 ? "p.last_invalidated_at"
-					 : "NULL");
+				 control_plane_has(FEATURE_INVALIDATION) ? "p.last_invalidated_at" : "NULL");
 	uint64 n = plan_execute(&plan, statement, PLAN_READ, 0, NULL, NULL, NULL);
 
 	pool->npresets = (int) n;

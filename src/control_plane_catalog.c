@@ -127,7 +127,7 @@ bool
 control_plane_is_coder(void)
 {
 	for (size_t i = 0; i < lengthof(coder_only); i++)
-		if (!control_plane_has_table(coder_only[i]))
+		if (!OidIsValid(control_plane_table(coder_only[i], true)))
 			return false;
 	return true;
 }
@@ -174,19 +174,48 @@ control_plane_column(Oid table, const char *name)
 }
 
 /* True when the control plane has a table (or view) of that name. */
-bool
-control_plane_has_table(const char *table)
+static bool
+has_table(const char *table)
 {
 	return OidIsValid(control_plane_table(table, true));
 }
 
 /* True when the control plane has a table of that name with a column of that name. */
-bool
-control_plane_has_column(const char *table, const char *column)
+static bool
+has_column(const char *table, const char *column)
 {
 	Oid relation = control_plane_table(table, true);
 
 	return OidIsValid(relation) && get_attnum(relation, column) != InvalidAttrNumber;
+}
+
+/* Has this control plane a feature that not all of them have? */
+bool
+control_plane_has(ControlPlaneFeature feature)
+{
+	switch (feature)
+	{
+		case FEATURE_CLASSIC_CHOICE:
+			return has_column("templates", "use_classic_parameter_flow");
+		case FEATURE_TERRAFORM_VALUES:
+			return has_column("template_version_terraform_values", "provisionerd_version");
+		case FEATURE_TERRAFORM_PLAN:
+			return has_column("template_version_terraform_values", "cached_plan");
+		case FEATURE_TAGS_BY_FLOW:
+			/* which says nothing of tags, but came with the same release of Coder, v2.25 */
+			return has_column("template_version_presets", "description");
+		case FEATURE_LEGACY_PARAMETERS:
+			return has_table("parameter_schemas");
+		case FEATURE_INVALIDATION:
+			/* Coder v2.29 */
+			return has_column("template_version_presets", "last_invalidated_at");
+		case FEATURE_TRACES:
+			return has_column("provisioner_jobs", "trace_metadata");
+		case FEATURE_NOTIFICATIONS:
+			return has_table("notification_messages") && has_table("notification_templates") &&
+				   has_table("notification_preferences");
+	}
+	pg_unreachable();
 }
 
 /* Raise an error that names the first label that a column's enum type must have and has not. */
@@ -224,7 +253,7 @@ control_plane_require(void)
 		Need need = needed_tables[i].need;
 
 		if (need == NEED_ALWAYS || (need == NEED_IF_CODER && is_coder) ||
-			(need == NEED_IF_PRESENT && control_plane_has_table(needed_tables[i].table)))
+			(need == NEED_IF_PRESENT && has_table(needed_tables[i].table)))
 			control_plane_require_table(needed_tables[i].table);
 	}
 }

@@ -5,6 +5,7 @@
 \i test/fixture.sql
 DO $$ BEGIN
     PERFORM control_plane('inputs');
+    PERFORM coder_only();
     PERFORM bare_rows();
 END $$;
 -- what some control planes have comes later
@@ -22,6 +23,8 @@ END;
 $$;
 SELECT hide(name)
 FROM unnest('{template_version_terraform_values,parameter_schemas}'::text[]) name \g /dev/null
+-- what v2.24 lacks, which has its case at the end
+ALTER TABLE inputs.template_version_presets ADD COLUMN IF NOT EXISTS description text NOT NULL DEFAULT '';
 -- what cases need not say
 ALTER TABLE inputs.template_version_parameters ALTER required SET DEFAULT false, ALTER default_value SET DEFAULT '';
 ALTER TABLE inputs.templates ALTER use_classic_parameter_flow SET DEFAULT false;
@@ -33,6 +36,7 @@ RESET client_min_messages;
 \pset null ''
 \set SHOW_CONTEXT errors
 \set ECHO all
+
 
 -- A name has one id for everything that it names, so that cases stay short.
 CREATE FUNCTION inputs.id(name text) RETURNS uuid IMMUTABLE LANGUAGE sql
@@ -229,7 +233,8 @@ SELECT * FROM inputs.flow;
 ALTER TABLE inputs.templates RENAME hidden TO use_classic_parameter_flow;
 SELECT flow FROM inputs.flow;
 SELECT fixture.show('template_version_terraform_values',
-    $$template_version_id uuid NOT NULL UNIQUE, provisionerd_version text NOT NULL DEFAULT ''$$) \g /dev/null
+    $$template_version_id uuid NOT NULL UNIQUE, provisionerd_version text NOT NULL DEFAULT '',
+      cached_plan jsonb$$) \g /dev/null
 ALTER TABLE inputs.template_version_terraform_values RENAME provisionerd_version TO hidden;
 INSERT INTO inputs.template_version_terraform_values (template_version_id) VALUES (inputs.id('flow 01'));
 SELECT flow FROM inputs.flow;
@@ -356,6 +361,32 @@ UPDATE inputs.template_version_workspace_tags SET value = 'upper("x")' WHERE tem
 SELECT verdict, reason FROM inputs.judged('override');
 UPDATE inputs.template_version_workspace_tags SET value = 'var.x' WHERE template_version_id = inputs.id('override') AND key = 'scope';
 SELECT verdict, reason FROM inputs.judged('override');
+
+-- tags under count or for_each and tags in modules: the import's plan has them, their table has not
+SELECT inputs.preset('planned', '{}'), inputs.dynamic('planned') \g /dev/null
+INSERT INTO inputs.template_version_workspace_tags VALUES (inputs.id('planned'), 'a', '"tag"');
+CREATE FUNCTION inputs.planned(plan jsonb, classic boolean DEFAULT false)
+RETURNS TABLE (verdict text, tags jsonb, reason text) LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE inputs.template_version_terraform_values SET cached_plan = plan WHERE template_version_id = inputs.id('planned');
+    UPDATE inputs.templates SET use_classic_parameter_flow = classic WHERE id = inputs.id('planned');
+    RETURN QUERY SELECT b.verdict, b.tags, b.reason FROM prebuild_build_inputs(inputs.id('planned')) b;
+END;
+$$;
+SELECT plan, p.* FROM unnest(ARRAY[NULL, '{}', '[]', 'null',
+    '{"configuration": {"root_module": {"resources": [{"type": "coder_workspace_tags"}, {"type": "coder_agent", "count_expression": {}}], "module_calls": {"m": {"module": {"resources": [{"type": "coder_agent"}]}}}}}}',
+    '{"configuration": {"root_module": {"resources": [{"type": "coder_agent"}, {"type": "coder_workspace_tags", "count_expression": {"references": ["data.coder_workspace_owner.me"]}}]}}}',
+    '{"configuration": {"root_module": {"resources": [{"type": "coder_workspace_tags", "for_each_expression": {}}]}}}',
+    '{"configuration": {"root_module": {"module_calls": {"m": {"module": {"module_calls": {"n": {"module": {"resources": [{"type": "coder_workspace_tags"}]}}}}}}}}}'
+]::jsonb[]) AS plan, inputs.planned(plan) p;
+SELECT p.verdict, p.tags FROM inputs.planned('{"configuration": {"root_module": {"resources": [{"type": "coder_workspace_tags", "count_expression": {}}]}}}', true) p;
+-- releases before presets had descriptions take tags from the table in every flow, plan or not
+ALTER TABLE inputs.template_version_presets DROP COLUMN description;
+SELECT p.verdict, p.tags FROM inputs.planned('{"configuration": {"root_module": {"resources": [{"type": "coder_workspace_tags", "count_expression": {}}]}}}') p;
+UPDATE inputs.template_version_terraform_values SET provisionerd_version = '1.5' WHERE template_version_id = inputs.id('planned');
+SELECT p.verdict, p.tags FROM inputs.planned(NULL) p;
+ALTER TABLE inputs.template_version_presets ADD COLUMN description text NOT NULL DEFAULT '';
+SELECT p.verdict, p.tags FROM inputs.planned(NULL) p;
 
 -- a missing table of variables is not one without rows
 ALTER TABLE inputs.template_version_variables RENAME TO elsewhere;
