@@ -20,6 +20,7 @@
 #include "fanout.h"
 #include "identity_changes.h"
 #include "settings.h"
+#include "triggers.h"
 
 /* Changes of a statement, collected. */
 typedef struct ChangeList
@@ -138,9 +139,9 @@ prebuild_metadata_fanout(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* Did an update change one of the columns that the trigger is for? */
-static bool
-columns_changed(TriggerData *trigger)
+/* Did an update change one of the columns that its trigger is for? */
+bool
+trigger_columns_changed(const TriggerData *trigger)
 {
 	TupleDesc columns = RelationGetDescr(trigger->tg_relation);
 
@@ -177,7 +178,7 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
 							   "row, on UPDATE OF columns, only")));
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !columns_changed(trigger))
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger))
 		return PointerGetDatum(NULL);
 	/* the row as it was: what is cached is about that one */
 	id = heap_getattr(trigger->tg_trigtuple, trigger->tg_trigger->tgattr[0],

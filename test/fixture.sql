@@ -78,7 +78,7 @@ END
 $$;
 
 -- Make a new control plane in a schema of this name (public: once) and use it from now on, without
--- the events of the one before.
+-- the events of the one before. Attached where fixture.attached says so: the answers are the same.
 CREATE FUNCTION control_plane(schema_name text DEFAULT 'cp') RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
@@ -93,6 +93,9 @@ BEGIN
 		PERFORM coder_tables();
 	ELSE
 		PERFORM prebuild_create_control_plane();
+	END IF;
+	IF current_setting('fixture.attached', true) = 'on' THEN
+		PERFORM prebuild_attach();
 	END IF;
 	DELETE FROM prebuild_event;
 END
@@ -383,6 +386,26 @@ BEGIN
 	PERFORM build(workspace_name, transition, status, preset_name, created, ready, of_version.id,
 		coalesce(initiator, owner), job_tags);
 	RETURN new_id;
+END
+$$;
+
+-- Presets that want some, have some running, of which some are older than an hour: the names say how
+-- many of each. All were made at different times, the old ones first. ttl: in seconds.
+CREATE FUNCTION fleets(prefix text, ttl int) RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	name text;
+	n int[];
+BEGIN
+	FOREACH n SLICE 1 IN ARRAY '{{2,2,0},{2,2,1},{2,2,2},{4,2,2},{4,2,1}}'::int[] LOOP
+		name := format('%s-%s', prefix, array_to_string(n, ''));
+		PERFORM simple(name, n[2], ttl);
+		FOR i IN 1..n[1] LOOP
+			PERFORM prebuild(name, format('%s-%s', name, i), created => t0()
+				- CASE WHEN i <= n[3] THEN interval '2 hours' ELSE interval '30 minutes' END
+				+ i * interval '1 minute');
+		END LOOP;
+	END LOOP;
 END
 $$;
 

@@ -263,6 +263,7 @@ CREATE FUNCTION attached() RETURNS text LANGUAGE sql AS $$
 	FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 	WHERE c.relnamespace = 'cp_metadata'::regnamespace AND tgname LIKE 'prebuild\_metadata%'
 $$;
+DO $$ BEGIN PERFORM prebuild_detach(); END $$;
 SELECT is(attached(), NULL, 'nothing is attached at first');
 SELECT prebuild_attach();
 SELECT is(attached(), 'workspace_agent_metadata prebuild_metadata_fanout_delete, '

@@ -4,36 +4,8 @@
 
 DO $$ BEGIN PERFORM control_plane('cp_expiry'); END $$;
 
--- A preset that wants some, has some running, of which some are expired; the expired ones are the
--- oldest. All were made at different times.
-CREATE FUNCTION pg_temp.fleet(name text, running int, wanted int, expired int)
-RETURNS void LANGUAGE plpgsql AS
-$$
-BEGIN
-	PERFORM simple(name, wanted, 3600);
-	FOR i IN 1..running LOOP
-		PERFORM prebuild(name, format('%s-%s', name, i), created => t0()
-			- CASE WHEN i <= expired THEN interval '2 hours' ELSE interval '30 minutes' END
-			+ i * interval '1 minute');
-	END LOOP;
-END
-$$;
-DO $$ BEGIN
-	PERFORM pg_temp.fleet(format('age-%s%s%s', c[1], c[2], c[3]), c[1]::int, c[2]::int, c[3]::int)
-	FROM unnest('{220,221,222,422,421}'::text[]) case_name
-	CROSS JOIN regexp_split_to_array(case_name, '') c;
-END $$;
-
-\echo preset|plan|actual|expired|eligible|extraneous
-SELECT s.preset_name, plan(s.preset_name), s.actual, s.expired, s.eligible, s.extraneous
-FROM prebuild_state(t0()) s ORDER BY s.preset_name COLLATE "C";
-SELECT is(pass(n => 8), 'created 3, deleted 7', 'what the passes do');
-\echo preset|created|deleted
-SELECT x.name, (SELECT count(*) FROM workspace_builds b WHERE b.template_version_preset_id = x.id
-		AND b.build_number = 1 AND b.created_at >= t0()),
-	(SELECT string_agg(right(y.name, 1), ' ' ORDER BY y.name) FROM workspaces y WHERE y.template_id = t(x.name)
-		AND shape(y.name) = '2 delete pending')
-FROM template_version_presets x ORDER BY x.name COLLATE "C";
+DO $$ BEGIN PERFORM fleets('age', 3600); END $$;
+\i test/fleets.sql
 
 -- to the second: an age of exactly the limit is not yet over it
 DO $$ BEGIN

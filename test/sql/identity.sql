@@ -2,7 +2,11 @@
 \set ECHO none
 \i test/fixture.sql
 
-DO $$ BEGIN PERFORM control_plane('cp_identity'); END $$;
+DO $$ BEGIN
+	PERFORM control_plane('cp_identity');
+	-- attached later on
+	PERFORM prebuild_detach();
+END $$;
 
 -- an agent by its workspace's name; workspaces keep their ids when they are renamed
 CREATE TABLE fixture.known (label text PRIMARY KEY, agent uuid, workspace uuid);

@@ -4,38 +4,11 @@
 
 DO $$ BEGIN PERFORM control_plane('cp_invalidation'); END $$;
 
--- A preset that wants some, has some running, of which some are expired; the expired ones are the
--- oldest. All were made at different times.
-CREATE FUNCTION pg_temp.fleet(name text, running int, wanted int, expired int)
-RETURNS void LANGUAGE plpgsql AS
-$$
-BEGIN
-	PERFORM simple(name, wanted);
-	UPDATE template_version_presets x SET last_invalidated_at = t0() - interval '1 hour'
-	WHERE x.name = fleet.name;
-	FOR i IN 1..running LOOP
-		PERFORM prebuild(name, format('%s-%s', name, i), created => t0()
-			- CASE WHEN i <= expired THEN interval '2 hours' ELSE interval '30 minutes' END
-			+ i * interval '1 minute');
-	END LOOP;
-END
-$$;
 DO $$ BEGIN
-	PERFORM pg_temp.fleet(format('inv-%s%s%s', c[1], c[2], c[3]), c[1]::int, c[2]::int, c[3]::int)
-	FROM unnest('{220,221,222,422,421}'::text[]) case_name
-	CROSS JOIN regexp_split_to_array(case_name, '') c;
+	PERFORM fleets('inv', 0);
+	UPDATE template_version_presets SET last_invalidated_at = t0() - interval '1 hour';
 END $$;
-
-\echo preset|plan|actual|expired|eligible|extraneous
-SELECT s.preset_name, plan(s.preset_name), s.actual, s.expired, s.eligible, s.extraneous
-FROM prebuild_state(t0()) s ORDER BY s.preset_name COLLATE "C";
-SELECT is(pass(n => 8), 'created 3, deleted 7', 'what the passes do');
-\echo preset|created|deleted
-SELECT x.name, (SELECT count(*) FROM workspace_builds b WHERE b.template_version_preset_id = x.id
-		AND b.build_number = 1 AND b.created_at >= t0()),
-	(SELECT string_agg(right(y.name, 1), ' ' ORDER BY y.name) FROM workspaces y WHERE y.template_id = t(x.name)
-		AND shape(y.name) = '2 delete pending')
-FROM template_version_presets x ORDER BY x.name COLLATE "C";
+\i test/fleets.sql
 
 -- to the microsecond
 DO $$ BEGIN
