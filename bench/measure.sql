@@ -228,3 +228,29 @@ EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
     RETURN took;
 END
 $$;
+
+-- Milliseconds of a hundred updates of the last use, each with its commit, with the guard of claims
+-- and without; in turns, so that both meet the same weather.
+CREATE TABLE bench.guarded_updates (guarded float8, plain float8);
+CREATE PROCEDURE bench.guarded_updates(turns int) LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz;
+    took float8[] := '{0, 0}';
+BEGIN
+    FOR turn IN 1 .. turns LOOP
+        FOR variant IN 1 .. 2 LOOP
+            PERFORM prebuild_attach(guard_claims => variant = 1);
+            COMMIT;
+            began := clock_timestamp();
+            FOR i IN 1 .. 100 LOOP
+                UPDATE workspaces SET last_used_at = clock_timestamp()
+                WHERE id = bench.id('workspace', 1 + (100 * turn + i) % 4000);
+                COMMIT;
+            END LOOP;
+            took[variant] := extract(epoch FROM clock_timestamp() - began) * 1000;
+        END LOOP;
+        INSERT INTO bench.guarded_updates VALUES (took[1], took[2]);
+        COMMIT;
+    END LOOP;
+END
+$$;

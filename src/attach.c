@@ -51,6 +51,12 @@ wants_fanout(const AttachOptions *options)
 	return options->metadata_fanout;
 }
 
+static bool
+wants_guard(const AttachOptions *options)
+{
+	return options->guard_claims;
+}
+
 /* The cache of identities, and the wish for a pass soon, are for everybody. */
 static bool
 wants_always(const AttachOptions *options)
@@ -98,6 +104,8 @@ static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete",
 	  "{ext}prebuild_metadata_fanout", "AFTER DELETE", NULL,
 	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
+	{ "workspaces", "prebuild_claim_guard", "{ext}prebuild_claim_guard", "BEFORE UPDATE",
+	  "owner_id", "FOR EACH ROW", NULL, false, wants_guard },
 	IDENTITY_TRIGGER_ON("workspaces", "id, owner_id, organization_id, template_id, name,"
 									  " autostart_schedule, deleted"),
 	IDENTITY_TRIGGER_ON("users", "id, username"),
@@ -380,21 +388,19 @@ PG_FUNCTION_INFO_V1(prebuild_attach);
 
 /*
  * SQL: prebuild_attach(metadata_fanout boolean, guard_claims boolean). metadata_fanout NULL: not
- * in a Coder database.
+ * in a Coder database. What is not asked for is taken off.
  */
 Datum
 prebuild_attach(PG_FUNCTION_ARGS)
 {
 	AttachOptions options = { 0 };
 
-	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("guard_claims is not supported yet")));
 	plans_enter(fcinfo);
 	/* what a trigger would not find has a better name here */
 	control_plane_require();
 	identity_tables_require();
 	options.metadata_fanout = PG_ARGISNULL(0) ? !control_plane_is_coder() : PG_GETARG_BOOL(0);
+	options.guard_claims = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	/* in an older snapshot than that of the locks the next pass builds the stored pool */
 	if (apply(&options) && !IsolationUsesXactSnapshot())
 		pool_state_fold();

@@ -8,6 +8,7 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_enum.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -170,6 +171,20 @@ control_plane_column(Oid table, const char *name)
 							   name, setting_control_plane_schema, get_rel_name(table)),
 						errhint("The control plane's schema is older or newer than this version "
 								"of prebuild_ext knows.")));
+	return number;
+}
+
+/* The same, of one of two types: an error when it is of another. */
+AttrNumber
+control_plane_column_of_type(Oid table, const char *name, Oid type, Oid other_type)
+{
+	AttrNumber number = control_plane_column(table, name);
+	Oid actual = get_atttype(table, number);
+
+	if (actual != type && actual != other_type)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of table \"%s\" is of type %s, not %s", name,
+							   get_rel_name(table), format_type_be(actual), format_type_be(type))));
 	return number;
 }
 

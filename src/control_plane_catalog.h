@@ -25,6 +25,8 @@ typedef enum ControlPlaneFeature
 extern bool control_plane_is_coder(void);
 extern Oid control_plane_table(const char *name, bool missing_ok);
 extern AttrNumber control_plane_column(Oid table, const char *name);
+extern AttrNumber control_plane_column_of_type(Oid table, const char *name, Oid type,
+											   Oid other_type);
 extern bool control_plane_has(ControlPlaneFeature feature);
 extern void control_plane_require(void);
 extern void control_plane_require_table(const char *name);

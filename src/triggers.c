@@ -64,29 +64,16 @@ add_change(ChangeList *list, FanoutChange change)
 	list->changes[list->n++] = change;
 }
 
-/* The number of a column of a type; an error that names it when there is none. */
-static AttrNumber
-column_of_type(Relation table, const char *name, Oid type, Oid other_type)
-{
-	AttrNumber number = control_plane_column(RelationGetRelid(table), name);
-	Oid actual = TupleDescAttr(RelationGetDescr(table), number - 1)->atttypid;
-
-	if (actual != type && actual != other_type)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of table \"%s\" is of type %s, not %s", name,
-							   RelationGetRelationName(table), format_type_be(actual),
-							   format_type_be(type))));
-	return number;
-}
-
 /* Collect the changes that a statement's rows are. */
 static void
 collect_changes(TriggerData *trigger, ChangeList *list)
 {
 	Relation table = trigger->tg_relation;
-	AttrNumber agent = column_of_type(table, "workspace_agent_id", UUIDOID, UUIDOID);
-	AttrNumber key = column_of_type(table, "key", VARCHAROID, TEXTOID);
-	AttrNumber collected_at = column_of_type(table, "collected_at", TIMESTAMPTZOID, TIMESTAMPTZOID);
+	Oid oid = RelationGetRelid(table);
+	AttrNumber agent = control_plane_column_of_type(oid, "workspace_agent_id", UUIDOID, UUIDOID);
+	AttrNumber key = control_plane_column_of_type(oid, "key", VARCHAROID, TEXTOID);
+	AttrNumber collected_at =
+		control_plane_column_of_type(oid, "collected_at", TIMESTAMPTZOID, TIMESTAMPTZOID);
 	Tuplestorestate *rows = statement_rows(trigger);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsMinimalTuple);
 
