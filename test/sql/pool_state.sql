@@ -188,6 +188,8 @@ SELECT distrusted('ALTER TABLE workspaces DISABLE TRIGGER ALL; UPDATE workspaces
 	ALTER TABLE workspaces ENABLE TRIGGER ALL; ALTER TABLE workspaces ENABLE ALWAYS TRIGGER prebuild_pool_log',
 	'rows written with triggers off');
 SELECT is(running(), 'four!', 'and are seen');
+-- builds of Coder before v2.29 refer to apps, which would take them along
+ALTER TABLE workspace_builds DROP CONSTRAINT IF EXISTS workspace_builds_ai_task_sidebar_app_id_fkey;
 SELECT distrusted('CREATE TABLE kept AS TABLE workspace_agents; TRUNCATE workspace_agents CASCADE;
 	INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
 		architecture, operating_system, lifecycle_state)
