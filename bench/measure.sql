@@ -183,3 +183,74 @@ EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
     RETURN took;
 END
 $$;
+
+-- Milliseconds of a hundred people's builds from the job to the ready agent, in the statements that a
+-- control plane makes of it, rolled back.
+CREATE FUNCTION bench.builds_and_undo() RETURNS float8 LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+    took float8;
+    build uuid;
+    job uuid;
+    resource uuid;
+BEGIN
+    FOR n IN 1 .. 100 LOOP
+        build := gen_random_uuid();
+        job := gen_random_uuid();
+        resource := gen_random_uuid();
+        INSERT INTO provisioner_jobs (id, created_at, updated_at, organization_id, initiator_id,
+                                      provisioner, storage_method, type, input, file_id, tags)
+        VALUES (job, now(), now(), bench.id('organization', 1), bench.id('user', n), 'terraform',
+                'file', 'workspace_build', '{}', bench.id('file', 1), '{"scope": "organization", "owner": ""}');
+        INSERT INTO workspace_builds (id, created_at, updated_at, workspace_id, template_version_id,
+                                      build_number, transition, initiator_id, job_id)
+        VALUES (build, now(), now(), bench.id('workspace', n), bench.id('version', 1, 1), 1000, 'start',
+                bench.id('user', n), job);
+        UPDATE provisioner_jobs SET started_at = now(), updated_at = now(), worker_id = bench.id('worker', 1)
+        WHERE id = job;
+        FOR beat IN 1 .. 5 LOOP
+            UPDATE provisioner_jobs SET updated_at = now() WHERE id = job;
+        END LOOP;
+        INSERT INTO workspace_resources (id, created_at, job_id, transition, type, name)
+        VALUES (resource, now(), job, 'start', 'machine', 'main');
+        INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
+                                      architecture, operating_system)
+        VALUES (gen_random_uuid(), now(), now(), 'main', resource, gen_random_uuid(), 'amd64', 'linux');
+        UPDATE provisioner_jobs SET completed_at = now(), updated_at = now() WHERE id = job;
+        UPDATE workspace_agents SET lifecycle_state = 'starting' WHERE resource_id = resource;
+        UPDATE workspace_agents SET lifecycle_state = 'ready' WHERE resource_id = resource;
+        UPDATE workspaces SET last_used_at = now() WHERE id = bench.id('workspace', n);
+    END LOOP;
+    took := extract(epoch FROM clock_timestamp() - began) * 1000;
+    RAISE EXCEPTION USING ERRCODE = 'UNDO0';
+EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+    RETURN took;
+END
+$$;
+
+-- Milliseconds of a hundred updates of the last use, each with its commit, with the guard of claims
+-- and without; in turns, so that both meet the same weather.
+CREATE TABLE bench.guarded_updates (guarded float8, plain float8);
+CREATE PROCEDURE bench.guarded_updates(turns int) LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz;
+    took float8[] := '{0, 0}';
+BEGIN
+    FOR turn IN 1 .. turns LOOP
+        FOR variant IN 1 .. 2 LOOP
+            PERFORM prebuild_attach(guard_claims => variant = 1);
+            COMMIT;
+            began := clock_timestamp();
+            FOR i IN 1 .. 100 LOOP
+                UPDATE workspaces SET last_used_at = clock_timestamp()
+                WHERE id = bench.id('workspace', 1 + (100 * turn + i) % 4000);
+                COMMIT;
+            END LOOP;
+            took[variant] := extract(epoch FROM clock_timestamp() - began) * 1000;
+        END LOOP;
+        INSERT INTO bench.guarded_updates VALUES (took[1], took[2]);
+        COMMIT;
+    END LOOP;
+END
+$$;

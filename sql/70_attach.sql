@@ -16,6 +16,14 @@ COMMENT ON FUNCTION @extschema@.prebuild_pass_wanted() IS
 'Trigger: have the worker run a pass within a second of the commit';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_pass_wanted() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.prebuild_claim_guard() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_claim_guard() IS
+'Trigger: leave a prebuild alone that was given away, or got a build, since the statement looked';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_claim_guard() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.prebuild_attach(
 	metadata_fanout boolean DEFAULT NULL, guard_claims boolean DEFAULT false)
 RETURNS void
@@ -24,7 +32,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp;
 
 COMMENT ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) IS
-'Put the extension''s triggers on the control plane''s tables, or bring them up to date';
+'Put the extension''s triggers on the control plane''s tables, or bring them up to date; what is not asked for is taken off';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_detach() RETURNS void

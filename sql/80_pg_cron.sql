@@ -27,9 +27,9 @@ BEGIN
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				HINT = pg_catalog.format(
 					'pg_cron lives in one database (cron.database_name, here %s). Run there:'
-					' SELECT cron.schedule_in_database(%L, %L, %L, %L);',
+					' SELECT cron.schedule_in_database(%L, %L, %L, %L, %L);',
 					coalesce(pg_catalog.current_setting('cron.database_name', true), 'not set'),
-					job, cron, command, database);
+					job, cron, command, database, CURRENT_USER);
 	END IF;
 	EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO STRICT job_id USING job, cron, command;
 	RETURN job_id;
@@ -55,7 +55,7 @@ BEGIN
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				HINT = pg_catalog.format(
 					'pg_cron lives in one database (cron.database_name, here %s). Run there:'
-					' SELECT cron.unschedule(%L);',
+					' SELECT cron.unschedule(jobid) FROM cron.job WHERE jobname = %L;',
 					coalesce(pg_catalog.current_setting('cron.database_name', true), 'not set'), job);
 	END IF;
 	EXECUTE 'SELECT j.jobid FROM cron.job j WHERE j.jobname OPERATOR(pg_catalog.=) $1'

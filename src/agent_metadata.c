@@ -51,14 +51,15 @@ column_limit(Oid table, const char *name)
 	return type == VARCHAROID && typmod >= VARHDRSZ ? typmod - VARHDRSZ : 0;
 }
 
-/* Read the columns' limits, which also makes sure that the tables are there. */
+/* Read the columns' limits, and make sure that the tables and their columns are there. */
 static ColumnLimits
 read_column_limits(void)
 {
 	Oid table = control_plane_table("workspace_agent_metadata", false);
 	ColumnLimits limits;
 
-	control_plane_table("workspace_agents", false);
+	control_plane_require_table("workspace_agent_metadata");
+	control_plane_require_table("workspace_agents");
 	limits.key = column_limit(table, "key");
 	limits.value = column_limit(table, "value");
 	limits.error = column_limit(table, "error");

@@ -17,6 +17,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "lib/stringinfo.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -32,6 +33,8 @@
 #include "control_plane_catalog.h"
 #include "identity_tables.h"
 #include "plans.h"
+#include "pool_log.h"
+#include "pool_state.h"
 #include "settings.h"
 #include "subtransaction.h"
 
@@ -46,6 +49,12 @@ static bool
 wants_fanout(const AttachOptions *options)
 {
 	return options->metadata_fanout;
+}
+
+static bool
+wants_guard(const AttachOptions *options)
+{
+	return options->guard_claims;
 }
 
 /* The cache of identities, and the wish for a pass soon, are for everybody. */
@@ -64,44 +73,57 @@ wants_always(const AttachOptions *options)
  */
 #define IDENTITY_TRIGGER_ON(table, columns)                                                        \
 	{                                                                                              \
-		table, IDENTITY_TRIGGER, "{ext}prebuild_identity_changed()",                               \
-			"AFTER DELETE OR UPDATE OF " columns, "FOR EACH ROW", NULL, true, wants_always         \
+		table, IDENTITY_TRIGGER, "{ext}prebuild_identity_changed", "AFTER DELETE OR UPDATE",       \
+			columns, "FOR EACH ROW", NULL, true, wants_always                                      \
 	}
 
 /*
  * The trigger that wakes the worker, for one table: after statements that set the columns that
  * a pass looks at.
  */
-#define PASS_TRIGGER_ON(table, timing)                                                             \
+#define PASS_TRIGGER_ON(table, timing, columns)                                                    \
 	{                                                                                              \
-		table, "prebuild_pass_wanted", "{ext}prebuild_pass_wanted()", timing,                      \
+		table, "prebuild_pass_wanted", "{ext}prebuild_pass_wanted", timing, columns,               \
 			"FOR EACH STATEMENT", NULL, false, wants_always                                        \
+	}
+
+/* The trigger that logs what the pool may depend on, for one table. */
+#define POOL_TRIGGER_ON(table, kind, columns)                                                      \
+	{                                                                                              \
+		table, POOL_LOG_TRIGGER, "{ext}prebuild_pool_touched", "AFTER INSERT OR DELETE OR UPDATE", \
+			columns, "FOR EACH ROW", kind, true, wants_always                                      \
 	}
 
 static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
-	  "{ext}prebuild_metadata_fanout()", "AFTER INSERT",
+	  "{ext}prebuild_metadata_fanout", "AFTER INSERT", NULL,
 	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_update",
-	  "{ext}prebuild_metadata_fanout()", "AFTER UPDATE",
+	  "{ext}prebuild_metadata_fanout", "AFTER UPDATE", NULL,
 	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete",
-	  "{ext}prebuild_metadata_fanout()", "AFTER DELETE",
+	  "{ext}prebuild_metadata_fanout", "AFTER DELETE", NULL,
 	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, wants_fanout },
+	{ "workspaces", "prebuild_claim_guard", "{ext}prebuild_claim_guard", "BEFORE UPDATE",
+	  "owner_id", "FOR EACH ROW", NULL, false, wants_guard },
 	IDENTITY_TRIGGER_ON("workspaces", "id, owner_id, organization_id, template_id, name,"
 									  " autostart_schedule, deleted"),
 	IDENTITY_TRIGGER_ON("users", "id, username"),
 	IDENTITY_TRIGGER_ON("templates", "id, name"),
 	IDENTITY_TRIGGER_ON("workspace_agents", "id, name, resource_id, deleted"),
 	IDENTITY_TRIGGER_ON("workspace_builds", "workspace_id, job_id"),
-	PASS_TRIGGER_ON("workspaces", "AFTER UPDATE OF owner_id"),
-	PASS_TRIGGER_ON("templates", "AFTER UPDATE OF active_version_id, deleted, deprecated"),
-	PASS_TRIGGER_ON("template_version_presets",
-					"AFTER INSERT OR DELETE OR UPDATE OF desired_instances,"
-					" invalidate_after_secs, scheduling_timezone"),
+	POOL_TRIGGER_ON("workspaces", "pool", POOL_LOG_WORKSPACES),
+	POOL_TRIGGER_ON("workspace_builds", "workspace", POOL_LOG_BUILDS),
+	POOL_TRIGGER_ON("provisioner_jobs", "job", POOL_LOG_JOBS),
+	POOL_TRIGGER_ON("workspace_resources", "job", POOL_LOG_RESOURCES),
+	POOL_TRIGGER_ON("workspace_agents", "resource", POOL_LOG_AGENTS),
+	PASS_TRIGGER_ON("workspaces", "AFTER UPDATE", "owner_id"),
+	PASS_TRIGGER_ON("templates", "AFTER UPDATE", "active_version_id, deleted, deprecated"),
+	PASS_TRIGGER_ON("template_version_presets", "AFTER INSERT OR DELETE OR UPDATE",
+					"desired_instances, invalidate_after_secs, scheduling_timezone"),
 	PASS_TRIGGER_ON("template_version_preset_prebuild_schedules",
-					"AFTER INSERT OR DELETE OR UPDATE"),
-	PASS_TRIGGER_ON("provisioner_jobs", "AFTER UPDATE OF completed_at"),
+					"AFTER INSERT OR DELETE OR UPDATE", NULL),
+	PASS_TRIGGER_ON("provisioner_jobs", "AFTER UPDATE", "completed_at"),
 };
 
 /* What is to do about a trigger. */
@@ -124,8 +146,22 @@ typedef struct AttachPlan
 static Oid
 trigger_function(const AttachedTrigger *trigger)
 {
-	return DatumGetObjectId(
-		DirectFunctionCall1(regprocedurein, CStringGetDatum(plan_expand(trigger->function))));
+	char *function = psprintf("%s()", plan_expand(trigger->function));
+
+	return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(function)));
+}
+
+/* Is a trigger that is there on the columns that it is to be on, by their present names? */
+static bool
+is_on_columns(const AttachedTrigger *trigger, Form_pg_trigger form)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < form->tgattr.dim1; i++)
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "",
+						 get_attname(form->tgrelid, form->tgattr.values[i], false));
+	return strcmp(names.data, trigger->columns ? trigger->columns : "") == 0;
 }
 
 /* Find out what is to do about one trigger of a table. */
@@ -151,7 +187,8 @@ work_for_trigger(const AttachedTrigger *trigger, Oid table, bool wanted)
 
 		if (!wanted)
 			work = WORK_DROP;
-		else if (form->tgfoid != trigger_function(trigger) || form->tgenabled != enabled)
+		else if (form->tgfoid != trigger_function(trigger) || form->tgenabled != enabled ||
+				 !is_on_columns(trigger, form))
 			work = WORK_REPLACE;
 		else
 			work = WORK_NONE;
@@ -228,10 +265,12 @@ lock_tables(const AttachPlan *plan)
 static void
 create_trigger(const AttachedTrigger *trigger)
 {
-	run(psprintf("CREATE TRIGGER %s %s ON %s %s %s%s%s EXECUTE FUNCTION %s",
-				 quote_identifier(trigger->name), trigger->timing, table_name(trigger),
-				 trigger->rows, trigger->when ? "WHEN (" : "", trigger->when ? trigger->when : "",
-				 trigger->when ? ")" : "", plan_expand(trigger->function)));
+	char *columns = trigger->columns ? psprintf(" OF %s", trigger->columns) : "";
+	char *argument = trigger->argument ? quote_literal_cstr(trigger->argument) : "";
+
+	run(psprintf("CREATE TRIGGER %s %s%s ON %s %s EXECUTE FUNCTION %s(%s)",
+				 quote_identifier(trigger->name), trigger->timing, columns, table_name(trigger),
+				 trigger->rows, plan_expand(trigger->function), argument));
 	if (trigger->always)
 		run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table_name(trigger),
 					 quote_identifier(trigger->name)));
@@ -317,8 +356,11 @@ pause_randomly(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Bring the triggers into the state that the options ask for (NULL: none). */
-static void
+/*
+ * Bring the triggers into the state that the options ask for (NULL: none). Returns false when there
+ * was nothing to do.
+ */
+static bool
 apply(const AttachOptions *options)
 {
 	TimestampTz deadline =
@@ -328,8 +370,10 @@ apply(const AttachOptions *options)
 	{
 		AttachPlan plan = make_plan(options);
 
-		if (!plan.any || try_once(options, &plan))
-			return;
+		if (!plan.any)
+			return false;
+		if (try_once(options, &plan))
+			return true;
 		if (GetCurrentTimestamp() >= deadline)
 			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 							errmsg("could not lock the control plane's tables within %d ms",
@@ -344,19 +388,22 @@ PG_FUNCTION_INFO_V1(prebuild_attach);
 
 /*
  * SQL: prebuild_attach(metadata_fanout boolean, guard_claims boolean). metadata_fanout NULL: not
- * in a Coder database.
+ * in a Coder database. What is not asked for is taken off.
  */
 Datum
 prebuild_attach(PG_FUNCTION_ARGS)
 {
 	AttachOptions options = { 0 };
 
-	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("guard_claims is not supported yet")));
 	plans_enter(fcinfo);
+	/* what a trigger would not find has a better name here */
+	control_plane_require();
+	identity_tables_require();
 	options.metadata_fanout = PG_ARGISNULL(0) ? !control_plane_is_coder() : PG_GETARG_BOOL(0);
-	apply(&options);
+	options.guard_claims = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+	/* in an older snapshot than that of the locks the next pass builds the stored pool */
+	if (apply(&options) && !IsolationUsesXactSnapshot())
+		pool_state_fold();
 	plans_leave();
 	PG_RETURN_VOID();
 }
@@ -368,7 +415,8 @@ Datum
 prebuild_detach(PG_FUNCTION_ARGS)
 {
 	plans_enter(fcinfo);
-	apply(NULL);
+	if (apply(NULL))
+		pool_state_forget();
 	plans_leave();
 	PG_RETURN_VOID();
 }

@@ -19,10 +19,11 @@ typedef struct AttachedTrigger
 {
 	const char *table;	  /* in the control plane's schema */
 	const char *name;	  /* of the trigger */
-	const char *function; /* as a template, see plans.h */
-	const char *timing;	  /* such as AFTER INSERT OR UPDATE OF name */
+	const char *function; /* as a template, see plans.h, without parentheses */
+	const char *timing;	  /* such as AFTER INSERT OR UPDATE */
+	const char *columns;  /* those that the UPDATE at the end of the timing is OF, or NULL */
 	const char *rows;	  /* REFERENCING and FOR EACH */
-	const char *when;	  /* a condition, or NULL */
+	const char *argument; /* of the function, or NULL */
 	bool always;		  /* also in sessions that replay a replication stream */
 	bool (*wanted)(const AttachOptions *options);
 } AttachedTrigger;

@@ -45,7 +45,18 @@ typedef struct Batch
 	MemoryContext work;	   /* until the results are complete */
 	MemoryContext scratch; /* reset for each row and each preset */
 	HeapTuple row;		   /* the one being filed */
+	bool tags_by_table;	   /* the control plane knows workspace tags from their table alone */
 } Batch;
+
+/*
+ * Workspace tags that are not in their table as they are: those under count or for_each stand
+ * there without the condition, those in modules do not stand there. The plan of the import has
+ * them.
+ */
+#define HIDDEN_TAGS                                                                                \
+	"$.configuration.root_module ? (exists (@.resources[*] ? (@.type == \"coder_workspace_tags\""  \
+	" && (exists (@.count_expression) || exists (@.for_each_expression))))"                        \
+	" || exists (@.module_calls.** ? (@.type == \"coder_workspace_tags\")))"
 
 /* The row's column, or false when it is NULL. Columns count from 1. */
 static bool
@@ -209,7 +220,15 @@ file_version(Batch *batch, Candidate *candidate)
 		return;
 	}
 	candidate->dynamic = !classic_chosen && can_be_dynamic;
-	candidate->workspace_tags = classic_chosen || can_be_dynamic;
+	candidate->workspace_tags = classic_chosen || can_be_dynamic || batch->tags_by_table;
+	if (candidate->dynamic && column_bool(batch, 12))
+	{
+		rule_out(
+			batch, candidate, BUILD_UNSUPPORTED,
+			"the template sets workspace tags under count or for_each, or in a module, and only "
+			"Terraform can tell which of them hold");
+		return;
+	}
 
 	MemoryContextSwitchTo(batch->context);
 	if (column_datum(batch, 7, &value))
@@ -226,15 +245,18 @@ static void
 read_versions(Batch *batch)
 {
 	static KeptPlan kept;
-	bool has_flow = control_plane_has_column("templates", "use_classic_parameter_flow");
-	bool has_values =
-		control_plane_has_column("template_version_terraform_values", "provisionerd_version");
-	bool has_legacy = control_plane_has_table("parameter_schemas");
-	char *sql = psprintf(
+	bool has_flow = control_plane_has(FEATURE_CLASSIC_CHOICE);
+	bool has_values = control_plane_has(FEATURE_TERRAFORM_VALUES);
+	bool has_plan = control_plane_has(FEATURE_TERRAFORM_PLAN);
+	bool has_legacy = control_plane_has(FEATURE_LEGACY_PARAMETERS);
+	char *sql;
+
+	batch->tags_by_table = !control_plane_has(FEATURE_TAGS_BY_FLOW);
+	sql = psprintf(
 		"SELECT u.ord, r.id IS NOT NULL, t.id IS NOT NULL, %s, %s, j.job_status::pg_catalog.text,"
 		"		j.file_id::pg_catalog.uuid, j.storage_method::pg_catalog.text,"
 		"		j.tags::pg_catalog.jsonb, %s,"
-		"		t.provisioner::pg_catalog.text"
+		"		t.provisioner::pg_catalog.text, %s"
 		"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(id, ord)"
 		"  LEFT JOIN {cp}template_version_presets r ON r.id {=} u.id"
 		"  LEFT JOIN {cp}template_versions v ON v.id {=} r.template_version_id"
@@ -245,6 +267,10 @@ read_versions(Batch *batch)
 		has_values ? "f.provisionerd_version::pg_catalog.text" : "NULL::pg_catalog.text",
 		has_legacy ? "EXISTS (SELECT FROM {cp}parameter_schemas s WHERE s.job_id {=} j.id)"
 				   : "false",
+		has_flow && has_values && has_plan && !batch->tags_by_table
+			? "CASE WHEN NOT t.use_classic_parameter_flow"
+			  " THEN pg_catalog.jsonb_path_exists(f.cached_plan, '" HIDDEN_TAGS "') END"
+			: "false",
 		has_values ? "LEFT JOIN {cp}template_version_terraform_values f"
 					 "	ON f.template_version_id {=} v.id"
 				   : "");
@@ -406,8 +432,6 @@ read_workspace_tags(Batch *batch)
 	static KeptPlan kept_tags;
 	static KeptPlan kept_variables;
 
-	if (!control_plane_has_table("template_version_workspace_tags"))
-		return;
 	read_rows(batch, &kept_tags,
 			  "SELECT u.ord, w.key::pg_catalog.text, w.value::pg_catalog.text"
 			  "	 FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(id, ord)"
@@ -416,8 +440,6 @@ read_workspace_tags(Batch *batch)
 			  "	   ON w.template_version_id {=} r.template_version_id"
 			  " ORDER BY u.ord, w.key COLLATE pg_catalog.\"C\"",
 			  file_expression);
-	if (!control_plane_has_table("template_version_variables"))
-		return;
 	read_rows(batch, &kept_variables,
 			  "SELECT u.ord, x.name::pg_catalog.text, x.type::pg_catalog.text,"
 			  "		  x.value::pg_catalog.text, x.default_value::pg_catalog.text,"
@@ -549,7 +571,7 @@ prebuild_build_inputs(PG_FUNCTION_ARGS)
 
 	plans_enter(fcinfo);
 	MemoryContextSwitchTo(context);
-	control_plane_table("template_version_presets", false);
+	control_plane_require();
 	inputs = build_inputs_read(1, PG_GETARG_UUID_P(0));
 	plans_leave();
 	if (!inputs->found)

@@ -15,9 +15,33 @@
 #include "control_plane_catalog.h"
 #include "plans.h"
 #include "pool_sql.h"
+#include "pool_state.h"
 #include "rows.h"
 #include "schedule.h"
 #include "settings.h"
+
+/* Put the running prebuilds of a view of the stored pool into a tuplestore. */
+static void
+stored_running(const PoolView *view, const Datum *preset_id, Tuplestorestate *store,
+			   MemoryContext store_context)
+{
+	static KeptPlan all_plan, one_plan;
+	Oid argtypes[] = { view->argtypes[0], view->argtypes[1], view->argtypes[2], UUIDOID };
+	Datum values[] = { view->values[0], view->values[1], view->values[2],
+					   preset_id != NULL ? *preset_id : (Datum) 0 };
+
+#define STORED_RUNNING                                                                             \
+	"SELECT m.id, m.name, m.template_id, m.template_version_id, m.current_preset_id, m.ready,"     \
+	" m.created_at FROM" STORED_MEMBERS " WHERE " STORED_IS_RUNNING
+
+	if (preset_id == NULL)
+		plan_into_tuplestore(&all_plan, STORED_RUNNING " ORDER BY m.id", PLAN_READ_OWN, 3, argtypes,
+							 values, NULL, store, store_context);
+	else
+		plan_into_tuplestore(&one_plan,
+							 STORED_RUNNING " AND m.current_preset_id {=} $4 ORDER BY m.id",
+							 PLAN_READ_OWN, 4, argtypes, values, NULL, store, store_context);
+}
 
 /*
  * Put the running prebuilds into a tuplestore, all of them or those of one preset.
@@ -28,6 +52,7 @@ control_plane_running(const Datum *preset_id, Tuplestorestate *store, MemoryCont
 	static KeptPlan all_plan, one_plan;
 	static const Oid argtypes[] = { UUIDOID };
 	Datum values[1];
+	PoolView view;
 
 #define RUNNING_COLUMNS                                                                            \
 	"w.id::pg_catalog.uuid, w.name::pg_catalog.text, w.template_id::pg_catalog.uuid,"              \
@@ -36,14 +61,16 @@ control_plane_running(const Datum *preset_id, Tuplestorestate *store, MemoryCont
 #define RUNNING "SELECT " RUNNING_COLUMNS POOL_WITH_LATEST_BUILD " AND " IS_RUNNING
 
 	control_plane_require();
-	if (preset_id == NULL)
-		plan_into_tuplestore(&all_plan, RUNNING " ORDER BY w.id", 0, NULL, NULL, NULL, store,
-							 store_context);
+	if (pool_state_view(&view))
+		stored_running(&view, preset_id, store, store_context);
+	else if (preset_id == NULL)
+		plan_into_tuplestore(&all_plan, RUNNING " ORDER BY w.id", PLAN_READ, 0, NULL, NULL, NULL,
+							 store, store_context);
 	else
 	{
 		values[0] = *preset_id;
-		plan_into_tuplestore(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id", 1,
-							 argtypes, values, NULL, store, store_context);
+		plan_into_tuplestore(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id",
+							 PLAN_READ, 1, argtypes, values, NULL, store, store_context);
 	}
 }
 
@@ -76,7 +103,7 @@ control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
 					" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
 					" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
 					" ORDER BY m.id",
-		0, NULL, NULL, NULL, store, store_context);
+		PLAN_READ, 0, NULL, NULL, NULL, store, store_context);
 }
 
 /* Position of a preset in the snapshot, which is ordered by id, or -1. */
@@ -126,9 +153,12 @@ parse_job_status(const char *status)
 static Transition
 parse_transition(const char *transition)
 {
-	if (strcmp(transition, "start") == 0)
-		return TRANSITION_START;
-	return strcmp(transition, "stop") == 0 ? TRANSITION_STOP : TRANSITION_DELETE;
+	static const char *const names[] = { "start", "stop", "delete" };
+
+	for (size_t i = 0; i < lengthof(names); i++)
+		if (strcmp(transition, names[i]) == 0)
+			return (Transition) i;
+	return TRANSITION_OTHER;
 }
 
 /* Fill one preset from row number i of the presets statement. */
@@ -179,9 +209,7 @@ read_presets(ControlPlaneSnapshot *snapshot)
 				 " JOIN {cp}templates t ON t.id {=} v.template_id"
 				 " JOIN {cp}organizations o ON o.id {=} t.organization_id"
 				 " WHERE p.desired_instances IS NOT NULL ORDER BY p.id",
-				 control_plane_has_column("template_version_presets", "last_invalidated_at")
-					 ? "p.last_invalidated_at"
-					 : "NULL");
+				 control_plane_has(FEATURE_INVALIDATION) ? "p.last_invalidated_at" : "NULL");
 	uint64 n = plan_execute(&plan, statement, PLAN_READ, 0, NULL, NULL, NULL);
 
 	pool->npresets = (int) n;
@@ -267,26 +295,45 @@ preset_column(const PoolSnapshot *pool, uint64 row, int number)
 	return control_plane_find_preset(pool, &id);
 }
 
+/*
+ * Ask for every pool member with its latest build: by the tables, or from a view of the stored
+ * pool. Rows are in SPI_tuptable; returns their number.
+ */
+static uint64
+ask_for_members(void)
+{
+	static KeptPlan plan, stored_plan;
+	PoolView view;
+
+	if (pool_state_view(&view))
+		return plan_execute(
+			&stored_plan,
+			"SELECT m.id, m.created_at, m.template_version_id, m.build_id, m.job_id,"
+			" m.build_created_at, m.build_number, m.transition, m.job_status, m.by_system_user,"
+			" m.job_unclaimed, CASE WHEN " STORED_IS_RUNNING " THEN m.ready ELSE false END,"
+			" m.build_preset_id, CASE WHEN " STORED_IS_RUNNING " THEN m.current_preset_id END"
+			" FROM" STORED_MEMBERS " WHERE m.build_id IS NOT NULL ORDER BY m.id",
+			PLAN_READ_OWN, 3, view.argtypes, view.values, NULL);
+	return plan_execute(&plan,
+						"SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
+						" b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
+						" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
+						" b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
+						" b.job_status::pg_catalog.text,"
+						" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
+						" " IS_UNCLAIMED ","
+						" CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
+						" b.template_version_preset_id::pg_catalog.uuid,"
+						" CASE WHEN " IS_RUNNING " THEN " CURRENT_PRESET
+						" END" POOL_WITH_LATEST_BUILD " ORDER BY w.id",
+						PLAN_READ, 0, NULL, NULL, NULL);
+}
+
 /* Read every pool member with its latest build. */
 static void
 read_members(PoolSnapshot *pool)
 {
-	static KeptPlan plan;
-	uint64 n =
-		plan_execute(&plan,
-					 "SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
-					 " b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
-					 " b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
-					 " b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
-					 " b.job_status::pg_catalog.text,"
-					 " b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
-					 " b.worker_id IS NULL AND b.started_at IS NULL AND b.canceled_at IS NULL"
-					 "   AND b.completed_at IS NULL,"
-					 " CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
-					 " b.template_version_preset_id::pg_catalog.uuid,"
-					 " CASE WHEN " IS_RUNNING " THEN " CURRENT_PRESET " END" POOL_WITH_LATEST_BUILD
-					 " ORDER BY w.id",
-					 PLAN_READ, 0, NULL, NULL, NULL);
+	uint64 n = ask_for_members();
 
 	pool->nmembers = (int) n;
 	pool->members = palloc0_array(PoolMember, n + 1);

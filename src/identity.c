@@ -19,6 +19,7 @@
 #include "identity_changes.h"
 #include "identity_stats.h"
 #include "identity_tables.h"
+#include "ids.h"
 #include "plans.h"
 #include "settings.h"
 
@@ -97,18 +98,11 @@ keep(const IdentityMoment *before, const Datum *values, HeapTupleHeader row)
 		[IDENTITY_OWNER] = DatumGetUUIDP(values[COLUMN_OWNER]),
 		[IDENTITY_TEMPLATE] = DatumGetUUIDP(values[COLUMN_TEMPLATE])
 	};
-	static pg_uuid_t system_user;
-	static bool known = false;
 
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
-	if (!known)
-	{
-		system_user = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(SYSTEM_USER)));
-		known = true;
-	}
 	/* a prebuild's owner is about to change */
-	if (memcmp(parts[IDENTITY_OWNER], &system_user, UUID_LEN) == 0)
+	if (id_is_system_user(parts[IDENTITY_OWNER]))
 		return;
 	identity_cache_store(before, parts, row);
 }

@@ -7,7 +7,10 @@
 #include <uuid/uuid.h>
 
 #include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 
+#include "control_plane.h"
 #include "ids.h"
 
 #define NAME_PREFIX "prebuild-"
@@ -39,6 +42,21 @@ int
 id_compare(const void *left, const void *right)
 {
 	return memcmp(left, right, sizeof(Id));
+}
+
+/* Is it the id of the system user? */
+bool
+id_is_system_user(const pg_uuid_t *id)
+{
+	static pg_uuid_t system_user;
+	static bool known = false;
+
+	if (!known)
+	{
+		system_user = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(SYSTEM_USER)));
+		known = true;
+	}
+	return memcmp(id, &system_user, sizeof(*id)) == 0;
 }
 
 /* A new name, palloc'd: the prefix and 9 random bytes in lower-case unpadded base32 (RFC 4648). */

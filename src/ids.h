@@ -7,10 +7,13 @@
 
 #include "postgres.h"
 
+#include "utils/uuid.h"
+
 #include "decision.h"
 
 extern Id *id_new(void);
 extern int id_compare(const void *left, const void *right);
+extern bool id_is_system_user(const pg_uuid_t *id);
 extern char *prebuild_name_new(void);
 
 #endif /* PREBUILD_IDS_H */

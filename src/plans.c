@@ -10,6 +10,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/tstoreReceiver.h"
 #include "lib/stringinfo.h"
@@ -56,6 +57,13 @@ plans_leave(void)
 {
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");
+}
+
+/* The oid of the extension's schema. */
+Oid
+plans_extension_schema(void)
+{
+	return get_namespace_oid(extension_schema, false);
 }
 
 /*
@@ -129,9 +137,18 @@ plan_expand(const char *sql_template)
 	return sql.data;
 }
 
+/* Was the plan prepared from this text with parameters of these types? */
+static bool
+is_plan_of(const KeptPlan *entry, const char *text, int nargs, const Oid *argtypes)
+{
+	return entry->plan != NULL && strcmp(entry->text, text) == 0 &&
+		   (nargs == 0 || memcmp(entry->argtypes, argtypes, nargs * sizeof(Oid)) == 0);
+}
+
 /*
- * The plan of a template, prepared on first use and whenever its expanded text has changed.
- * SPI must be connected. argtypes: nargs type oids.
+ * The plan of a template, prepared on first use and whenever its expanded text or a parameter's
+ * type (one of the extension's own, after it was created anew) has changed. SPI must be
+ * connected. argtypes: nargs type oids; nargs is always the same for a template.
  */
 SPIPlanPtr
 plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtypes)
@@ -140,9 +157,9 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 	KeptPlan *entry = kept;
 	SPIPlanPtr plan;
 
-	while (entry->plan != NULL && strcmp(entry->text, text) != 0 && entry->next != NULL)
+	while (!is_plan_of(entry, text, nargs, argtypes) && entry->next != NULL)
 		entry = entry->next;
-	if (entry->plan != NULL && strcmp(entry->text, text) == 0)
+	if (is_plan_of(entry, text, nargs, argtypes))
 	{
 		pfree(text);
 		return entry->plan;
@@ -154,9 +171,32 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 	if (entry->plan != NULL)
 		entry = entry->next = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
 	entry->text = MemoryContextStrdup(TopMemoryContext, text);
+	entry->argtypes = MemoryContextAlloc(TopMemoryContext, (nargs + 1) * sizeof(Oid));
+	if (nargs > 0)
+		memcpy(entry->argtypes, argtypes, nargs * sizeof(Oid));
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_keepplan failed");
 	return entry->plan = plan;
+}
+
+/* Whose rights a statement runs with; an error resets them with its (sub)transaction. */
+typedef struct Rights
+{
+	Oid user;
+	int security_context;
+} Rights;
+
+/* Take on the rights of a mode. Returns those from before. */
+static Rights
+take_rights(PlanMode mode)
+{
+	Rights before;
+
+	GetUserIdAndSecContext(&before.user, &before.security_context);
+	if (mode == PLAN_READ_OWN || mode == PLAN_WRITE_OWN || mode == PLAN_WRITE_OWN_ACTIVE)
+		SetUserIdAndSecContext(extension_owner,
+							   before.security_context | SECURITY_LOCAL_USERID_CHANGE);
+	return before;
 }
 
 /*
@@ -167,30 +207,24 @@ uint64
 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 			 const Oid *argtypes, Datum *values, const char *nulls)
 {
-	bool as_owner = mode == PLAN_READ_OWN || mode == PLAN_WRITE_OWN;
 	bool latest = mode == PLAN_READ_LATEST;
 	bool read_only = latest || mode == PLAN_READ || mode == PLAN_READ_OWN;
-	Oid caller;
-	int security_context;
+	Snapshot snapshot = mode == PLAN_WRITE_OWN_ACTIVE ? GetActiveSnapshot() : InvalidSnapshot;
+	Rights before = take_rights(mode);
 	int result;
 
-	/* an error resets both with its (sub)transaction */
-	GetUserIdAndSecContext(&caller, &security_context);
-	if (as_owner)
-		SetUserIdAndSecContext(extension_owner, security_context | SECURITY_LOCAL_USERID_CHANGE);
 	if (latest)
 	{
 		CommandCounterIncrement();
 		PushActiveSnapshot(GetLatestSnapshot());
 	}
-	result = SPI_execute_plan(plan_get(kept, sql_template, nargs, argtypes), values, nulls,
-							  read_only, 0);
+	result = SPI_execute_snapshot(plan_get(kept, sql_template, nargs, argtypes), values, nulls,
+								  snapshot, InvalidSnapshot, read_only, true, 0);
 	if (latest)
 		PopActiveSnapshot();
-	if (as_owner)
-		SetUserIdAndSecContext(caller, security_context);
+	SetUserIdAndSecContext(before.user, before.security_context);
 	if (result < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result));
 	return SPI_processed;
 }
 
@@ -212,14 +246,16 @@ bind_parameters(int nargs, const Oid *argtypes, Datum *values, const char *nulls
 
 /*
  * Execute a reading template straight into a tuplestore, without a copy in between, in the
- * active snapshot. The statement's columns must have the types of the store's row type.
+ * active snapshot (mode PLAN_READ or PLAN_READ_OWN). The statement's columns must have the types
+ * of the store's row type.
  */
 void
-plan_into_tuplestore(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtypes,
-					 Datum *values, const char *nulls, Tuplestorestate *store,
+plan_into_tuplestore(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+					 const Oid *argtypes, Datum *values, const char *nulls, Tuplestorestate *store,
 					 MemoryContext store_context)
 {
 	SPIExecuteOptions options = { 0 };
+	Rights before = take_rights(mode);
 	int result;
 
 	options.params = bind_parameters(nargs, argtypes, values, nulls);
@@ -227,6 +263,7 @@ plan_into_tuplestore(KeptPlan *kept, const char *sql_template, int nargs, const 
 	options.dest = CreateTuplestoreDestReceiver();
 	SetTuplestoreDestReceiverParams(options.dest, store, store_context, false, NULL, NULL);
 	result = SPI_execute_plan_extended(plan_get(kept, sql_template, nargs, argtypes), &options);
+	SetUserIdAndSecContext(before.user, before.security_context);
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
 }

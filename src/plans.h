@@ -17,13 +17,14 @@
 
 /*
  * A statement kept for the life of the backend; a static variable at the place of its use.
- * One plan for each expanded text that was asked for, never freed: a nested call under another
+ * One plan for each expanded text (and types) that was asked for, never freed: a nested call under another
  * setting must not pull the plan away from under the outer one.
  */
 typedef struct KeptPlan
 {
 	SPIPlanPtr plan;
-	char *text; /* what it was prepared from, expanded */
+	char *text;	   /* what it was prepared from, expanded */
+	Oid *argtypes; /* with parameters of these types */
 	struct KeptPlan *next;
 } KeptPlan;
 
@@ -39,18 +40,20 @@ typedef enum PlanMode
 	PLAN_READ_LATEST,
 	PLAN_WRITE,
 	PLAN_READ_OWN,
-	PLAN_WRITE_OWN
+	PLAN_WRITE_OWN,
+	PLAN_WRITE_OWN_ACTIVE /* finds the rows to write in the active snapshot */
 } PlanMode;
 
 extern void plans_enter(FunctionCallInfo fcinfo);
 extern void plans_leave(void);
+extern Oid plans_extension_schema(void);
 extern int plans_control_plane_path(void);
 extern char *plan_expand(const char *sql_template);
 extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
 						   const Oid *argtypes);
 extern uint64 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 						   const Oid *argtypes, Datum *values, const char *nulls);
-extern void plan_into_tuplestore(KeptPlan *kept, const char *sql_template, int nargs,
+extern void plan_into_tuplestore(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 								 const Oid *argtypes, Datum *values, const char *nulls,
 								 Tuplestorestate *store, MemoryContext store_context);
 

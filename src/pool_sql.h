@@ -56,4 +56,20 @@
 	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
 	"  WHERE r.job_id {=} b.job_id), false)"
 
+/* True when nobody has taken the latest build's job. */
+#define IS_UNCLAIMED                                                                               \
+	"(b.worker_id IS NULL AND b.started_at IS NULL AND b.canceled_at IS NULL"                      \
+	" AND b.completed_at IS NULL)"
+
+/* All that is known of a member, as prebuild_pool_member; $1 is the oid of its schema. */
+#define MEMBER                                                                                     \
+	"ROW($1, w.id::pg_catalog.uuid, w.name::pg_catalog.text, w.template_id::pg_catalog.uuid,"      \
+	" w.created_at::pg_catalog.timestamptz, b.id::pg_catalog.uuid,"                                \
+	" b.template_version_id::pg_catalog.uuid, b.build_number::pg_catalog.int4,"                    \
+	" b.transition::pg_catalog.text, b.job_status::pg_catalog.text,"                               \
+	" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid, " IS_UNCLAIMED ","                    \
+	" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"                            \
+	" b.template_version_preset_id::pg_catalog.uuid, " CURRENT_PRESET ", " IS_READY                \
+	")::{ext}prebuild_pool_member"
+
 #endif /* PREBUILD_POOL_SQL_H */

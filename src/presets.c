@@ -91,7 +91,7 @@ prebuild_invalidate(PG_FUNCTION_ARGS)
 	values[0] = PG_GETARG_DATUM(0);
 	plans_enter(fcinfo);
 	control_plane_require();
-	if (!control_plane_has_column("template_version_presets", "last_invalidated_at"))
+	if (!control_plane_has(FEATURE_INVALIDATION))
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("this control plane cannot invalidate prebuilds: column "
 							   "\"last_invalidated_at\" of table \"template_version_presets\" does "

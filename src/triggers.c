@@ -20,6 +20,7 @@
 #include "fanout.h"
 #include "identity_changes.h"
 #include "settings.h"
+#include "triggers.h"
 
 /* Changes of a statement, collected. */
 typedef struct ChangeList
@@ -63,29 +64,16 @@ add_change(ChangeList *list, FanoutChange change)
 	list->changes[list->n++] = change;
 }
 
-/* The number of a column of a type; an error that names it when there is none. */
-static AttrNumber
-column_of_type(Relation table, const char *name, Oid type, Oid other_type)
-{
-	AttrNumber number = control_plane_column(RelationGetRelid(table), name);
-	Oid actual = TupleDescAttr(RelationGetDescr(table), number - 1)->atttypid;
-
-	if (actual != type && actual != other_type)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of table \"%s\" is of type %s, not %s", name,
-							   RelationGetRelationName(table), format_type_be(actual),
-							   format_type_be(type))));
-	return number;
-}
-
 /* Collect the changes that a statement's rows are. */
 static void
 collect_changes(TriggerData *trigger, ChangeList *list)
 {
 	Relation table = trigger->tg_relation;
-	AttrNumber agent = column_of_type(table, "workspace_agent_id", UUIDOID, UUIDOID);
-	AttrNumber key = column_of_type(table, "key", VARCHAROID, TEXTOID);
-	AttrNumber collected_at = column_of_type(table, "collected_at", TIMESTAMPTZOID, TIMESTAMPTZOID);
+	Oid oid = RelationGetRelid(table);
+	AttrNumber agent = control_plane_column_of_type(oid, "workspace_agent_id", UUIDOID, UUIDOID);
+	AttrNumber key = control_plane_column_of_type(oid, "key", VARCHAROID, TEXTOID);
+	AttrNumber collected_at =
+		control_plane_column_of_type(oid, "collected_at", TIMESTAMPTZOID, TIMESTAMPTZOID);
 	Tuplestorestate *rows = statement_rows(trigger);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsMinimalTuple);
 
@@ -154,9 +142,9 @@ same_column(const TupleTableSlot *old, const TupleTableSlot *new, int number)
 	return datumIsEqual(left, right, column->attbyval, column->attlen);
 }
 
-/* Did an update change one of the columns that the trigger is for? */
-static bool
-columns_changed(TriggerData *trigger)
+/* Did an update change one of the columns that its trigger is for? */
+bool
+trigger_columns_changed(const TriggerData *trigger)
 {
 	const int16 *columns = trigger->tg_trigger->tgattr;
 	int ncolumns = trigger->tg_trigger->tgnattr;
@@ -173,6 +161,26 @@ columns_changed(TriggerData *trigger)
 	return false;
 }
 
+/*
+ * The id in a column of a row (one of the trigger's slots), or NULL. Raises datatype_mismatch for
+ * another type: prebuild_attach() names columns of ids only, but anyone who may use the function
+ * can make a trigger, and must not crash the server by it.
+ */
+const pg_uuid_t *
+trigger_id(const TriggerData *trigger, TupleTableSlot *row, int column)
+{
+	Form_pg_attribute attribute = TupleDescAttr(row->tts_tupleDescriptor, column - 1);
+	bool null;
+	Datum id;
+
+	if (attribute->atttypid != UUIDOID)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of trigger \"%s\" is not of type uuid",
+							   NameStr(attribute->attname), trigger->tg_trigger->tgname)));
+	id = slot_getattr(row, column, &null);
+	return null ? NULL : DatumGetUUIDP(id);
+}
+
 PG_FUNCTION_INFO_V1(prebuild_identity_changed);
 
 /*
@@ -183,19 +191,18 @@ Datum
 prebuild_identity_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Datum id;
-	bool null;
+	const pg_uuid_t *id;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr == 0)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
 							   "row, on UPDATE OF columns, only")));
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !columns_changed(trigger))
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger))
 		return PointerGetDatum(NULL);
 	/* the row as it was: what is cached is about that one */
-	id = slot_getattr(trigger->tg_trigslot, trigger->tg_trigger->tgattr[0], &null);
-	if (!null)
-		identity_changes_note(DatumGetUUIDP(id));
+	id = trigger_id(trigger, trigger->tg_trigslot, trigger->tg_trigger->tgattr[0]);
+	if (id != NULL)
+		identity_changes_note(id);
 	return PointerGetDatum(NULL);
 }

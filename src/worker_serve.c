@@ -8,6 +8,7 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type_d.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "pgstat.h"
@@ -35,6 +36,9 @@
 /* How often a worker that holds back looks at the buffer. */
 #define HOLD_CHECK_MS 50
 
+/* How often the stored pool is brought up to date where no pass does it. */
+#define FOLD_INTERVAL_MS 60000
+
 /* Bounds of the pause after a failed flush, which otherwise is the flush interval. */
 #define MIN_RETRY_MS 1000
 #define MAX_RETRY_MS 10000
@@ -51,6 +55,7 @@ typedef struct Worker
 	TimestampTz hold_capacity; /* no flush for capacity before this: see flush_for_capacity() */
 	bool failed;			   /* the last flush */
 	TimestampTz last_pass;
+	TimestampTz next_fold;
 } Worker;
 
 typedef void (*Task)(void *argument);
@@ -249,25 +254,41 @@ flush_when_due(Worker *worker)
 	flush_for_capacity(worker);
 }
 
-/* Task: a pass. */
-static void
-pass_task(void *argument)
+/* A function of the extension to call. */
+typedef struct Call
 {
-	static const char find_schema[] =
+	const char *function;  /* with its arguments */
+	const char *if_may_do; /* as a signature: nothing happens without the right to call it */
+} Call;
+
+/* Task: call a function of the extension. */
+static void
+call_task(void *argument)
+{
+	static const char find[] =
 		"SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e "
 		"JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace "
-		"WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'";
-	char *call;
+		"WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext' AND ($1 IS NULL OR "
+		"pg_catalog.has_function_privilege("
+		"pg_catalog.quote_ident(n.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) $1, "
+		"'EXECUTE'))";
+	const Call *call = argument;
+	Oid argtypes[] = { TEXTOID };
+	Datum values[1];
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT || SPI_execute(find_schema, true, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		elog(ERROR, "could not find the extension's schema");
-	call = psprintf("SELECT * FROM %s.prebuild_reconcile(pg_catalog.now())",
-					SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	SPI_execute(call, false, 0);
+	values[0] = call->if_may_do ? CStringGetTextDatum(call->if_may_do) : (Datum) 0;
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute_with_args(find, 1, argtypes, values, call->if_may_do ? " " : "n", true, 1) !=
+			SPI_OK_SELECT)
+		elog(ERROR, "could not look for the extension's schema");
+	if (SPI_processed == 1)
+		SPI_execute(psprintf("SELECT * FROM %s.%s",
+							 SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1),
+							 call->function),
+					false, 0);
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -291,19 +312,33 @@ next_pass(const Worker *worker)
 static void
 pass_when_due(Worker *worker)
 {
+	static Call call = { "prebuild_reconcile(pg_catalog.now())", NULL };
 	WorkerSlot *slot = worker->slot;
 	bool done;
 
 	if (GetCurrentTimestamp() < next_pass(worker))
 		return;
 	pg_atomic_write_u32(&slot->pass_requested, 0);
-	done = run_task(worker, "prebuild: reconciling", pass_task, NULL);
+	done = run_task(worker, "prebuild: reconciling", call_task, &call);
 	worker->last_pass = GetCurrentTimestamp();
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
 	slot->passes++;
 	slot->failed_passes += done ? 0 : 1;
 	slot->last_pass_at = worker->last_pass;
 	LWLockRelease(&slot->lock);
+}
+
+/* Bring the stored pool up to date when it is time, for control planes that are attached. */
+static void
+fold_when_due(Worker *worker)
+{
+	/* a role that only writes metadata needs no right to it */
+	static Call call = { "prebuild_fold()", "prebuild_fold()" };
+
+	if (GetCurrentTimestamp() < worker->next_fold)
+		return;
+	run_task(worker, "prebuild: folding the log of the pool", call_task, &call);
+	worker->next_fold = after_ms(FOLD_INTERVAL_MS);
 }
 
 /* The time until something is due, in milliseconds. */
@@ -313,7 +348,7 @@ time_to_wait(const Worker *worker)
 	TimestampTz next = worker->next_check;
 
 	if (worker->serving)
-		next = Min(next, Min(worker->next_flush, next_pass(worker)));
+		next = Min(Min(next, worker->next_fold), Min(worker->next_flush, next_pass(worker)));
 	/* nobody wakes a worker that holds back: look now and then whether the buffer fills up */
 	if (worker->serving && full_batch_waits(worker))
 		next = Min(next, Min(worker->hold_capacity, after_ms(HOLD_CHECK_MS)));
@@ -386,6 +421,8 @@ worker_serve(int number)
 			flush_when_due(&worker);
 		if (worker.serving && !ShutdownRequestPending)
 			pass_when_due(&worker);
+		if (worker.serving && !ShutdownRequestPending)
+			fold_when_due(&worker);
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(loop);
 		if (!ShutdownRequestPending && worker_wait(time_to_wait(&worker)))

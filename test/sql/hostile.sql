@@ -52,7 +52,7 @@ SET search_path = pg_catalog;
 DROP SCHEMA "Cp ""odd"" 'one'; --" CASCADE;
 
 -- the extension in a schema of its own
-DROP EXTENSION prebuild_ext;
+DROP EXTENSION prebuild_ext CASCADE;
 CREATE SCHEMA "Ext x";
 CREATE EXTENSION prebuild_ext SCHEMA "Ext x";
 SET search_path = fixture, "Ext x";
@@ -64,6 +64,6 @@ END $$;
 SELECT is(pass(n => 8), 'created 1', 'passes with the extension in another schema');
 SELECT is((SELECT string_agg(kind, ' ') FROM "Ext x".prebuild_event), 'pass', 'events go there');
 SELECT is((SELECT count(*) FROM prebuild_running()), 1, 'reading works');
-DROP EXTENSION prebuild_ext;
+DROP EXTENSION prebuild_ext CASCADE;
 DROP SCHEMA "Ext x", cp_hostile CASCADE;
 CREATE EXTENSION prebuild_ext SCHEMA public;

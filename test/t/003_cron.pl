@@ -28,6 +28,7 @@ $node->safe_psql('home', 'CREATE EXTENSION pg_cron');
 $node->safe_psql('home', "SELECT $call");
 is( $node->safe_psql('home', 'SELECT schedule, database, active FROM cron.job'),
 	'* * * * *|elsewhere|t', 'the call of the hint works as it stands');
+like($call, qr/, 'postgres'\)$/, 'and names the role that asked');
 ($status, $out, $err) = $node->psql($other, q{SELECT prebuild_schedule('*/5 * * * *')});
 like($err, qr/cron\.schedule_in_database\(.*\*\/5 \* \* \* \*/,
 	'the hint has the schedule that was asked for');
@@ -65,6 +66,11 @@ is( $node->safe_psql('home', q{SELECT count(*) FROM cron.job WHERE database = 'h
 	0, 'prebuild_unschedule() takes the job away');
 is( $node->safe_psql('home', q{SELECT count(*) FROM cron.job WHERE database = 'elsewhere'}),
 	1, 'and leaves the others');
+($status, $out, $err) = $node->psql($other, 'SELECT prebuild_unschedule()');
+($call) = $err =~ /(SELECT cron\.unschedule\(.*;)/;
+$node->safe_psql('home', $call);
+is($node->safe_psql('home', 'SELECT count(*) FROM cron.job'),
+	0, 'from another database the hint of prebuild_unschedule() has the call that takes the job away');
 
 $node->stop;
 done_testing();

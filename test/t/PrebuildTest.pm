@@ -5,12 +5,13 @@ use strict;
 use warnings;
 use Cwd qw(abs_path);
 use Exporter 'import';
-use File::Basename qw(dirname);
+use File::Basename qw(basename dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(new_server new_control_plane pool_size wait_until wait_for_server
+our @EXPORT = qw(new_server new_control_plane coder_releases new_coder_control_plane pool_size
+  wait_until wait_for_server
   answer start_session finish_session run_in_parallel);
 
 my $fixture = dirname(abs_path(__FILE__)) . '/fixture.sql';
@@ -38,6 +39,38 @@ sub new_control_plane
 	$node->safe_psql($database, 'CREATE EXTENSION prebuild_ext SCHEMA public');
 	$node->safe_psql($database, 'SELECT prebuild_create_control_plane()');
 	$node->safe_psql($database, slurp_file($fixture));
+	return $database;
+}
+
+# The releases of Coder whose database is in the folder that PREBUILD_CODER_DATABASE names.
+sub coder_releases
+{
+	return sort { version->parse($a) <=> version->parse($b) }
+	  map { basename(dirname($_)) } glob "$ENV{PREBUILD_CODER_DATABASE}/v*/dump.sql";
+}
+
+# The same with the schema of a release of Coder as the control plane, and with the rows that a new
+# deployment of it has.
+sub new_coder_control_plane
+{
+	my ($node, $database, $release) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->safe_psql($database, "SET check_function_bodies = off;\n"
+		  . slurp_file("$ENV{PREBUILD_CODER_DATABASE}/$release/dump.sql"));
+	$node->safe_psql($database, 'CREATE EXTENSION prebuild_ext SCHEMA public');
+	$node->safe_psql($database, slurp_file($fixture));
+	$node->safe_psql($database, q{
+		INSERT INTO users (id, email, username, name, hashed_password, created_at, updated_at, status,
+			login_type, is_system)
+		VALUES (prebuild_system_user(), 'prebuilds@system', 'prebuilds', '', '', now(), now(),
+			'active', 'none', true)});
+	my $roles = $node->safe_psql($database, q{SELECT count(*) FROM pg_attribute
+		WHERE attrelid = 'organizations'::regclass AND attname = 'default_org_member_roles'});
+	$node->safe_psql($database, sprintf(
+		q{INSERT INTO organizations (id, name, display_name, description, created_at, updated_at%s)
+			VALUES (gen_random_uuid(), 'first', 'first', '', now(), now()%s)},
+		$roles ? (', default_org_member_roles', q{, '{}'}) : ('', '')));
 	return $database;
 }
 

@@ -1,0 +1,102 @@
+---- the kept pool ------------------------------------------------------------
+
+-- A pool member with its latest build, as the control plane's tables have it: what pool_sql.h
+-- defines. control_plane is the oid of their schema, so that a database may have several.
+CREATE TYPE @extschema@.prebuild_pool_member AS (
+	control_plane oid,
+	id uuid,
+	name text,
+	template_id uuid,
+	created_at timestamptz,
+	build_id uuid,
+	template_version_id uuid,
+	build_number integer,
+	transition text,
+	job_status text,
+	by_system_user boolean,
+	job_unclaimed boolean,
+	job_id uuid,
+	build_created_at timestamptz,
+	build_preset_id uuid,
+	current_preset_id uuid,
+	ready boolean
+);
+
+CREATE TABLE @extschema@.prebuild_pool_state OF @extschema@.prebuild_pool_member (
+	PRIMARY KEY (control_plane, id)
+);
+ALTER TABLE @extschema@.prebuild_pool_state REPLICA IDENTITY FULL;
+
+COMMENT ON TABLE @extschema@.prebuild_pool_state IS
+'The pool as of the last fold of prebuild_pool_log; for attached control planes';
+
+-- What the triggers of prebuild_attach() write: rows that were touched since, by the id that leads
+-- from them to a workspace. kind: w(orkspace), j(ob), r(esource). Dead entries in front of what an
+-- old snapshot still sees would be in the way of every reader; the index begins behind them.
+CREATE TABLE @extschema@.prebuild_pool_log (
+	xid xid8 NOT NULL,
+	control_plane oid NOT NULL,
+	kind "char" NOT NULL,
+	id uuid NOT NULL
+) WITH (vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+	autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 10000);
+CREATE INDEX prebuild_pool_log_xid_idx ON @extschema@.prebuild_pool_log (xid);
+ALTER TABLE @extschema@.prebuild_pool_log REPLICA IDENTITY FULL;
+
+COMMENT ON TABLE @extschema@.prebuild_pool_log IS
+'Rows of the control plane that were touched since the last fold';
+
+-- The stored pool is believed where this row says so: what tables and triggers it was built from,
+-- and the transaction id from which on the log is to be read.
+CREATE TABLE @extschema@.prebuild_pool_marker (
+	control_plane oid PRIMARY KEY,
+	fingerprint text NOT NULL,
+	log_from xid8 NOT NULL,
+	members integer NOT NULL
+);
+
+COMMENT ON TABLE @extschema@.prebuild_pool_marker IS
+'What the stored pools were built from; another fingerprint, and the tables are asked instead';
+
+CREATE FUNCTION @extschema@.prebuild_pool_touched() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_pool_touched() IS
+'Trigger: log a row that the pool may depend on';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_fold() RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_fold';
+
+COMMENT ON FUNCTION @extschema@.prebuild_fold() IS
+'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the log entries it took';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_fold() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_rebuild() RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_rebuild';
+
+COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
+'Build the stored pool of an attached control plane anew from its tables; returns its members';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_rebuild() FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_verify_row AS (
+	id uuid,
+	stored @extschema@.prebuild_pool_member,
+	defined @extschema@.prebuild_pool_member
+);
+
+CREATE FUNCTION @extschema@.prebuild_verify()
+RETURNS SETOF @extschema@.prebuild_verify_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_verify';
+
+COMMENT ON FUNCTION @extschema@.prebuild_verify() IS
+'Compare the stored pool with the tables, in the snapshot of the statement: the differences, none when all is well';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_verify() FROM PUBLIC;
+

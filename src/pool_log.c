@@ -1,0 +1,103 @@
+/*
+ * pool_log.c
+ *	  The trigger that logs what the pool may depend on, for pool_state.c to resolve.
+ *
+ *	  It appends the raw id of the row that was touched and does nothing else: it looks nothing up,
+ *	  locks nothing and writes no row that anybody else writes, so that it adds no lock conflict
+ *	  and no serialization failure to the application, at any isolation level. It writes past the
+ *	  executor, as the system writes its catalogs: the application needs no right on the log.
+ *
+ *	  Both ids are logged where an update moves a row, so that whatever the row led to before
+ *	  and leads to now is found: see the proof in pool_state.c.
+ */
+#include "compat.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "commands/trigger.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+#include "utils/xid8.h"
+
+#include "ids.h"
+#include "triggers.h"
+
+PG_FUNCTION_INFO_V1(prebuild_pool_touched);
+
+/* Append one entry. kind: as in the table's column. */
+static void
+append(FunctionCallInfo fcinfo, char kind, const pg_uuid_t *id)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Oid log = get_relname_relid("prebuild_pool_log", get_func_namespace(fcinfo->flinfo->fn_oid));
+	Relation relation = OidIsValid(log) ? try_relation_open(log, RowExclusiveLock) : NULL;
+	Datum values[] = { FullTransactionIdGetDatum(GetTopFullTransactionId()),
+					   ObjectIdGetDatum(RelationGetNamespace(trigger->tg_relation)),
+					   CharGetDatum(kind), UUIDPGetDatum(id) };
+	bool nulls[lengthof(values)] = { 0 };
+	HeapTuple entry;
+
+	/* without the log nobody believes the stored pool, and the application is to go on */
+	if (relation == NULL)
+		return;
+	entry = heap_form_tuple(RelationGetDescr(relation), values, nulls);
+	CatalogTupleInsert(relation, entry);
+	heap_freetuple(entry);
+	relation_close(relation, NoLock);
+}
+
+/* Does, in a row of workspaces, a column have the system user? */
+static bool
+is_systems(const TriggerData *trigger, TupleTableSlot *row, int column)
+{
+	const pg_uuid_t *owner = trigger_id(trigger, row, column);
+
+	return owner != NULL && id_is_system_user(owner);
+}
+
+/*
+ * Trigger: log the row. After each row of the tables that attach.c lists, with the kind of the id
+ * as argument: workspace, job, resource, or pool for the ids of workspaces themselves, of which
+ * only those of the system user are logged. The first of the trigger's columns has the id.
+ */
+Datum
+prebuild_pool_touched(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool updated;
+	const int16 *columns;
+	char kind;
+	const pg_uuid_t *id;
+	const pg_uuid_t *new_id;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr < 2 ||
+		trigger->tg_trigger->tgnargs != 1)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("prebuild_pool_touched() is called by the triggers of "
+							   "prebuild_attach() only")));
+	updated = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+	columns = trigger->tg_trigger->tgattr;
+	kind = trigger->tg_trigger->tgargs[0][0];
+	if (kind == 'p')
+	{
+		if (!is_systems(trigger, trigger->tg_trigslot, columns[1]) &&
+			!(updated && is_systems(trigger, trigger->tg_newslot, columns[1])))
+			return PointerGetDatum(NULL);
+		kind = 'w';
+	}
+	if (updated && !trigger_columns_changed(trigger))
+		return PointerGetDatum(NULL);
+
+	id = trigger_id(trigger, trigger->tg_trigslot, columns[0]);
+	if (id != NULL)
+		append(fcinfo, kind, id);
+	new_id = updated ? trigger_id(trigger, trigger->tg_newslot, columns[0]) : NULL;
+	if (new_id != NULL && (id == NULL || memcmp(id, new_id, sizeof(*id)) != 0))
+		append(fcinfo, kind, new_id);
+	return PointerGetDatum(NULL);
+}

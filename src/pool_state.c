@@ -1,0 +1,421 @@
+/*
+ * pool_state.c
+ *	  The pool as it is kept for attached control planes: to read it costs by the size of the pool
+ *	  alone, whatever the sizes of the tables.
+ *
+ *	  prebuild_pool_state has every member as the last fold found it. The triggers log the raw id of
+ *	  each row that is touched (pool_log.c). A reader takes, all in its own snapshot, the log,
+ *	  works out which workspaces it is about, computes those from the tables, and takes the stored
+ *	  rows of all others. A fold does the same and stores the outcome.
+ *
+ *	  Why that is exact. A member's row depends on its workspace, the workspace's builds, the job of
+ *	  the latest of these, the job's resources and their agents. Let S be a reader's snapshot and F
+ *	  that of the last fold that S sees; S sees all that F saw, and the log entries that S sees are
+ *	  those of changes that F did not see. If the row of workspace w differs between F and S, take
+ *	  the chain of rows from w down to one that has changed, as it was in F or is in S, and in it
+ *	  the changed row next to w. Its entry names the id by which it hung, or hangs, on the row
+ *	  above (both are logged), and everything above is the same in F and S: so S finds w from it.
+ *	  Entries that lead nowhere in S are of no consequence in S; whatever makes them lead somewhere
+ *	  later is a change that is logged itself.
+ *
+ *	  Locks: who folds or rebuilds holds the advisory lock POOL_STATE_LOCK of the database until
+ *	  the end of the transaction and takes the snapshot F after that, so that the folds are in a
+ *	  row and each sees the one before. A fold tries, a rebuild waits. Nobody else writes the state
+ *	  or removes from the log. Readers lock nothing. A fold notes the oldest transaction that was
+ *	  under way in F (log_from): entries that F did not see are of that or later ones, so readers
+ *	  look no further back in the log's index. Folds and rebuilds are refused in REPEATABLE READ
+ *	  and SERIALIZABLE, whose snapshot is older than the lock; a reader in SERIALIZABLE asks
+ *	  the tables, so that nobody who writes to the log conflicts with it.
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "control_plane.h"
+#include "control_plane_catalog.h"
+#include "plans.h"
+#include "pool_sql.h"
+#include "pool_state.h"
+#include "pool_trust.h"
+#include "rows.h"
+#include "settings.h"
+
+/* "prebuild" in ASCII. */
+#define POOL_STATE_LOCK INT64CONST(0x7072656275696c64)
+
+/* With more of them than this and half of the members, entries cost more than they spare. */
+#define FEW_ENTRIES 100
+
+/* A fold takes so many times more than that; beyond, it is cheaper to build the pool anew. */
+#define FOLD_FACTOR 10
+
+PG_FUNCTION_INFO_V1(prebuild_fold);
+PG_FUNCTION_INFO_V1(prebuild_rebuild);
+PG_FUNCTION_INFO_V1(prebuild_verify);
+
+/* Members and what identifies them, as datums of arrays. */
+typedef struct Touched
+{
+	Datum ids;	   /* uuid[] */
+	Datum members; /* prebuild_pool_member[]: those of the ids that are in the pool */
+	Oid array_type;
+	int64 entries; /* of the log that led to them */
+} Touched;
+
+/* A copy of an array that a statement gave (NULL: of no rows), which outlives the statement. */
+static Datum
+copy_array(int column, Oid *type)
+{
+	bool null;
+	Datum value = row_value(0, column, &null);
+
+	*type = SPI_gettypeid(SPI_tuptable->tupdesc, column);
+	if (null)
+		return PointerGetDatum(construct_empty_array(get_element_type(*type)));
+	return datumCopy(value, false, -1);
+}
+
+/*
+ * Read the log in the active snapshot, at most so many entries, by kind. Returns false when there
+ * are more.
+ */
+static bool
+read_log(const PoolTrust *trust, int64 most, Datum *by_kind, int64 *entries)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID, XID8OID, INT8OID };
+	Datum values[] = { ObjectIdGetDatum(trust->control_plane), trust->log_from,
+					   Int64GetDatum(most + 1) };
+	Oid type;
+
+	plan_execute(&plan,
+				 "SELECT pg_catalog.count(*),"
+				 " pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'w'),"
+				 " pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'j'),"
+				 " pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'r')"
+				 " FROM (SELECT e.kind, e.id FROM {ext}prebuild_pool_log e"
+				 "  WHERE e.xid {>=} $2 AND e.control_plane {=} $1 LIMIT $3) l",
+				 PLAN_READ_OWN, 3, argtypes, values, NULL);
+	*entries = DatumGetInt64(row_get(0, 1));
+	for (int i = 0; i < 3; i++)
+		by_kind[i] = copy_array(2 + i, &type);
+	SPI_freetuptable(SPI_tuptable);
+	return *entries <= most;
+}
+
+/*
+ * From the tables, in the active snapshot and with the caller's rights: the workspaces that the
+ * log is about, and those of them that are in the pool.
+ */
+static void
+compute_touched(Oid control_plane, const Datum *by_kind, Touched *touched)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID, UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID };
+	Datum values[] = { ObjectIdGetDatum(control_plane), by_kind[0], by_kind[1], by_kind[2] };
+	Oid type;
+
+/* OFFSET 0 keeps the planner from joining in any way but by probes, as elsewhere in the pool. */
+#define BUILD_OF(job)                                                                              \
+	"LATERAL (SELECT wb.workspace_id FROM {cp}workspace_builds wb WHERE wb.job_id {=} " job        \
+	" OFFSET 0) b"
+	plan_execute(
+		&plan,
+		"WITH touched AS MATERIALIZED ("
+		" SELECT l.id FROM pg_catalog.unnest($2) AS l (id)"
+		" UNION SELECT b.workspace_id FROM pg_catalog.unnest($3) AS l (id), " BUILD_OF(
+			"l.id") " UNION SELECT b.workspace_id FROM pg_catalog.unnest($4) AS l (id),"
+					"  LATERAL (SELECT wr.job_id FROM {cp}workspace_resources wr WHERE wr.id {=} l.id"
+					"   OFFSET 0) r, " BUILD_OF(
+						"r.job_id") ")"
+									" SELECT (SELECT pg_catalog.array_agg(t.id) FROM touched t), pg_catalog.array_agg(" MEMBER
+									") FROM touched t, LATERAL (SELECT o.id, o.owner_id, o.deleted, o.name, o.template_id,"
+									"  o.created_at FROM {cp}workspaces o WHERE o.id {=} t.id OFFSET 0) w"
+									" LEFT JOIN" LATEST_BUILD " ON true WHERE " IS_IN_POOL,
+		PLAN_READ, 4, argtypes, values, NULL);
+	touched->ids = copy_array(1, &type);
+	touched->members = copy_array(2, &touched->array_type);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* All members by their definition, in the active snapshot and with the caller's rights. */
+static void
+compute_all(Oid control_plane, Touched *all)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID };
+	Datum values[] = { ObjectIdGetDatum(control_plane) };
+
+	plan_execute(&plan, "SELECT pg_catalog.array_agg(" MEMBER ")" POOL_JOIN_LATEST_BUILD("LEFT"),
+				 PLAN_READ, 1, argtypes, values, NULL);
+	all->members = copy_array(1, &all->array_type);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * What was touched since the last fold, as of the active snapshot, at most so many entries of the
+ * log. Returns false when there are more.
+ */
+static bool
+find_touched(const PoolTrust *trust, int64 most, Touched *touched)
+{
+	Datum by_kind[3];
+
+	if (!read_log(trust, most, by_kind, &touched->entries))
+		return false;
+	compute_touched(trust->control_plane, by_kind, touched);
+	return true;
+}
+
+/*
+ * Open the stored pool in the active snapshot. Returns false where it may not be used, or is not
+ * worth it: then the tables have to be asked. SPI is connected; the view is palloc'd in the
+ * current context. Attached or not, the answers are the same.
+ */
+bool
+pool_state_view(PoolView *view)
+{
+	PoolTrust trust;
+	Touched touched;
+
+	if (XactIsoLevel == XACT_SERIALIZABLE || !pool_tables_readable() || !pool_tables_at_rest())
+		return false;
+	trust = pool_trust();
+	if (!trust.trusted || !find_touched(&trust, FEW_ENTRIES + trust.members / 2, &touched))
+		return false;
+	view->argtypes[0] = OIDOID;
+	view->values[0] = ObjectIdGetDatum(trust.control_plane);
+	view->argtypes[1] = UUIDARRAYOID;
+	view->values[1] = touched.ids;
+	view->argtypes[2] = touched.array_type;
+	view->values[2] = touched.members;
+	return true;
+}
+
+/* Store members, and take those that the active snapshot sees off the log. */
+static void
+store(const PoolTrust *trust, const Touched *touched)
+{
+	static KeptPlan insert_plan, log_plan, marker_plan;
+	static const Oid marker_argtypes[] = { OIDOID, TEXTOID, XID8OID };
+	Oid argtypes[] = { OIDOID, touched->array_type };
+	Datum values[] = { ObjectIdGetDatum(trust->control_plane), touched->members };
+	Datum marker_values[] = { values[0], CStringGetTextDatum(trust->fingerprint), trust->xmin };
+
+	plan_execute(&insert_plan,
+				 "INSERT INTO {ext}prebuild_pool_state"
+				 " SELECT now.* FROM pg_catalog.unnest($2) AS now WHERE $1 IS NOT NULL",
+				 PLAN_WRITE_OWN, 2, argtypes, values, NULL);
+	plan_execute(&log_plan, "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1",
+				 PLAN_WRITE_OWN_ACTIVE, 1, argtypes, values, NULL);
+	plan_execute(&marker_plan,
+				 "INSERT INTO {ext}prebuild_pool_marker AS m"
+				 " SELECT $1, $2, $3, (SELECT pg_catalog.count(*)"
+				 "  FROM {ext}prebuild_pool_state s WHERE s.control_plane {=} $1)"
+				 " ON CONFLICT (control_plane) DO UPDATE SET fingerprint = excluded.fingerprint,"
+				 " log_from = excluded.log_from, members = excluded.members",
+				 PLAN_WRITE_OWN, 3, marker_argtypes, marker_values, NULL);
+}
+
+/* Remove all that is stored of control planes that are gone, and of this one's members. */
+static void
+clear(Oid control_plane)
+{
+	static KeptPlan state_plan, log_plan, marker_plan;
+	static const Oid argtypes[] = { OIDOID };
+	Datum values[] = { ObjectIdGetDatum(control_plane) };
+
+#define IS_GONE(table)                                                                             \
+	"NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid {=} " table ".control_plane)"
+	plan_execute(&state_plan,
+				 "DELETE FROM {ext}prebuild_pool_state s WHERE s.control_plane {=} $1"
+				 " OR " IS_GONE("s"),
+				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+	plan_execute(&log_plan, "DELETE FROM {ext}prebuild_pool_log l WHERE " IS_GONE("l"),
+				 PLAN_WRITE_OWN, 0, NULL, NULL, NULL);
+	plan_execute(&marker_plan, "DELETE FROM {ext}prebuild_pool_marker m WHERE " IS_GONE("m"),
+				 PLAN_WRITE_OWN, 0, NULL, NULL, NULL);
+}
+
+/* Build the stored pool anew, as of the active snapshot. */
+static void
+rebuild(const PoolTrust *trust)
+{
+	Touched all;
+
+	compute_all(trust->control_plane, &all);
+	clear(trust->control_plane);
+	store(trust, &all);
+}
+
+/* Fold the log into the stored pool, as of the active snapshot. Returns the number of entries. */
+static int64
+fold(const PoolTrust *trust)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID, UUIDARRAYOID };
+	Touched touched;
+	Datum values[2];
+
+	if (!find_touched(trust, FOLD_FACTOR * (FEW_ENTRIES + trust->members / 2), &touched))
+	{
+		rebuild(trust);
+		return touched.entries;
+	}
+	if (touched.entries == 0)
+		return 0;
+	values[0] = ObjectIdGetDatum(trust->control_plane);
+	values[1] = touched.ids;
+	plan_execute(
+		&plan,
+		"DELETE FROM {ext}prebuild_pool_state s USING pg_catalog.unnest($2) AS touched (id)"
+		" WHERE s.control_plane {=} $1 AND s.id {=} touched.id",
+		PLAN_WRITE_OWN, 2, argtypes, values, NULL);
+	store(trust, &touched);
+	return touched.entries;
+}
+
+/* Forget what is stored of this control plane, which is not attached (any more). SPI is connected. */
+void
+pool_state_forget(void)
+{
+	static KeptPlan log_plan, marker_plan;
+	static const Oid argtypes[] = { OIDOID };
+	Oid control_plane = get_namespace_oid(setting_control_plane_schema, true);
+	Datum values[] = { ObjectIdGetDatum(control_plane) };
+
+	clear(control_plane);
+	plan_execute(&log_plan, "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1",
+				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+	plan_execute(&marker_plan, "DELETE FROM {ext}prebuild_pool_marker WHERE control_plane {=} $1",
+				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+}
+
+/*
+ * Bring the stored pool of an attached control plane up to date; build it anew where it is not to
+ * be believed, forget it where not all changes are logged any more. Nothing happens where the
+ * caller may not read the tables, and while another session does it. Not in REPEATABLE READ or
+ * SERIALIZABLE. Returns the number of log entries that were folded. SPI is connected.
+ */
+int64
+pool_state_fold(void)
+{
+	int64 entries = 0;
+	PoolTrust trust;
+
+	if (!pool_tables_readable() ||
+		!DatumGetBool(
+			DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK))))
+		return 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	trust = pool_trust();
+	if (trust.trusted)
+		entries = fold(&trust);
+	else if (trust.fingerprint != NULL)
+		rebuild(&trust);
+	else if (trust.marked)
+		/* what goes unlogged now must not be believed later */
+		pool_state_forget();
+	PopActiveSnapshot();
+	return entries;
+}
+
+/* Refuse what has to take its snapshot after its lock. */
+static void
+require_read_committed(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run in a transaction of isolation level %s", function,
+						XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
+				 errhint("Run it in a READ COMMITTED transaction.")));
+}
+
+/* SQL: prebuild_fold() */
+Datum
+prebuild_fold(PG_FUNCTION_ARGS)
+{
+	int64 entries;
+
+	require_read_committed("prebuild_fold()");
+	plans_enter(fcinfo);
+	entries = pool_state_fold();
+	plans_leave();
+	PG_RETURN_INT64(entries);
+}
+
+/* SQL: prebuild_rebuild() */
+Datum
+prebuild_rebuild(PG_FUNCTION_ARGS)
+{
+	PoolTrust trust;
+	int64 members;
+
+	require_read_committed("prebuild_rebuild()");
+	plans_enter(fcinfo);
+	control_plane_require();
+	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK));
+	PushActiveSnapshot(GetTransactionSnapshot());
+	trust = pool_trust();
+	if (trust.fingerprint == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the control plane in schema \"%s\" is not attached",
+							   setting_control_plane_schema),
+						errhint("Its tables lack triggers, or have some that are switched off: "
+								"call prebuild_attach().")));
+	rebuild(&trust);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	members = pool_trust().members;
+	PopActiveSnapshot();
+	plans_leave();
+	PG_RETURN_INT32((int32) members);
+}
+
+/* SQL: prebuild_verify() */
+Datum
+prebuild_verify(PG_FUNCTION_ARGS)
+{
+	static KeptPlan plan;
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PoolView view;
+	Touched all;
+	Oid argtypes[4];
+	Datum values[4];
+
+	InitMaterializedSRF(fcinfo, 0);
+	plans_enter(fcinfo);
+	control_plane_require();
+	if (pool_state_view(&view))
+	{
+		compute_all(DatumGetObjectId(view.values[0]), &all);
+		memcpy(argtypes, view.argtypes, sizeof(view.argtypes));
+		memcpy(values, view.values, sizeof(view.values));
+		argtypes[3] = all.array_type;
+		values[3] = all.members;
+		plan_into_tuplestore(&plan,
+							 "SELECT COALESCE(m.id, d.id), m::{ext}prebuild_pool_member,"
+							 " d::{ext}prebuild_pool_member FROM" STORED_MEMBERS
+							 " FULL JOIN pg_catalog.unnest($4) AS d ON d.id {=} m.id"
+							 " WHERE ROW(m.*) IS DISTINCT FROM ROW(d.*) ORDER BY 1",
+							 PLAN_READ_OWN, 4, argtypes, values, NULL, rsinfo->setResult,
+							 rsinfo->econtext->ecxt_per_query_memory);
+	}
+	else
+		ereport(NOTICE,
+				(errmsg("the stored pool of the control plane in schema \"%s\" is not in use",
+						setting_control_plane_schema),
+				 errdetail("Its tables are asked instead.")));
+	plans_leave();
+	return (Datum) 0;
+}

@@ -1,0 +1,173 @@
+/*
+ * pool_trust.c
+ *	  Whether the stored pool may be believed, and by whom. In doubt it may not: then the tables
+ *	  are asked, which know best.
+ *
+ *	  The fingerprint says what the stored pool was built from: the database, the files of the
+ *	  tables, the columns, and the triggers that log changes of them, each as it was made. It is
+ *	  read in the snapshot that is to be answered, with the rows of that snapshot. So whatever was
+ *	  written while a trigger was off shows as another fingerprint to every snapshot that sees it:
+ *	  to turn a trigger off or on again is an update of its row in pg_trigger, and takes a lock
+ *	  that waits for all who write to the table. The same goes for a restore, pg_upgrade, TRUNCATE
+ *	  (not for a snapshot from before it: TRUNCATE is like that) and another table of the name.
+ */
+#include "compat.h"
+
+#include "access/relation.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type_d.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+
+#include "control_plane_catalog.h"
+#include "plans.h"
+#include "pool_log.h"
+#include "pool_trust.h"
+#include "rows.h"
+#include "settings.h"
+
+static const char *const pool_tables[] = { "workspaces", "workspace_builds", "provisioner_jobs",
+										   "workspace_resources", "workspace_agents" };
+
+/* The same tables with the columns that their triggers watch, as rows of VALUES. */
+#define WATCHED                                                                                    \
+	"(VALUES ('workspaces', '" POOL_LOG_WORKSPACES "'),"                                           \
+	" ('workspace_builds', '" POOL_LOG_BUILDS "'), ('provisioner_jobs', '" POOL_LOG_JOBS "'),"     \
+	" ('workspace_resources', '" POOL_LOG_RESOURCES "'),"                                          \
+	" ('workspace_agents', '" POOL_LOG_AGENTS "'))"
+
+/*
+ * A table's trigger "t" sees every change: it fires in all sessions, on the columns by the names
+ * that they have now, and no BEFORE trigger can change a row in an update that it does not fire
+ * for. (In pg_trigger.tgtype 1 is for each row, 2 before, 16 on update.)
+ */
+#define SEES_EVERYTHING                                                                            \
+	"t.tgenabled {=} 'A' AND EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid {=} t.tgfoid"    \
+	"  AND p.pronamespace {=} $3 AND p.proname {=} 'prebuild_pool_touched')"                       \
+	" AND watched.names {=} (SELECT pg_catalog.string_agg(a.attname, ', ' ORDER BY n.position)"    \
+	"  FROM pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) WITH ORDINALITY AS n (column_,"         \
+	"   position) JOIN pg_catalog.pg_attribute a ON a.attrelid {=} c.oid"                          \
+	"   AND a.attnum {=} n.column_ AND NOT a.attisdropped)"                                        \
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger x WHERE x.tgrelid {=} c.oid"               \
+	"  AND (x.tgtype {&} 19::pg_catalog.int2) {=} 19 AND x.tgenabled {<>} 'D'"                     \
+	"  AND (x.tgattr::pg_catalog.text {=} ''"                                                      \
+	"   OR NOT x.tgattr::pg_catalog.int2[] {<@} t.tgattr::pg_catalog.int2[]))"
+
+/* The types of the watched columns. */
+#define TYPES                                                                                      \
+	"(SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s', a.attnum, a.atttypid), ','"          \
+	"  ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"                                          \
+	"  WHERE a.attrelid {=} c.oid AND a.attnum {=} ANY (t.tgattr::pg_catalog.int2[]))"
+
+/*
+ * The fingerprint; NULL where not all tables are watched. $1: the control plane's schema, $2: the
+ * database, $3: the extension's schema.
+ */
+#define FINGERPRINT                                                                                \
+	"SELECT pg_catalog.format('%s / %s / %s', $2::pg_catalog.text,"                                \
+	"  pg_catalog.string_agg(pg_catalog.format('%s %s %s %s %s', c.oid, c.relfilenode, t.oid,"     \
+	"   t.xmin, " TYPES "), ' / ' ORDER BY c.oid),"                                                \
+	"  (SELECT pg_catalog.string_agg(pg_catalog.format('%s %s', own.oid, own.relfilenode), ' '"    \
+	"   ORDER BY own.oid) FROM pg_catalog.pg_class own"                                            \
+	"   WHERE own.relnamespace {=} $3"                                                             \
+	"   AND own.relname {=} ANY ('{prebuild_pool_log,prebuild_pool_state}'::pg_catalog.name[])))"  \
+	"  AS fingerprint"                                                                             \
+	" FROM " WATCHED " AS watched (table_, names)"                                                 \
+	" JOIN pg_catalog.pg_class c ON c.relname {=} watched.table_::pg_catalog.name"                 \
+	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r'"                                            \
+	"  AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent {=} c.oid)"          \
+	" JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"                                         \
+	"  AND t.tgname {=} '" POOL_LOG_TRIGGER "'"                                                    \
+	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} 5"
+
+/*
+ * False while a statement of this very session may be writing to one of the tables, or one of its
+ * triggers is running: rows may have changed that are logged only when the statement ends. A
+ * statement has its tables open; whether it writes or only reads shows in the lock, unless this
+ * transaction has written before.
+ */
+bool
+pool_tables_at_rest(void)
+{
+	if (DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) > 0)
+		return false;
+	for (size_t i = 0; i < lengthof(pool_tables); i++)
+	{
+		Oid oid = control_plane_table(pool_tables[i], true);
+		Relation table = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : NULL;
+		bool at_rest = table != NULL && (table->rd_refcnt == 1 ||
+										 !CheckRelationLockedByMe(table, RowExclusiveLock, true));
+
+		if (table != NULL)
+			relation_close(table, AccessShareLock);
+		if (!at_rest)
+			return false;
+	}
+	return true;
+}
+
+/* May the current user read all rows of the tables? Otherwise the tables say what he gets. */
+bool
+pool_tables_readable(void)
+{
+	Oid role = GetUserId();
+	Oid schema = get_namespace_oid(setting_control_plane_schema, true);
+
+	if (!OidIsValid(schema) || !compat_may_use_schema(schema, role))
+		return false;
+	for (size_t i = 0; i < lengthof(pool_tables); i++)
+	{
+		Oid table = control_plane_table(pool_tables[i], true);
+
+		if (!OidIsValid(table) || pg_class_aclcheck(table, role, ACL_SELECT) != ACLCHECK_OK ||
+			check_enable_rls(table, role, true) == RLS_ENABLED)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * What the active snapshot says of the stored pool. SPI is connected; the result is palloc'd in
+ * the current context. With the rights of the extension's owner, on catalogs and own tables alone.
+ */
+PoolTrust
+pool_trust(void)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID, TEXTOID, OIDOID };
+	PoolTrust trust = { .control_plane = get_namespace_oid(setting_control_plane_schema, false) };
+	char *database = psprintf(UINT64_FORMAT " %u", GetSystemIdentifier(), MyDatabaseId);
+	Datum values[] = { ObjectIdGetDatum(trust.control_plane), CStringGetTextDatum(database),
+					   ObjectIdGetDatum(plans_extension_schema()) };
+	bool null;
+	Datum value;
+
+	plan_execute(
+		&plan,
+		"SELECT f.fingerprint, m.fingerprint {=} f.fingerprint, m.members::pg_catalog.int8,"
+		" m.log_from, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()),"
+		" m.control_plane IS NOT NULL"
+		" FROM (SELECT (" FINGERPRINT ") AS fingerprint) f"
+		" LEFT JOIN {ext}prebuild_pool_marker m ON m.control_plane {=} $1",
+		PLAN_READ_OWN, 3, argtypes, values, NULL);
+	value = row_value(0, 1, &null);
+	trust.fingerprint = null ? NULL : TextDatumGetCString(value);
+	value = row_value(0, 2, &null);
+	trust.trusted = !null && DatumGetBool(value);
+	if (trust.trusted)
+	{
+		trust.members = DatumGetInt64(row_get(0, 3));
+		trust.log_from = datumCopy(row_get(0, 4), FLOAT8PASSBYVAL, 8);
+	}
+	trust.xmin = datumCopy(row_get(0, 5), FLOAT8PASSBYVAL, 8);
+	trust.marked = DatumGetBool(row_get(0, 6));
+	SPI_freetuptable(SPI_tuptable);
+	return trust;
+}
