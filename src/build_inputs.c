@@ -575,12 +575,7 @@ prebuild_build_inputs(PG_FUNCTION_ARGS)
 	inputs = build_inputs_read(1, PG_GETARG_UUID_P(0));
 	plans_leave();
 	if (!inputs->found)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("preset %s does not exist",
-							   DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(0)))),
-						errhint("Presets are the rows of template_version_presets in schema "
-								"\"%s\".",
-								setting_control_plane_schema)));
+		argument_no_such_preset(PG_GETARG_DATUM(0));
 
 	values[0] = BoolGetDatum(inputs->check == BUILD_POSSIBLE);
 	values[1] = CStringGetTextDatum(verdict_name(inputs->check));

@@ -297,10 +297,7 @@ prebuild_claim(PG_FUNCTION_ARGS)
 		if (attempt > 0)
 			pause_before_retry();
 		if (!read_preset(&claim, PLAN_WRITE, &preset))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("preset %s does not exist",
-								   DatumGetCString(DirectFunctionCall1(
-									   uuid_out, id_datum(&claim.preset_id))))));
+			argument_no_such_preset(id_datum(&claim.preset_id));
 		if (!decision_is_active(&preset) || claim_oldest(&claim, &preset, &passed_over, rsinfo))
 			break;
 	}

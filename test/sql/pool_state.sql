@@ -301,3 +301,8 @@ SELECT is((SELECT count(*) FROM prebuild_pool_state) + (SELECT count(*) FROM pre
 SELECT is(running(), 'written (not ready)', 'which answers as before');
 SELECT raises('SELECT prebuild_pool_touched()', '39P01', 'triggers of prebuild_attach', NULL,
 	'the trigger''s function is for triggers');
+CREATE TABLE fixture.somebodys (number int, other text);
+CREATE TRIGGER odd AFTER INSERT OR UPDATE OF number, other ON fixture.somebodys
+	FOR EACH ROW EXECUTE FUNCTION prebuild_pool_touched('job');
+SELECT raises('INSERT INTO fixture.somebodys VALUES (1, ''x'')', '42804', '"number" of trigger "odd"', NULL,
+	'and for columns of ids');
