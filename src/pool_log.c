@@ -50,21 +50,11 @@ append(FunctionCallInfo fcinfo, char kind, const pg_uuid_t *id)
 	relation_close(relation, NoLock);
 }
 
-/* The id in a column of a row, or NULL. */
-static const pg_uuid_t *
-row_id_column(const TriggerData *trigger, HeapTuple row, int column)
-{
-	bool null;
-	Datum id = heap_getattr(row, column, RelationGetDescr(trigger->tg_relation), &null);
-
-	return null ? NULL : DatumGetUUIDP(id);
-}
-
 /* Does, in a row of workspaces, a column have the system user? */
 static bool
 is_systems(const TriggerData *trigger, HeapTuple row, int column)
 {
-	const pg_uuid_t *owner = row_id_column(trigger, row, column);
+	const pg_uuid_t *owner = trigger_row_id(trigger, row, column);
 
 	return owner != NULL && id_is_system_user(owner);
 }
@@ -73,10 +63,13 @@ is_systems(const TriggerData *trigger, HeapTuple row, int column)
  * Trigger: log the row. After each row of the tables that attach.c lists, with the kind of the id
  * as argument: workspace, job, resource, or pool for the ids of workspaces themselves, of which
  * only those of the system user are logged. The first of the trigger's columns has the id.
+ * After a TRUNCATE: log that much, as it shows nowhere else where the table's file is of the same
+ * transaction, and then stays.
  */
 Datum
 prebuild_pool_touched(PG_FUNCTION_ARGS)
 {
+	static const pg_uuid_t nothing = { { 0 } };
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	bool updated;
 	const int16 *columns;
@@ -84,6 +77,11 @@ prebuild_pool_touched(PG_FUNCTION_ARGS)
 	const pg_uuid_t *id;
 	const pg_uuid_t *new_id;
 
+	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+	{
+		append(fcinfo, 't', &nothing);
+		return PointerGetDatum(NULL);
+	}
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr < 2 ||
 		trigger->tg_trigger->tgnargs != 1)
@@ -103,10 +101,10 @@ prebuild_pool_touched(PG_FUNCTION_ARGS)
 	if (updated && !trigger_columns_changed(trigger))
 		return PointerGetDatum(NULL);
 
-	id = row_id_column(trigger, trigger->tg_trigtuple, columns[0]);
+	id = trigger_row_id(trigger, trigger->tg_trigtuple, columns[0]);
 	if (id != NULL)
 		append(fcinfo, kind, id);
-	new_id = updated ? row_id_column(trigger, trigger->tg_newtuple, columns[0]) : NULL;
+	new_id = updated ? trigger_row_id(trigger, trigger->tg_newtuple, columns[0]) : NULL;
 	if (new_id != NULL && (id == NULL || memcmp(id, new_id, sizeof(*id)) != 0))
 		append(fcinfo, kind, new_id);
 	return PointerGetDatum(NULL);

@@ -9,8 +9,10 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
+#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
@@ -126,6 +128,28 @@ prebuild_metadata_fanout(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/*
+ * The id in a column of a row, or NULL. An error where the column is of another type: whoever may
+ * execute a trigger's function can put it on any table of his.
+ */
+const pg_uuid_t *
+trigger_row_id(const TriggerData *trigger, HeapTuple row, int column)
+{
+	TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+	Oid type = TupleDescAttr(columns, column - 1)->atttypid;
+	bool null;
+	Datum id;
+
+	if (type != UUIDOID && getBaseType(type) != UUIDOID)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("column \"%s\" of trigger \"%s\" is of type %s, not %s",
+							   NameStr(TupleDescAttr(columns, column - 1)->attname),
+							   trigger->tg_trigger->tgname, format_type_be(type),
+							   format_type_be(UUIDOID))));
+	id = heap_getattr(row, column, columns, &null);
+	return null ? NULL : DatumGetUUIDP(id);
+}
+
 /* Did an update change one of the columns that its trigger is for? */
 bool
 trigger_columns_changed(const TriggerData *trigger)
@@ -157,8 +181,7 @@ Datum
 prebuild_identity_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Datum id;
-	bool null;
+	const pg_uuid_t *id;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr == 0)
@@ -168,9 +191,31 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger))
 		return PointerGetDatum(NULL);
 	/* the row as it was: what is cached is about that one */
-	id = heap_getattr(trigger->tg_trigtuple, trigger->tg_trigger->tgattr[0],
-					  RelationGetDescr(trigger->tg_relation), &null);
-	if (!null)
-		identity_changes_note(DatumGetUUIDP(id));
+	id = trigger_row_id(trigger, trigger->tg_trigtuple, trigger->tg_trigger->tgattr[0]);
+	if (id != NULL)
+		identity_changes_note(id);
 	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(prebuild_pool_not_replicated);
+
+/*
+ * Trigger: skip the rows of another server's kept pool, which a publication of all tables sends
+ * along. They would be in the way of our own, whose triggers fire for the replicated tables.
+ * Before each row, in sessions that replay a replication stream.
+ */
+Datum
+prebuild_pool_not_replicated(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("prebuild_pool_not_replicated() is called by BEFORE triggers for "
+							   "each row only")));
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple
+																	  : trigger->tg_trigtuple);
 }
