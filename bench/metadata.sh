@@ -8,47 +8,10 @@
 # Other load on the machine shows in the ratios: throughputs are measured in turns and the median of
 # the turns' ratios is what counts.
 
-. "$(dirname "$0")/../script/common.sh"
-exec < /dev/null
+. "$(dirname "$0")/common.sh"
 
 ROUNDS=${ROUNDS:-5}
 SECONDS_EACH=${SECONDS_EACH:-3}
-BENCH=
-MISSED=0
-
-finish() {
-	local status=$?
-	trap - EXIT
-	if [ -n "$BENCH" ] && [ -e "$BENCH/pgdata/postmaster.pid" ]; then
-		as_server_user "$BINDIR/pg_ctl" -D "$BENCH/pgdata" -m immediate -s stop || true
-	fi
-	[ -z "${SOCKETS:-}" ] || rm -rf "$SOCKETS"
-	[ -z "$BENCH" ] || rm -rf "$BENCH"
-	exit $status
-}
-trap finish EXIT
-trap 'exit 130' INT TERM HUP
-
-sql() {
-	as_server_user "$BINDIR/psql" -XAtq -v ON_ERROR_STOP=1 -h "$SOCKETS" -U postgres -d fleet "$@"
-}
-
-median() {
-	sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
-# One line of the result: name, value, "at most" or "at least", the bound, what it was made of.
-report() {
-	local verdict=ok
-	if ! awk -v value="$2" -v bound="$4" -v how="$3" \
-		'BEGIN { exit !(how == "at most" ? value <= bound : value >= bound) }'; then
-		verdict=MISS
-		MISSED=1
-	fi
-	printf '%-58s %7.2f   %-8s %5.2f   %-4s   %s\n' "$1" "$2" "$3" "$4" "$verdict" "$5"
-}
-
-ratio() { awk -v a="$1" -v b="$2" 'BEGIN { print a / b }'; }
 
 # Transactions a second of 8 clients that run the script $1. As drivers do it that are given SQL and
 # arguments: parsed each time, which is part of what a statement costs.
@@ -81,50 +44,27 @@ compare_throughput() {
 	report "$1" "$(printf '%s\n' "${ratios[@]}" | median)" 'at least' "$3" "tps ${all[*]}"
 }
 
-start_server() {
-	SOCKETS=$(as_server_user mktemp -d /tmp/prebuild-bench.XXXXXX)
-	BENCH=$SCRATCH/bench-metadata
-	rm -rf "$BENCH"
-	as_server_user mkdir "$BENCH"
-	as_server_user "$BINDIR/initdb" -D "$BENCH/pgdata" -U postgres -A trust --encoding=UTF8 \
-		--locale=C --no-sync > "$SCRATCH/bench-initdb.log" 2>&1 || die "see $SCRATCH/bench-initdb.log"
-	cat >> "$BENCH/pgdata/postgresql.conf" <<-CONF
-		listen_addresses = ''
-		unix_socket_directories = '$SOCKETS'
-		shared_preload_libraries = 'prebuild_ext'
-		prebuild.databases = 'fleet'
-		prebuild.worker_role = 'postgres'
-		shared_buffers = 256MB
-		max_wal_size = 4GB
-	CONF
-	as_server_user "$BINDIR/pg_ctl" -D "$BENCH/pgdata" -l "$BENCH/server.log" -w -s start ||
-		die "the server did not start, see $BENCH/server.log"
-}
-
 # App servers that listen, until the server stops.
 start_listeners() {
 	local n
 	for n in $(seq "$1"); do
-		sql -c 'LISTEN workspace_agent_metadata_batch' -f - <<< 'SELECT 1 \watch 0.2' \
+		sql fleet -c 'LISTEN workspace_agent_metadata_batch' -f - <<< 'SELECT 1 \watch 0.2' \
 			> /dev/null 2>&1 &
 	done
 	sleep 1
 }
 
-need_packages "${BUILD_PACKAGES[@]}"
-prepare_scratch
-say 'building'
-stage_server
-build_and_install
-cd /
-start_server
-cp "$PROJECT/bench/metadata.sql" "$BENCH/"
-chmod a+r "$BENCH/metadata.sql"
+start_bench metadata <<-CONF
+	shared_preload_libraries = 'prebuild_ext'
+	prebuild.databases = 'fleet'
+	prebuild.worker_role = 'postgres'
+	shared_buffers = 256MB
+	max_wal_size = 4GB
+CONF
 
 say 'loading 10,000 agents with 15 keys each'
-as_server_user "$BINDIR/createdb" -h "$SOCKETS" -U postgres fleet
-sql -c 'CREATE EXTENSION prebuild_ext SCHEMA public' -c 'SELECT prebuild_create_control_plane()' > /dev/null
-sql -f "$BENCH/metadata.sql"
+create_control_plane fleet
+sql fleet -f "$BENCH/sql/metadata.sql"
 pgbench_script ours "SELECT * FROM prebuild_agent_metadata_report({id}, :keys::text[], :vals::text[]);"
 pgbench_script nothing "SELECT * FROM bench.nothing({id}, :keys::text[], :vals::text[]);"
 # what an app server does for each report without a batcher
@@ -137,14 +77,14 @@ pgbench_script update \
 		rtrim(encode(uuid_send({id}), 'base64'), '='));"
 
 say 'measuring'
-sql -c 'CALL bench.batches(60)' > /dev/null
-read -r ours bare <<< "$(sql -F ' ' -c 'CALL bench.batches(200)' \
+sql fleet -c 'CALL bench.batches(60)' > /dev/null
+read -r ours bare <<< "$(sql fleet -F ' ' -c 'CALL bench.batches(200)' \
 	-c 'SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY ours),
 		percentile_cont(0.5) WITHIN GROUP (ORDER BY bare) FROM elapsed')"
 report 'a direct batch of 500 to the bare update' "$(ratio "$ours" "$bare")" 'at most' 1.2 \
 	"$(printf '%.2f ms to %.2f ms' "$ours" "$bare")"
 
-read -r slow fast <<< "$(sql -F ' ' -c 'SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY sql_ms),
+read -r slow fast <<< "$(sql fleet -F ' ' -c 'SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY sql_ms),
 	percentile_cont(0.5) WITHIN GROUP (ORDER BY ours)
 	FROM (SELECT (bench.encodings()).* FROM generate_series(1, 15)) e')"
 report 'encoding 100,000 ids: SQL to the function' "$(ratio "$slow" "$fast")" 'at least' 12 \
@@ -154,8 +94,8 @@ compare_throughput 'reports to a call that does nothing, 8 clients' nothing 0.8
 start_listeners 4
 compare_throughput 'reports to UPDATE and pg_notify each, 4 listeners' update 10
 
-size=$(sql -c "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'prebuild agent metadata%'")
-setting=$(sql -c "SELECT pg_size_bytes(current_setting('prebuild.metadata_buffer_size'))")
+size=$(sql fleet -c "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'prebuild agent metadata%'")
+setting=$(sql fleet -c "SELECT pg_size_bytes(current_setting('prebuild.metadata_buffer_size'))")
 report "the buffer's shared memory to its setting" "$(ratio "$size" "$setting")" 'at most' 1 \
 	"$size of $setting bytes"
 exit $MISSED

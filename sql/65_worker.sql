@@ -32,6 +32,7 @@ CREATE TYPE @extschema@.prebuild_metadata_stats_row AS (
 	reported bigint,
 	flushed bigint,
 	skipped bigint,
+	refused bigint,
 	dropped bigint,
 	batches_capacity bigint,
 	batches_scheduled bigint,
@@ -67,6 +68,8 @@ COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.reported IS
 'Entries taken into the buffer, replacements of waiting ones included';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.skipped IS
 'Entries that were not stored: of unknown agents or keys, older than what was stored, too long';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.refused IS
+'Entries that a constraint or a trigger of the table refused; last_error has one''s error';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.dropped IS
 'Entries refused because the buffer was full';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.publish_errors IS

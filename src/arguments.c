@@ -1,13 +1,15 @@
 /*
  * arguments.c
- *	  Arguments of SQL functions: what must not be NULL or infinite. Functions with several
+ *	  Arguments of SQL functions: what must not be NULL or infinite, or is not there. Functions with several
  *	  arguments say which one is wrong, instead of being STRICT and answering NULL.
  */
 #include "compat.h"
 
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "arguments.h"
+#include "settings.h"
 
 /* Raise an error that names the argument when it is NULL. number counts from 0. */
 void
@@ -46,4 +48,15 @@ argument_clock(FunctionCallInfo fcinfo, int number, const char *name)
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 						errmsg("argument \"%s\" is too late: %s", name, timestamptz_to_str(at))));
 	return at;
+}
+
+/* Raise the error for a preset that does not exist. */
+void
+argument_no_such_preset(Datum id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("preset %s does not exist", DatumGetCString(DirectFunctionCall1(uuid_out, id))),
+			 errhint("Presets are the rows of template_version_presets in schema \"%s\".",
+					 setting_control_plane_schema)));
 }

@@ -1,9 +1,11 @@
 /*
  * arguments.h
- *	  Arguments of SQL functions: what must not be NULL or infinite.
+ *	  Arguments of SQL functions: what must not be NULL or infinite, or is not there.
  */
 #ifndef PREBUILD_ARGUMENTS_H
 #define PREBUILD_ARGUMENTS_H
+
+#include "compat.h"
 
 #include "fmgr.h"
 #include "datatype/timestamp.h"
@@ -11,5 +13,6 @@
 extern void argument_require(FunctionCallInfo fcinfo, int number, const char *name);
 extern TimestampTz argument_time(FunctionCallInfo fcinfo, int number, const char *name);
 extern TimestampTz argument_clock(FunctionCallInfo fcinfo, int number, const char *name);
+pg_noreturn extern void argument_no_such_preset(Datum id);
 
 #endif /* PREBUILD_ARGUMENTS_H */

@@ -408,6 +408,9 @@ prebuild_attach(PG_FUNCTION_ARGS)
 	AttachOptions options = { 0 };
 
 	plans_enter(fcinfo);
+	/* what a trigger would not find has a better name here */
+	control_plane_require();
+	identity_tables_require();
 	options.metadata_fanout = PG_ARGISNULL(0) ? !control_plane_is_coder() : PG_GETARG_BOOL(0);
 	options.guard_claims = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	/* in an older snapshot than that of the locks the next pass builds the stored pool */

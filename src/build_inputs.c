@@ -245,15 +245,13 @@ static void
 read_versions(Batch *batch)
 {
 	static KeptPlan kept;
-	bool has_flow = control_plane_has_column("templates", "use_classic_parameter_flow");
-	bool has_values =
-		control_plane_has_column("template_version_terraform_values", "provisionerd_version");
-	bool has_plan = control_plane_has_column("template_version_terraform_values", "cached_plan");
-	bool has_legacy = control_plane_has_table("parameter_schemas");
+	bool has_flow = control_plane_has(FEATURE_CLASSIC_CHOICE);
+	bool has_values = control_plane_has(FEATURE_TERRAFORM_VALUES);
+	bool has_plan = control_plane_has(FEATURE_TERRAFORM_PLAN);
+	bool has_legacy = control_plane_has(FEATURE_LEGACY_PARAMETERS);
 	char *sql;
 
-	/* Coder did so before the release (v2.25) that brought this column */
-	batch->tags_by_table = !control_plane_has_column("template_version_presets", "description");
+	batch->tags_by_table = !control_plane_has(FEATURE_TAGS_BY_FLOW);
 	sql = psprintf(
 		"SELECT u.ord, r.id IS NOT NULL, t.id IS NOT NULL, %s, %s, j.job_status::pg_catalog.text,"
 		"		j.file_id::pg_catalog.uuid, j.storage_method::pg_catalog.text,"
@@ -434,8 +432,6 @@ read_workspace_tags(Batch *batch)
 	static KeptPlan kept_tags;
 	static KeptPlan kept_variables;
 
-	if (!control_plane_has_table("template_version_workspace_tags"))
-		return;
 	read_rows(batch, &kept_tags,
 			  "SELECT u.ord, w.key::pg_catalog.text, w.value::pg_catalog.text"
 			  "	 FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(id, ord)"
@@ -444,8 +440,6 @@ read_workspace_tags(Batch *batch)
 			  "	   ON w.template_version_id {=} r.template_version_id"
 			  " ORDER BY u.ord, w.key COLLATE pg_catalog.\"C\"",
 			  file_expression);
-	if (!control_plane_has_table("template_version_variables"))
-		return;
 	read_rows(batch, &kept_variables,
 			  "SELECT u.ord, x.name::pg_catalog.text, x.type::pg_catalog.text,"
 			  "		  x.value::pg_catalog.text, x.default_value::pg_catalog.text,"
@@ -577,16 +571,11 @@ prebuild_build_inputs(PG_FUNCTION_ARGS)
 
 	plans_enter(fcinfo);
 	MemoryContextSwitchTo(context);
-	control_plane_table("template_version_presets", false);
+	control_plane_require();
 	inputs = build_inputs_read(1, PG_GETARG_UUID_P(0));
 	plans_leave();
 	if (!inputs->found)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("preset %s does not exist",
-							   DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(0)))),
-						errhint("Presets are the rows of template_version_presets in schema "
-								"\"%s\".",
-								setting_control_plane_schema)));
+		argument_no_such_preset(PG_GETARG_DATUM(0));
 
 	values[0] = BoolGetDatum(inputs->check == BUILD_POSSIBLE);
 	values[1] = CStringGetTextDatum(verdict_name(inputs->check));

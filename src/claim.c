@@ -104,9 +104,7 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 				 " FROM {cp}template_version_presets p"
 				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id WHERE p.id {=} $1",
-				 control_plane_has_column("template_version_presets", "last_invalidated_at")
-					 ? "p.last_invalidated_at"
-					 : "NULL");
+				 control_plane_has(FEATURE_INVALIDATION) ? "p.last_invalidated_at" : "NULL");
 	bool found = plan_execute(&plan, statement, mode, 1, argtypes, values, NULL) > 0;
 	bool isnull;
 	Datum value;
@@ -299,10 +297,7 @@ prebuild_claim(PG_FUNCTION_ARGS)
 		if (attempt > 0)
 			pause_before_retry();
 		if (!read_preset(&claim, PLAN_WRITE, &preset))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("preset %s does not exist",
-								   DatumGetCString(DirectFunctionCall1(
-									   uuid_out, id_datum(&claim.preset_id))))));
+			argument_no_such_preset(id_datum(&claim.preset_id));
 		if (!decision_is_active(&preset) || claim_oldest(&claim, &preset, &passed_over, rsinfo))
 			break;
 	}

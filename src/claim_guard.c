@@ -37,6 +37,7 @@
 
 #include "control_plane.h"
 #include "control_plane_catalog.h"
+#include "ids.h"
 #include "plans.h"
 #include "rows.h"
 
@@ -63,9 +64,8 @@ owned_by_system_user(Relation workspaces, HeapTuple row, AttrNumber owner_id)
 {
 	bool null;
 	Datum owner = heap_getattr(row, owner_id, RelationGetDescr(workspaces), &null);
-	Datum system_user = DirectFunctionCall1(uuid_in, CStringGetDatum(SYSTEM_USER));
 
-	return !null && DatumGetBool(DirectFunctionCall2(uuid_eq, owner, system_user));
+	return !null && id_is_system_user(DatumGetUUIDP(owner));
 }
 
 /* What the trigger is about; false for a row without an id, which is no workspace. */

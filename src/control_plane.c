@@ -153,9 +153,12 @@ parse_job_status(const char *status)
 static Transition
 parse_transition(const char *transition)
 {
-	if (strcmp(transition, "start") == 0)
-		return TRANSITION_START;
-	return strcmp(transition, "stop") == 0 ? TRANSITION_STOP : TRANSITION_DELETE;
+	static const char *const names[] = { "start", "stop", "delete" };
+
+	for (size_t i = 0; i < lengthof(names); i++)
+		if (strcmp(transition, names[i]) == 0)
+			return (Transition) i;
+	return TRANSITION_OTHER;
 }
 
 /* Fill one preset from row number i of the presets statement. */
@@ -206,9 +209,7 @@ read_presets(ControlPlaneSnapshot *snapshot)
 				 " JOIN {cp}templates t ON t.id {=} v.template_id"
 				 " JOIN {cp}organizations o ON o.id {=} t.organization_id"
 				 " WHERE p.desired_instances IS NOT NULL ORDER BY p.id",
-				 control_plane_has_column("template_version_presets", "last_invalidated_at")
-					 ? "p.last_invalidated_at"
-					 : "NULL");
+				 control_plane_has(FEATURE_INVALIDATION) ? "p.last_invalidated_at" : "NULL");
 	uint64 n = plan_execute(&plan, statement, PLAN_READ, 0, NULL, NULL, NULL);
 
 	pool->npresets = (int) n;

@@ -9,13 +9,25 @@
 
 #include "access/attnum.h"
 
+/* What control planes differ in, as far as the extension minds. */
+typedef enum ControlPlaneFeature
+{
+	FEATURE_CLASSIC_CHOICE,	   /* a template says whether its parameter flow is the classic one */
+	FEATURE_TERRAFORM_VALUES,  /* an import leaves what Terraform made of the version */
+	FEATURE_TERRAFORM_PLAN,	   /* its plan, too */
+	FEATURE_TAGS_BY_FLOW,	   /* the flow decides where workspace tags come from */
+	FEATURE_LEGACY_PARAMETERS, /* parameters of before parameters were the template's */
+	FEATURE_INVALIDATION,	   /* prebuilds can be invalidated */
+	FEATURE_TRACES,			   /* a job carries data for tracing */
+	FEATURE_NOTIFICATIONS	   /* there is a queue of notifications */
+} ControlPlaneFeature;
+
 extern bool control_plane_is_coder(void);
 extern Oid control_plane_table(const char *name, bool missing_ok);
 extern AttrNumber control_plane_column(Oid table, const char *name);
 extern AttrNumber control_plane_column_of_type(Oid table, const char *name, Oid type,
 											   Oid other_type);
-extern bool control_plane_has_table(const char *table);
-extern bool control_plane_has_column(const char *table, const char *column);
+extern bool control_plane_has(ControlPlaneFeature feature);
 extern void control_plane_require(void);
 extern void control_plane_require_table(const char *name);
 

@@ -149,9 +149,7 @@ read_preset(pg_uuid_t *id, StoredPreset *preset)
 					 " desired_instances::pg_catalog.int4"
 					 " FROM {cp}template_version_presets WHERE id {=} $1",
 					 PLAN_READ, 1, types, values, NULL) == 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("preset %s does not exist",
-							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id))))));
+		argument_no_such_preset(UUIDPGetDatum(id));
 	preset->id = id;
 	preset->name = text_column(0, 1);
 	preset->timezone = text_column(0, 2);

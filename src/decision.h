@@ -24,7 +24,8 @@ typedef enum Transition
 {
 	TRANSITION_START,
 	TRANSITION_STOP,
-	TRANSITION_DELETE
+	TRANSITION_DELETE,
+	TRANSITION_OTHER /* one that a later control plane may have */
 } Transition;
 
 typedef enum JobStatus

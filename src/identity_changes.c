@@ -38,6 +38,7 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "port/atomics.h"
+#include "port/pg_bitutils.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
@@ -68,12 +69,15 @@ static Changes own_changes;
 static Changes *changes = &own_changes;
 
 /*
- * The counters of what this transaction changed, one bit each. Subtransactions that are rolled
+ * The counters of what this transaction changed, one bit each, and the words of those that have
+ * any set, which is what a commit looks at: mostly there is one. Subtransactions that are rolled
  * back leave theirs: what is in doubt is asked of the tables.
  */
 static uint64 changed_here[COUNTERS / WORD_BITS];
-static bool any_changed_here = false;
+static uint64 words_changed_here = 0;
 static bool in_flight_here = false;
+
+StaticAssertDecl(COUNTERS / WORD_BITS == WORD_BITS, "there is a bit for each word");
 
 /* Set all counters to zero. */
 static void
@@ -111,17 +115,31 @@ start_memory(void)
 static void
 add_to_changed(uint64 amount)
 {
-	for (int word = 0; word < COUNTERS / WORD_BITS; word++)
-		for (int bit = 0; changed_here[word] != 0 && bit < WORD_BITS; bit++)
-			if (changed_here[word] & (UINT64CONST(1) << bit))
-				pg_atomic_fetch_add_u64(&changes->counters[word * WORD_BITS + bit], amount);
+	for (uint64 words = words_changed_here; words != 0; words &= words - 1)
+	{
+		int word = pg_rightmost_one_pos64(words);
+
+		for (uint64 bits = changed_here[word]; bits != 0; bits &= bits - 1)
+			pg_atomic_fetch_add_u64(
+				&changes->counters[word * WORD_BITS + pg_rightmost_one_pos64(bits)], amount);
+	}
+}
+
+/* Forget what this transaction changed. */
+static void
+forget_changed(void)
+{
+	for (uint64 words = words_changed_here; words != 0; words &= words - 1)
+		changed_here[pg_rightmost_one_pos64(words)] = 0;
+	words_changed_here = 0;
+	in_flight_here = false;
 }
 
 /* Follow the transaction's end, as the head of this file says. Raises nothing. */
 static void
 at_transaction_event(XactEvent event, void *argument)
 {
-	if (!any_changed_here)
+	if (words_changed_here == 0)
 		return;
 	switch (event)
 	{
@@ -137,9 +155,7 @@ at_transaction_event(XactEvent event, void *argument)
 				pg_atomic_fetch_add_u64(&changes->ended, 1);
 				add_to_changed(GENERATION_ONE - IN_FLIGHT_ONE);
 			}
-			memset(changed_here, 0, sizeof(changed_here));
-			any_changed_here = false;
-			in_flight_here = false;
+			forget_changed();
 			break;
 		default:
 			break;
@@ -209,7 +225,7 @@ identity_changes_note(const pg_uuid_t *id)
 	if (changed_here[counter / WORD_BITS] & bit)
 		return;
 	changed_here[counter / WORD_BITS] |= bit;
-	any_changed_here = true;
+	words_changed_here |= UINT64CONST(1) << (counter / WORD_BITS);
 	/* another module's commit callback may run SQL after ours */
 	if (in_flight_here)
 		pg_atomic_fetch_add_u64(&changes->counters[counter], IN_FLIGHT_ONE);
@@ -219,5 +235,5 @@ identity_changes_note(const pg_uuid_t *id)
 bool
 identity_changed_here(void)
 {
-	return any_changed_here;
+	return words_changed_here != 0;
 }

@@ -39,6 +39,7 @@ typedef struct FlushStats
 {
 	int64 flushed; /* entries */
 	int64 skipped; /* entries of unknown agents, older than what was stored, and so on */
+	int64 refused; /* entries that a constraint or a trigger of the table did not let in */
 	int64 batches[FLUSH_REASONS];
 	int64 failed_flushes;
 	int64 publish_errors; /* of these, failed while or after the messages were queued */

@@ -1,21 +1,26 @@
 /*
  * metadata_flush.c
  *	  Writing what the buffer holds: batches of at most prebuild.metadata_batch_size entries, each
- *	  in a transaction of its own; what was written is forgotten after the commit.
+ *	  in a transaction of its own; what was written, or refused by a constraint or a trigger for
+ *	  good, is forgotten after the commit.
  */
 #include "compat.h"
 
 #include "access/xact.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/uuid.h"
 
 #include "agent_metadata.h"
 #include "metadata_blob.h"
 #include "metadata_flush.h"
 #include "metadata_stats.h"
 #include "settings.h"
+
+/* The shortest time between two warnings of refused entries, in microseconds. */
+#define WARNING_INTERVAL (10 * USECS_PER_SEC)
 
 /* Agents that are written together, and their entries. */
 typedef struct Batch
@@ -87,25 +92,51 @@ build_rows(Batch *batch)
 	Assert(n == batch->nrows);
 }
 
-/* Write a batch and commit. */
+/* Write a batch and commit. *refusal receives the first row that was refused, if any. */
 static MetadataCounts
-write_batch(MetadataFlush *flush, Batch *batch)
+write_batch(MetadataFlush *flush, Batch *batch, MetadataRefusal *refusal)
 {
+	MemoryContext context = CurrentMemoryContext;
 	MetadataCounts counts;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	/* the refusal is to outlive the transaction */
+	MemoryContextSwitchTo(context);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	counts = agent_metadata_write(batch->rows, batch->nrows);
-	SPI_finish();
+	counts = agent_metadata_write_accepted(batch->rows, batch->nrows, refusal);
 	PopActiveSnapshot();
 	flush->publishing = true;
 	CommitTransactionCommand();
 	compat_notify_committed();
 	flush->publishing = false;
+	MemoryContextSwitchTo(context);
 	return counts;
+}
+
+/* Count entries that were refused and are lost, and warn of it now and then. */
+static void
+report_refused(int slot, const MetadataRefusal *refusal, int64 n)
+{
+	/* a worker serves one database */
+	static TimestampTz next_warning = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	const ErrorData *error = refusal->error;
+	Datum agent = DirectFunctionCall1(uuid_out, UUIDPGetDatum(&refusal->row->agent));
+
+	metadata_stats_refused(slot, n, error->message);
+	if (now < next_warning)
+		return;
+	next_warning = now + WARNING_INTERVAL;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("agent metadata was refused and is dropped: key \"%s\" of agent %s: %s",
+					TextDatumGetCString(refusal->row->key), DatumGetCString(agent), error->message),
+			 errdetail_plural("%lld entry of its batch was refused.",
+							  "%lld entries of its batch were refused.", (unsigned long) n,
+							  (long long) n),
+			 errhint("A constraint or a trigger of workspace_agent_metadata refuses it. "
+					 "prebuild_metadata_stats counts them all.")));
 }
 
 /* Write one batch of the agents that wait. Returns how many of them are done with. */
@@ -115,17 +146,19 @@ flush_batch(MetadataFlush *flush, const BatcherAgent *agents, int n)
 	TimestampTz start = GetCurrentTimestamp();
 	Batch batch;
 	int looked = fill_batch(flush->slot, agents, n, &batch);
+	MetadataRefusal refusal;
 	MetadataCounts counts;
 
 	if (batch.ncopies == 0)
 		return looked;
 	build_rows(&batch);
-	counts = write_batch(flush, &batch);
+	counts = write_batch(flush, &batch, &refusal);
 	for (int i = 0; i < batch.ncopies; i++)
 		batcher_forget(flush->slot, &batch.copies[i].agent, batch.copies[i].sequence);
 	flush->written += batch.nrows;
-	metadata_stats_batch(flush->slot, flush->reason, batch.copies, batch.ncopies, batch.nrows,
-						 counts.skipped, start);
+	metadata_stats_batch(flush->slot, flush->reason, batch.copies, batch.ncopies, &counts, start);
+	if (counts.refused > 0)
+		report_refused(flush->slot, &refusal, counts.refused);
 	return looked;
 }
 

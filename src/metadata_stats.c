@@ -40,23 +40,46 @@ observe(Histogram *histogram, const double *bounds, int nbounds, double value)
 /* Count a batch that has been committed: its agents, its entries, the time since start. */
 void
 metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies, int ncopies,
-					 int nrows, int64 skipped, TimestampTz start)
+					 const MetadataCounts *counts, TimestampTz start)
 {
 	BatcherDatabase *database = batcher_database(slot);
 	FlushStats *stats = &database->stats;
 	TimestampTz now = GetCurrentTimestamp();
+	int64 written = counts->updated + counts->inserted;
 
 	LWLockAcquire(&database->stats_lock, LW_EXCLUSIVE);
-	stats->flushed += nrows - skipped;
-	stats->skipped += skipped;
+	stats->flushed += written;
+	stats->skipped += counts->skipped;
 	stats->batches[reason]++;
 	stats->last_flush_at = now;
-	observe(&stats->batch_size, size_bounds, lengthof(size_bounds), nrows);
+	observe(&stats->batch_size, size_bounds, lengthof(size_bounds),
+			written + counts->skipped + counts->refused);
 	for (int i = 0; i < ncopies; i++)
 		observe(&stats->batch_utilization, utilization_bounds, lengthof(utilization_bounds),
 				copies[i].nkeys);
 	observe(&stats->flush_duration[reason], duration_bounds, lengthof(duration_bounds),
 			(double) (now - start) / USECS_PER_SEC);
+	LWLockRelease(&database->stats_lock);
+}
+
+/* Keep the message of the last error, at this time. */
+static void
+note_error(FlushStats *stats, const char *message, TimestampTz at)
+{
+	strlcpy(stats->last_error, message, sizeof(stats->last_error));
+	stats->last_error_at = at;
+}
+
+/* Count entries that the table refused; message: of the first one's error. */
+void
+metadata_stats_refused(int slot, int64 n, const char *message)
+{
+	BatcherDatabase *database = batcher_database(slot);
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(&database->stats_lock, LW_EXCLUSIVE);
+	database->stats.refused += n;
+	note_error(&database->stats, message, now);
 	LWLockRelease(&database->stats_lock);
 }
 
@@ -72,8 +95,7 @@ metadata_stats_failure(int slot, bool publishing, const char *message)
 	stats->failed_flushes++;
 	if (publishing)
 		stats->publish_errors++;
-	strlcpy(stats->last_error, message, sizeof(stats->last_error));
-	stats->last_error_at = now;
+	note_error(stats, message, now);
 	LWLockRelease(&database->stats_lock);
 }
 
@@ -157,6 +179,7 @@ prebuild_metadata_stats_read(PG_FUNCTION_ARGS)
 	add(&row, Int64GetDatum(database ? pg_atomic_read_u64(&database->reported) : 0), false);
 	add(&row, Int64GetDatum(stats.flushed), false);
 	add(&row, Int64GetDatum(stats.skipped), false);
+	add(&row, Int64GetDatum(stats.refused), false);
 	add(&row, Int64GetDatum(database ? pg_atomic_read_u64(&database->dropped) : 0), false);
 	for (int i = 0; i < FLUSH_REASONS; i++)
 		add(&row, Int64GetDatum(stats.batches[i]), false);

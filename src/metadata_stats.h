@@ -7,10 +7,12 @@
 
 #include "postgres.h"
 
+#include "agent_metadata.h"
 #include "metadata_batcher.h"
 
 extern void metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies,
-								 int ncopies, int nrows, int64 skipped, TimestampTz start);
+								 int ncopies, const MetadataCounts *counts, TimestampTz start);
+extern void metadata_stats_refused(int slot, int64 n, const char *message);
 extern void metadata_stats_failure(int slot, bool publishing, const char *message);
 
 #endif /* PREBUILD_METADATA_STATS_H */

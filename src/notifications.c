@@ -165,9 +165,7 @@ queue(KeptPlan *plan, const char *statement, int nargs, const Oid *argtypes, Dat
 	};
 	Work write = read;
 
-	if (!control_plane_has_table("notification_messages") ||
-		!control_plane_has_table("notification_templates") ||
-		!control_plane_has_table("notification_preferences"))
+	if (!control_plane_has(FEATURE_NOTIFICATIONS))
 		return;
 	if (!in_subtransaction(&read))
 		return;

@@ -52,9 +52,9 @@ append(FunctionCallInfo fcinfo, char kind, const pg_uuid_t *id)
 
 /* Does, in a row of workspaces, a column have the system user? */
 static bool
-is_systems(const TriggerData *trigger, HeapTuple row, int column)
+is_systems(const TriggerData *trigger, TupleTableSlot *row, int column)
 {
-	const pg_uuid_t *owner = trigger_row_id(trigger, row, column);
+	const pg_uuid_t *owner = trigger_id(trigger, row, column);
 
 	return owner != NULL && id_is_system_user(owner);
 }
@@ -93,18 +93,18 @@ prebuild_pool_touched(PG_FUNCTION_ARGS)
 	kind = trigger->tg_trigger->tgargs[0][0];
 	if (kind == 'p')
 	{
-		if (!is_systems(trigger, trigger->tg_trigtuple, columns[1]) &&
-			!(updated && is_systems(trigger, trigger->tg_newtuple, columns[1])))
+		if (!is_systems(trigger, trigger->tg_trigslot, columns[1]) &&
+			!(updated && is_systems(trigger, trigger->tg_newslot, columns[1])))
 			return PointerGetDatum(NULL);
 		kind = 'w';
 	}
 	if (updated && !trigger_columns_changed(trigger))
 		return PointerGetDatum(NULL);
 
-	id = trigger_row_id(trigger, trigger->tg_trigtuple, columns[0]);
+	id = trigger_id(trigger, trigger->tg_trigslot, columns[0]);
 	if (id != NULL)
 		append(fcinfo, kind, id);
-	new_id = updated ? trigger_row_id(trigger, trigger->tg_newtuple, columns[0]) : NULL;
+	new_id = updated ? trigger_id(trigger, trigger->tg_newslot, columns[0]) : NULL;
 	if (new_id != NULL && (id == NULL || memcmp(id, new_id, sizeof(*id)) != 0))
 		append(fcinfo, kind, new_id);
 	return PointerGetDatum(NULL);

@@ -91,7 +91,7 @@ prebuild_invalidate(PG_FUNCTION_ARGS)
 	values[0] = PG_GETARG_DATUM(0);
 	plans_enter(fcinfo);
 	control_plane_require();
-	if (!control_plane_has_column("template_version_presets", "last_invalidated_at"))
+	if (!control_plane_has(FEATURE_INVALIDATION))
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("this control plane cannot invalidate prebuilds: column "
 							   "\"last_invalidated_at\" of table \"template_version_presets\" does "
@@ -105,9 +105,7 @@ prebuild_invalidate(PG_FUNCTION_ARGS)
 					 " SET last_invalidated_at = pg_catalog.now() WHERE p.id {=} $1"
 					 " RETURNING p.last_invalidated_at::pg_catalog.timestamptz",
 					 PLAN_WRITE, 1, argtypes, values, NULL) == 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("preset %s does not exist",
-							   DatumGetCString(DirectFunctionCall1(uuid_out, values[0])))));
+		argument_no_such_preset(values[0]);
 	AtEOXact_GUC(true, guc_level);
 	at = DatumGetTimestampTz(row_get(0, 1));
 	plans_leave();

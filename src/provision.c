@@ -48,7 +48,7 @@ typedef struct TraceColumn
 static TraceColumn
 trace_column(void)
 {
-	if (control_plane_has_column("provisioner_jobs", "trace_metadata"))
+	if (control_plane_has(FEATURE_TRACES))
 		return (TraceColumn){ ", trace_metadata", ", '{}'::pg_catalog.jsonb" };
 	return (TraceColumn){ "", "" };
 }

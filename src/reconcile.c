@@ -16,7 +16,6 @@
 #include "compat.h"
 
 #include "access/xact.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -91,81 +90,60 @@ may_be_the_items_fault(int sqlstate)
 	}
 }
 
-/* Have deferred constraints checked now, so that they fail for the preset and not at commit. */
+/* Items of a pass, and what is to be done about them. */
+typedef struct Items
+{
+	Pass *pass;
+	Work work;
+	Failure failure;
+	const int *items;
+	PassTotals totals; /* of what was done */
+} Items;
+
+/* Do the work for some of the items, in a subtransaction. */
 static void
-check_deferred_constraints(void)
+work_on_items(void *argument, int first, int n)
 {
 	static const char *const written[] = { "workspaces",	   "provisioner_jobs",
 										   "workspace_builds", "workspace_build_parameters",
 										   "workspace_agents", "template_version_presets" };
-
-	for (size_t i = 0; i < lengthof(written); i++)
-		if (AfterTriggerPendingOnRel(control_plane_table(written[i], false)))
-		{
-			SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
-			return;
-		}
-}
-
-/* Some work on some items, that is tried. */
-typedef struct Try
-{
-	Pass *pass;
-	Work work;
-	const int *items;
-	int n;
-} Try;
-
-static bool
-run_work(void *argument)
-{
-	const Try *try = argument;
+	Items *items = argument;
 	int guc_level = plans_control_plane_path();
 
-	try->work(try->pass, try->items, try->n);
-	check_deferred_constraints();
+	/* what a try before has counted was undone */
+	items->pass->totals = items->totals;
+	items->work(items->pass, items->items + first, n);
+	subtransaction_check_constraints(written, lengthof(written));
 	AtEOXact_GUC(true, guc_level);
-	return true;
+	items->totals = items->pass->totals;
 }
 
-/*
- * Do some work in a subtransaction. Returns NULL, or the error that undid it and that may be the
- * fault of one of the items; other errors are raised.
- */
-static ErrorData *
-try_work(Pass *pass, Work work, const int *items, int n)
+/* Say that it could not be done for one of the items. */
+static void
+leave_out_item(void *argument, int item, const ErrorData *error)
 {
-	PassTotals totals_before = pass->totals;
-	Try try = { pass, work, items, n };
-	ErrorData *error = subtransaction_run(run_work, &try);
+	Items *items = argument;
 
-	if (error == NULL)
-		return NULL;
-	pass->totals = totals_before;
-	if (!may_be_the_items_fault(error->sqlerrcode))
-		ReThrowError(error);
-	return error;
+	items->failure(items->pass, items->items[item], error);
 }
 
-/*
- * Do some work for all items at once; on faults for halves of them, until only those are left
- * out for which it fails alone. Returns for how many it was done.
- */
+/* May the error be the fault of one of the items? */
+static bool
+is_items_fault(const ErrorData *error)
+{
+	return may_be_the_items_fault(error->sqlerrcode);
+}
+
+/* Do some work for all items but those for which it fails. Returns for how many it was done. */
 static int
 halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
 {
-	ErrorData *error = n > 0 ? try_work(pass, work, items, n) : NULL;
+	Items all = { pass, work, failure, items, pass->totals };
+	Halving halving = { &all, work_on_items, is_items_fault, leave_out_item };
+	int done = subtransaction_halve(&halving, 0, n);
 
-	CHECK_FOR_INTERRUPTS();
-	if (error == NULL)
-		return n;
-	if (n == 1)
-	{
-		failure(pass, items[0], error);
-		return 0;
-	}
-	return halve_work(pass, work, failure, items, n / 2) +
-		   halve_work(pass, work, failure, items + n / 2, n - n / 2);
+	pass->totals = all.totals;
+	return done;
 }
 
 /* Write some presets. */

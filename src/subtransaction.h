@@ -10,6 +10,20 @@
 /* The work; returns whether it is to stay. */
 typedef bool (*SubtransactionWork)(void *argument);
 
+/* Work on items that go by number, some of which may be faulty. */
+typedef struct Halving
+{
+	void *argument;
+	/* do it for n items from the first on */
+	void (*work)(void *argument, int first, int n);
+	/* may an error be the fault of one of the items? */
+	bool (*is_fault)(const ErrorData *error);
+	/* go on without an item, for which alone it failed */
+	void (*leave_out)(void *argument, int item, const ErrorData *error);
+} Halving;
+
 extern ErrorData *subtransaction_run(SubtransactionWork work, void *argument);
+extern int subtransaction_halve(const Halving *halving, int first, int n);
+extern void subtransaction_check_constraints(const char *const *tables, int n);
 
 #endif /* PREBUILD_SUBTRANSACTION_H */

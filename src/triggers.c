@@ -12,7 +12,6 @@
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
@@ -128,47 +127,59 @@ prebuild_metadata_fanout(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/*
- * The id in a column of a row, or NULL. An error where the column is of another type: whoever may
- * execute a trigger's function can put it on any table of his.
- */
-const pg_uuid_t *
-trigger_row_id(const TriggerData *trigger, HeapTuple row, int column)
+/* Is a column of two rows, both of which have it at hand, the same? */
+static bool
+same_column(const TupleTableSlot *old, const TupleTableSlot *new, int number)
 {
-	TupleDesc columns = RelationGetDescr(trigger->tg_relation);
-	Oid type = TupleDescAttr(columns, column - 1)->atttypid;
-	bool null;
-	Datum id;
+	Form_pg_attribute column = TupleDescAttr(old->tts_tupleDescriptor, number - 1);
+	Datum left = old->tts_values[number - 1];
+	Datum right = new->tts_values[number - 1];
 
-	if (type != UUIDOID && getBaseType(type) != UUIDOID)
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("column \"%s\" of trigger \"%s\" is of type %s, not %s",
-							   NameStr(TupleDescAttr(columns, column - 1)->attname),
-							   trigger->tg_trigger->tgname, format_type_be(type),
-							   format_type_be(UUIDOID))));
-	id = heap_getattr(row, column, columns, &null);
-	return null ? NULL : DatumGetUUIDP(id);
+	if (old->tts_isnull[number - 1] || new->tts_isnull[number - 1])
+		return old->tts_isnull[number - 1] && new->tts_isnull[number - 1];
+	/* a user's update waits for this, and most columns are ids */
+	if (column->attlen == UUID_LEN)
+		return memcmp(DatumGetPointer(left), DatumGetPointer(right), UUID_LEN) == 0;
+	return datumIsEqual(left, right, column->attbyval, column->attlen);
 }
 
 /* Did an update change one of the columns that its trigger is for? */
 bool
 trigger_columns_changed(const TriggerData *trigger)
 {
-	TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+	const int16 *columns = trigger->tg_trigger->tgattr;
+	int ncolumns = trigger->tg_trigger->tgnattr;
+	int last = 0;
 
-	for (int i = 0; i < trigger->tg_trigger->tgnattr; i++)
-	{
-		int number = trigger->tg_trigger->tgattr[i];
-		Form_pg_attribute column = TupleDescAttr(columns, number - 1);
-		bool null[2];
-		Datum old = heap_getattr(trigger->tg_trigtuple, number, columns, &null[0]);
-		Datum new = heap_getattr(trigger->tg_newtuple, number, columns, &null[1]);
-
-		if (null[0] != null[1] ||
-			(!null[0] && !datumIsEqual(old, new, column->attbyval, column->attlen)))
+	for (int i = 0; i < ncolumns; i++)
+		last = Max(last, columns[i]);
+	/* take the rows apart once, instead of from the start for every column */
+	slot_getsomeattrs(trigger->tg_trigslot, last);
+	slot_getsomeattrs(trigger->tg_newslot, last);
+	for (int i = 0; i < ncolumns; i++)
+		if (!same_column(trigger->tg_trigslot, trigger->tg_newslot, columns[i]))
 			return true;
-	}
 	return false;
+}
+
+/*
+ * The id in a column of a row (one of the trigger's slots), or NULL. Raises datatype_mismatch for
+ * another type: prebuild_attach() names columns of ids only, but anyone who may use the function
+ * can make a trigger, and must not crash the server by it.
+ */
+const pg_uuid_t *
+trigger_id(const TriggerData *trigger, TupleTableSlot *row, int column)
+{
+	Form_pg_attribute attribute = TupleDescAttr(row->tts_tupleDescriptor, column - 1);
+	bool null;
+	Datum id;
+
+	if (attribute->atttypid != UUIDOID)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of trigger \"%s\" is not of type uuid",
+							   NameStr(attribute->attname), trigger->tg_trigger->tgname)));
+	id = slot_getattr(row, column, &null);
+	return null ? NULL : DatumGetUUIDP(id);
 }
 
 PG_FUNCTION_INFO_V1(prebuild_identity_changed);
@@ -191,7 +202,7 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger))
 		return PointerGetDatum(NULL);
 	/* the row as it was: what is cached is about that one */
-	id = trigger_row_id(trigger, trigger->tg_trigtuple, trigger->tg_trigger->tgattr[0]);
+	id = trigger_id(trigger, trigger->tg_trigslot, trigger->tg_trigger->tgattr[0]);
 	if (id != NULL)
 		identity_changes_note(id);
 	return PointerGetDatum(NULL);

@@ -10,7 +10,7 @@
 #include "commands/trigger.h"
 #include "utils/uuid.h"
 
-extern const pg_uuid_t *trigger_row_id(const TriggerData *trigger, HeapTuple row, int column);
 extern bool trigger_columns_changed(const TriggerData *trigger);
+extern const pg_uuid_t *trigger_id(const TriggerData *trigger, TupleTableSlot *row, int column);
 
 #endif /* PREBUILD_TRIGGERS_H */

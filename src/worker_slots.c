@@ -16,6 +16,7 @@
 #include "storage/shmem.h"
 #include "utils/varlena.h"
 
+#include "metadata_batcher.h"
 #include "settings.h"
 #include "worker_slots.h"
 
@@ -225,8 +226,8 @@ raise_flush_failed(WorkerSlot *slot, bool unable)
 
 /*
  * Have the worker write everything that is buffered now, and wait for it. Returns the number of
- * entries that it wrote; an error when it failed or cannot serve. A worker that is restarting is
- * waited for.
+ * entries that it wrote; an error when it failed, or cannot serve while something waits. A worker
+ * that is restarting is waited for.
  */
 int64
 worker_slot_flush_and_wait(int number)
@@ -258,6 +259,9 @@ worker_slot_flush_and_wait(int number)
 			(void) ConditionVariableTimedSleep(&slot->flush_done, FLUSH_LOOK_MS, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
+	/* reports of a worker that cannot serve are written directly: the caller's wish is fulfilled */
+	if (!served && pg_atomic_read_u64(&batcher_database(number)->waiting) == 0)
+		return 0;
 	if (!served || failed)
 		raise_flush_failed(slot, !served);
 	return written;

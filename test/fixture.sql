@@ -4,6 +4,10 @@
 -- A test calls fixture.control_plane() first, which also puts the control plane and "fixture" on
 -- the search_path. Everything random stays out of the output: tests print the lines of ok() and
 -- is(), which say "ok" or "NOT OK".
+--
+-- A control plane is made by prebuild_create_control_plane() or, where the environment variable
+-- PREBUILD_CODER_SCHEMA names a file, by the schema of a release of Coder in it, so that the same
+-- tests run on both. What such a schema does not have or asks for in addition is seen to here.
 
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS prebuild_ext;
@@ -57,17 +61,39 @@ $$ SELECT timestamptz '2025-06-02 12:00Z' $$;
 
 -- the control plane
 
--- Make a new control plane in a schema of this name and use it from now on, without the events of
--- the one before. Attached where fixture.attached says so: the answers are the same.
+\set coder_schema `printf %s "$PREBUILD_CODER_SCHEMA"`
+CREATE TABLE coder AS SELECT pg_read_file(:'coder_schema') AS statements WHERE :'coder_schema' <> '';
+
+-- Fill the first schema of the search_path with the tables of a release of Coder, and with the rows
+-- that its migrations make and the extension knows.
+CREATE FUNCTION coder_tables() RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
+	EXECUTE (SELECT statements FROM coder);
+	INSERT INTO users (id, email, username, name, hashed_password, created_at, updated_at, status,
+		login_type, is_system)
+	VALUES (prebuild_system_user(), 'prebuilds@system', 'prebuilds', 'Prebuilds', '', now(), now(),
+		'active', 'none', true);
+END
+$$;
+
+-- Make a new control plane in a schema of this name (public: once) and use it from now on, without
+-- the events of the one before. Attached where fixture.attached says so: the answers are the same.
 CREATE FUNCTION control_plane(schema_name text DEFAULT 'cp') RETURNS void LANGUAGE plpgsql AS
 $$
 BEGIN
-	EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', schema_name);
-	EXECUTE format('CREATE SCHEMA %I', schema_name);
+	IF schema_name <> 'public' THEN
+		EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', schema_name);
+		EXECUTE format('CREATE SCHEMA %I', schema_name);
+	END IF;
 	PERFORM set_config('prebuild.control_plane_schema', schema_name, false);
 	PERFORM set_config('search_path', format('%I, fixture, %s', schema_name,
 		(SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'prebuild_ext')), false);
-	PERFORM prebuild_create_control_plane();
+	IF EXISTS (SELECT FROM coder) THEN
+		PERFORM coder_tables();
+	ELSE
+		PERFORM prebuild_create_control_plane();
+	END IF;
 	IF current_setting('fixture.attached', true) = 'on' THEN
 		PERFORM prebuild_attach();
 	END IF;
@@ -75,18 +101,84 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION organization(org text) RETURNS uuid LANGUAGE plpgsql AS
+-- Insert a row, without those of its columns that this control plane does not have.
+CREATE FUNCTION put(table_name text, columns jsonb) RETURNS void LANGUAGE plpgsql AS
 $$
 DECLARE
-	found_id uuid;
+	known text := (SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+		WHERE attrelid = table_name::regclass AND attnum > 0 AND columns ? attname);
 BEGIN
-	SELECT o.id INTO found_id FROM organizations o WHERE o.name = org;
-	IF found_id IS NULL THEN
-		INSERT INTO organizations
-			(id, name, description, created_at, updated_at, display_name, default_org_member_roles)
-		VALUES (gen_random_uuid(), org, '', t0(), t0(), org, '{}') RETURNING id INTO found_id;
+	EXECUTE format('INSERT INTO %1$I (%2$s) SELECT %2$s FROM jsonb_populate_record(NULL::%1$I, $1)',
+		table_name, known) USING columns;
+END
+$$;
+
+CREATE FUNCTION organization(org text) RETURNS uuid LANGUAGE plpgsql AS
+$$
+BEGIN
+	IF NOT EXISTS (SELECT FROM organizations o WHERE o.name = org) THEN
+		PERFORM put('organizations', jsonb_build_object('id', gen_random_uuid(), 'name', org,
+			'description', '', 'created_at', t0(), 'updated_at', t0(), 'display_name', org,
+			'default_org_member_roles', ARRAY[]::text[]));
 	END IF;
-	RETURN found_id;
+	RETURN (SELECT o.id FROM organizations o WHERE o.name = org);
+END
+$$;
+
+-- Have the tables by which a database of Coder is known, these of them and no others.
+CREATE FUNCTION coder_only(VARIADIC wanted text[] DEFAULT '{}') RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	name text;
+BEGIN
+	FOREACH name IN ARRAY '{provisioner_keys,workspace_proxies}'::text[] LOOP
+		IF name = ANY (wanted) AND to_regclass(name) IS NULL THEN
+			IF to_regclass('hidden_' || name) IS NULL THEN
+				EXECUTE format('CREATE TABLE %I ()', name);
+			ELSE
+				EXECUTE format('ALTER TABLE %I RENAME TO %I', 'hidden_' || name, name);
+			END IF;
+		ELSIF name <> ALL (wanted) AND to_regclass(name) IS NOT NULL THEN
+			EXECUTE format('ALTER TABLE %I RENAME TO %I', name, 'hidden_' || name);
+		END IF;
+	END LOOP;
+END
+$$;
+
+-- Drop the control plane's views, which keep the tables below them from being changed.
+CREATE FUNCTION drop_views() RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	view text;
+BEGIN
+	FOREACH view IN ARRAY (SELECT coalesce(array_agg(oid::regclass::text), '{}') FROM pg_class
+		WHERE relkind = 'v' AND relnamespace =
+			quote_ident(current_setting('prebuild.control_plane_schema'))::regnamespace)
+	LOOP
+		EXECUTE format('DROP VIEW IF EXISTS %s CASCADE', view);
+	END LOOP;
+END
+$$;
+
+-- Let rows have no more than what a test gives them, from now on: nothing is required, no foreign
+-- key is looked at.
+CREATE FUNCTION bare_rows() RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	place record;
+BEGIN
+	FOR place IN
+		SELECT attrelid::regclass AS "table", attname FROM pg_attribute a
+		JOIN pg_class c ON c.oid = a.attrelid
+		WHERE c.relkind = 'r' AND attnum > 0 AND attnotnull AND NOT attisdropped AND relnamespace =
+				quote_ident(current_setting('prebuild.control_plane_schema'))::regnamespace
+			AND relname ~ '^(template|provisioner_jobs$|parameter_schemas$)'
+			AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary
+				AND a.attnum = ANY (i.indkey))
+	LOOP
+		EXECUTE format('ALTER TABLE %s ALTER %I DROP NOT NULL', place."table", place.attname);
+	END LOOP;
+	SET session_replication_role = replica;
 END
 $$;
 
@@ -165,6 +257,24 @@ $$
 		invalidate_after_secs, scheduling_timezone)
 	VALUES (v(version_name), preset_name, t0() - interval '1 day', desired, ttl, timezone)
 	RETURNING id
+$$;
+
+-- A provisioner daemon, with the key that it would have logged in by.
+CREATE FUNCTION daemon(daemon_name text, org text, provisioners text, tags jsonb, seen timestamptz)
+RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	key uuid := gen_random_uuid();
+BEGIN
+	IF EXISTS (SELECT FROM coder) THEN
+		PERFORM put('provisioner_keys', jsonb_build_object('id', key, 'created_at', t0(),
+			'organization_id', organization(org), 'name', daemon_name, 'hashed_secret', '\x00',
+			'tags', tags));
+	END IF;
+	PERFORM put('provisioner_daemons', jsonb_build_object('id', gen_random_uuid(),
+		'created_at', t0(), 'name', daemon_name, 'provisioners', provisioners::provisioner_type[],
+		'tags', tags, 'last_seen_at', seen, 'organization_id', organization(org), 'key_id', key));
+END
 $$;
 
 -- A template, a version and a preset of these names at once: <name>, <name>-v1, <name>.
@@ -276,6 +386,26 @@ BEGIN
 	PERFORM build(workspace_name, transition, status, preset_name, created, ready, of_version.id,
 		coalesce(initiator, owner), job_tags);
 	RETURN new_id;
+END
+$$;
+
+-- Presets that want some, have some running, of which some are older than an hour: the names say how
+-- many of each. All were made at different times, the old ones first. ttl: in seconds.
+CREATE FUNCTION fleets(prefix text, ttl int) RETURNS void LANGUAGE plpgsql AS
+$$
+DECLARE
+	name text;
+	n int[];
+BEGIN
+	FOREACH n SLICE 1 IN ARRAY '{{2,2,0},{2,2,1},{2,2,2},{4,2,2},{4,2,1}}'::int[] LOOP
+		name := format('%s-%s', prefix, array_to_string(n, ''));
+		PERFORM simple(name, n[2], ttl);
+		FOR i IN 1..n[1] LOOP
+			PERFORM prebuild(name, format('%s-%s', name, i), created => t0()
+				- CASE WHEN i <= n[3] THEN interval '2 hours' ELSE interval '30 minutes' END
+				+ i * interval '1 minute');
+		END LOOP;
+	END LOOP;
 END
 $$;
 
@@ -398,6 +528,58 @@ $$
 		array_position(ARRAY['cancel_pending', 'delete', 'create'], action), action), '')
 	FROM (SELECT action, sum(count) AS count FROM prebuild_plan(at)
 		WHERE preset_id = p(preset_name) GROUP BY action) actions
+$$;
+
+-- A notification queue as a Coder database has it, as far as it matters; or Coder's own.
+CREATE FUNCTION notification_queue() RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
+	IF EXISTS (SELECT FROM coder) THEN
+		INSERT INTO notification_templates (id, name, title_template, body_template, actions)
+		VALUES ('89d9745a-816e-4695-a17f-3d0a229e2b8d', 'Replaced', '', '', '[]'),
+			('414d9331-c1fc-4761-b40c-d1f4702279eb', 'Limit', '', '', '[]');
+		RETURN;
+	END IF;
+	CREATE TYPE notification_method AS ENUM ('smtp', 'webhook', 'inbox');
+	CREATE TABLE notification_templates (
+		id uuid PRIMARY KEY,
+		name text NOT NULL,
+		actions jsonb,
+		method notification_method,
+		enabled_by_default boolean NOT NULL DEFAULT true
+	);
+	INSERT INTO notification_templates (id, name, actions)
+	VALUES ('89d9745a-816e-4695-a17f-3d0a229e2b8d', 'Replaced', '[]'),
+		('414d9331-c1fc-4761-b40c-d1f4702279eb', 'Limit', '[]');
+	CREATE TABLE notification_preferences (
+		user_id uuid NOT NULL,
+		notification_template_id uuid NOT NULL,
+		disabled boolean NOT NULL DEFAULT false,
+		PRIMARY KEY (user_id, notification_template_id)
+	);
+	CREATE TABLE notification_messages (
+		id uuid PRIMARY KEY,
+		notification_template_id uuid NOT NULL REFERENCES notification_templates,
+		user_id uuid NOT NULL REFERENCES users,
+		method notification_method NOT NULL,
+		created_by text NOT NULL,
+		payload jsonb NOT NULL,
+		targets uuid[],
+		created_at timestamptz NOT NULL,
+		dedupe_hash text UNIQUE
+	);
+	CREATE FUNCTION hash_message() RETURNS trigger LANGUAGE plpgsql AS
+	'BEGIN
+		-- as the triggers of a Coder database, which name tables without a schema
+		IF NOT EXISTS (SELECT FROM notification_templates WHERE id = NEW.notification_template_id) THEN
+			RAISE EXCEPTION $e$no template$e$;
+		END IF;
+		NEW.dedupe_hash := concat(NEW.notification_template_id, NEW.user_id, NEW.method, NEW.payload,
+			NEW.created_at::date);
+		RETURN NEW;
+	END';
+	CREATE TRIGGER hash BEFORE INSERT ON notification_messages FOR EACH ROW EXECUTE FUNCTION hash_message();
+END
 $$;
 
 -- Claim a prebuild of a preset for a user, at the tests' time: the name that the prebuild had, or

@@ -5,6 +5,7 @@
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_metadata');
+	PERFORM coder_only();
 END $$;
 
 -- Agent number n.
@@ -89,17 +90,17 @@ SET prebuild.metadata_insert_missing = off;
 SELECT is(upsert('1:cpu:y:11', '1:net:y:11', '4:cpu:y:11'),
 	'1 updated, 0 inserted, 2 skipped, 1 notified', 'unless that is off');
 SET prebuild.metadata_insert_missing = auto;
-CREATE TABLE provisioner_keys ();
+SELECT coder_only('provisioner_keys') \g /dev/null
 SELECT is(upsert('1:net:z:12'), '0 updated, 1 inserted, 0 skipped, 1 notified',
 	'one table of coderd does not make a Coder database');
-CREATE TABLE workspace_proxies ();
+SELECT coder_only('provisioner_keys', 'workspace_proxies') \g /dev/null
 SELECT is(upsert('1:swap:z:12'), '0 updated, 0 inserted, 1 skipped, 0 notified',
 	'auto is off in a Coder database');
 SET prebuild.metadata_insert_missing = on;
 SELECT is(upsert('1:swap:z:12'), '0 updated, 1 inserted, 0 skipped, 1 notified',
 	'where it can be on');
 RESET prebuild.metadata_insert_missing;
-DROP TABLE provisioner_keys, workspace_proxies;
+SELECT coder_only() \g /dev/null
 
 -- rows that would make a batch fail for ever
 
@@ -281,13 +282,13 @@ SELECT is((SELECT string_agg(tgenabled::text, '') FROM pg_trigger WHERE tgname L
 	'OOO', 'a disabled trigger is put back');
 SELECT prebuild_attach(metadata_fanout => false);
 SELECT is(attached(), NULL, 'or off');
-CREATE TABLE provisioner_keys ();
-CREATE TABLE workspace_proxies ();
+CREATE TABLE IF NOT EXISTS template_version_terraform_values (template_version_id uuid, provisionerd_version text);
+SELECT coder_only('provisioner_keys', 'workspace_proxies') \g /dev/null
 SELECT prebuild_attach();
 SELECT is(attached(), NULL, 'a Coder database publishes its own');
 SELECT prebuild_attach(true);
 SELECT ok(attached() IS NOT NULL, 'unless it is told to');
-DROP TABLE provisioner_keys, workspace_proxies;
+SELECT coder_only() \g /dev/null
 SELECT prebuild_detach();
 SELECT prebuild_detach();
 SELECT is(attached(), NULL, 'and detached, twice');

@@ -1,56 +1,43 @@
 --
 -- What a new prebuild of a preset is built with, and when it is not.
 --
-SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS prebuild_ext;
+\set ECHO none
+\i test/fixture.sql
+DO $$ BEGIN
+    PERFORM control_plane('inputs');
+    PERFORM coder_only();
+    PERFORM bare_rows();
+END $$;
+-- what some control planes have comes later
+CREATE FUNCTION fixture.hide(name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE IF EXISTS inputs.%I RENAME TO %I', name, 'hidden_' || name);
+END;
+$$;
+CREATE FUNCTION fixture.show(name text, columns text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE CASE WHEN to_regclass('inputs.hidden_' || name) IS NULL
+        THEN format('CREATE TABLE inputs.%I (%s)', name, columns)
+        ELSE format('ALTER TABLE inputs.%I RENAME TO %I', 'hidden_' || name, name) END;
+END;
+$$;
+SELECT hide(name)
+FROM unnest('{template_version_terraform_values,parameter_schemas}'::text[]) name \g /dev/null
+-- what v2.24 lacks, which has its case at the end
+ALTER TABLE inputs.template_version_presets ADD COLUMN IF NOT EXISTS description text NOT NULL DEFAULT '';
+-- what cases need not say
+ALTER TABLE inputs.template_version_parameters ALTER required SET DEFAULT false, ALTER default_value SET DEFAULT '';
+ALTER TABLE inputs.templates ALTER use_classic_parameter_flow SET DEFAULT false;
+ALTER TABLE inputs.templates RENAME use_classic_parameter_flow TO hidden;
+SET search_path = public;
 RESET client_min_messages;
+\pset format aligned
+\pset tuples_only off
+\pset null ''
+\set SHOW_CONTEXT errors
+\set ECHO all
 
-CREATE SCHEMA inputs;
-SET prebuild.control_plane_schema = 'inputs';
 
--- The control plane's tables, as far as they are read.
-CREATE TYPE inputs.provisioner_job_status AS ENUM
-    ('pending', 'running', 'succeeded', 'canceling', 'canceled', 'failed', 'unknown');
-CREATE TYPE inputs.provisioner_storage_method AS ENUM ('file');
-CREATE TYPE inputs.parameter_form_type AS ENUM
-    ('', 'error', 'radio', 'dropdown', 'input', 'textarea', 'slider', 'checkbox', 'switch',
-     'tag-select', 'multi-select');
-CREATE TABLE inputs.templates (id uuid PRIMARY KEY, provisioner text NOT NULL DEFAULT 'terraform');
-CREATE TABLE inputs.template_versions (id uuid PRIMARY KEY, template_id uuid, job_id uuid NOT NULL);
-CREATE TABLE inputs.provisioner_jobs (
-    id uuid PRIMARY KEY,
-    job_status inputs.provisioner_job_status NOT NULL,
-    storage_method inputs.provisioner_storage_method NOT NULL DEFAULT 'file',
-    file_id uuid NOT NULL DEFAULT gen_random_uuid(),
-    tags jsonb NOT NULL
-);
-CREATE TABLE inputs.template_version_presets (
-    id uuid PRIMARY KEY,
-    template_version_id uuid NOT NULL,
-    name text NOT NULL,
-    description text NOT NULL DEFAULT ''
-);
-CREATE TABLE inputs.template_version_preset_parameters (
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    template_version_preset_id uuid NOT NULL,
-    name text NOT NULL,
-    value text NOT NULL
-);
-CREATE TABLE inputs.template_version_parameters (
-    template_version_id uuid NOT NULL,
-    name text NOT NULL,
-    type text NOT NULL,
-    default_value text NOT NULL DEFAULT '',
-    required boolean NOT NULL DEFAULT false,
-    options jsonb NOT NULL DEFAULT '[]',
-    validation_regex text NOT NULL DEFAULT '',
-    validation_min integer,
-    validation_max integer,
-    validation_monotonic text NOT NULL DEFAULT '',
-    ephemeral boolean NOT NULL DEFAULT false,
-    form_type inputs.parameter_form_type NOT NULL DEFAULT '',
-    UNIQUE (template_version_id, name)
-);
 -- A name has one id for everything that it names, so that cases stay short.
 CREATE FUNCTION inputs.id(name text) RETURNS uuid IMMUTABLE LANGUAGE sql
 RETURN md5(name)::uuid;
@@ -60,12 +47,17 @@ CREATE FUNCTION inputs.preset(
     name text, tags jsonb DEFAULT '{}', status text DEFAULT 'succeeded'
 ) RETURNS void LANGUAGE sql
 BEGIN ATOMIC
-    INSERT INTO inputs.templates (id) VALUES (inputs.id(name));
+    INSERT INTO inputs.templates (id, provisioner) VALUES (inputs.id(name), 'terraform');
     INSERT INTO inputs.template_versions (id, template_id, job_id)
     VALUES (inputs.id(name), inputs.id(name), inputs.id(name));
-    INSERT INTO inputs.provisioner_jobs (id, job_status, tags)
-    VALUES (inputs.id(name), status::inputs.provisioner_job_status, tags);
-    INSERT INTO inputs.template_version_presets VALUES (inputs.id(name), inputs.id(name), name);
+    INSERT INTO inputs.provisioner_jobs (id, started_at, canceled_at, completed_at, error,
+        storage_method, file_id, tags)
+    VALUES (inputs.id(name), CASE WHEN status <> 'pending' THEN now() END,
+        CASE WHEN status LIKE 'cancel%' THEN now() END,
+        CASE WHEN status IN ('succeeded', 'failed', 'canceled') THEN now() END,
+        CASE WHEN status = 'failed' THEN 'no' END, 'file', gen_random_uuid(), tags);
+    INSERT INTO inputs.template_version_presets (id, template_version_id, name)
+    VALUES (inputs.id(name), inputs.id(name), name);
 END;
 
 -- A preset's value for a parameter.
@@ -88,7 +80,9 @@ BEGIN
     FOR i IN 1 .. cardinality(given) LOOP
         preset := prefix || to_char(i, ' FM00');
         PERFORM inputs.preset(preset);
-        INSERT INTO inputs.template_version_parameters
+        INSERT INTO inputs.template_version_parameters (template_version_id, name, type, default_value,
+            required, options, validation_regex, validation_min, validation_max,
+            validation_monotonic, ephemeral, form_type)
         VALUES (inputs.id(preset), 'p', type, default_value, required, options, regex, min, max,
                 monotonic, false, form_type::inputs.parameter_form_type);
         IF given[i] IS NOT NULL THEN
@@ -130,7 +124,7 @@ SELECT provolatile, proacl IS NOT NULL AS revoked FROM pg_proc WHERE proname = '
 -- The import job
 --
 SELECT inputs.preset('job ' || s, status => s)
-FROM unnest(enum_range(NULL::inputs.provisioner_job_status)::text[]) AS s \g /dev/null
+FROM unnest('{pending,running,succeeded,canceling,canceled,failed}'::text[]) AS s \g /dev/null
 SELECT inputs.preset('job missing'), inputs.preset('job no template'), inputs.preset('job other template') \g /dev/null
 DELETE FROM inputs.provisioner_jobs WHERE id = inputs.id('job missing');
 UPDATE inputs.template_versions SET template_id = NULL WHERE id = inputs.id('job no template');
@@ -140,9 +134,9 @@ SELECT preset, verdict, reason FROM inputs.judged('job');
 -- legacy parameters: the table may be missing, as it was so far
 SELECT inputs.preset('legacy') \g /dev/null
 SELECT preset, verdict FROM inputs.judged('legacy');
-CREATE TABLE inputs.parameter_schemas (id uuid PRIMARY KEY, job_id uuid NOT NULL);
+SELECT fixture.show('parameter_schemas', 'id uuid PRIMARY KEY, job_id uuid NOT NULL') \g /dev/null
 SELECT preset, verdict FROM inputs.judged('legacy');
-INSERT INTO inputs.parameter_schemas VALUES (inputs.id('x'), inputs.id('legacy'));
+INSERT INTO inputs.parameter_schemas (id, job_id) VALUES (inputs.id('x'), inputs.id('legacy'));
 SELECT preset, verdict, reason FROM inputs.judged('legacy');
 
 --
@@ -236,18 +230,21 @@ SELECT inputs.try('flow', '{NULL}', 'string', required => true) \g /dev/null
 CREATE VIEW inputs.flow AS SELECT CASE verdict WHEN 'invalid' THEN 'classic' ELSE 'dynamic' END AS flow, reason FROM inputs.judged('flow');
 SELECT * FROM inputs.flow;
 -- the template has not opted out, but there are no values of Terraform's: no table, no column, no row
-ALTER TABLE inputs.templates ADD COLUMN use_classic_parameter_flow boolean NOT NULL DEFAULT false;
+ALTER TABLE inputs.templates RENAME hidden TO use_classic_parameter_flow;
 SELECT flow FROM inputs.flow;
-CREATE TABLE inputs.template_version_terraform_values (template_version_id uuid NOT NULL UNIQUE);
-INSERT INTO inputs.template_version_terraform_values VALUES (inputs.id('flow 01'));
+SELECT fixture.show('template_version_terraform_values',
+    $$template_version_id uuid NOT NULL UNIQUE, provisionerd_version text NOT NULL DEFAULT '',
+      cached_plan jsonb$$) \g /dev/null
+ALTER TABLE inputs.template_version_terraform_values RENAME provisionerd_version TO hidden;
+INSERT INTO inputs.template_version_terraform_values (template_version_id) VALUES (inputs.id('flow 01'));
 SELECT flow FROM inputs.flow;
-ALTER TABLE inputs.template_version_terraform_values ADD COLUMN provisionerd_version text NOT NULL DEFAULT '';
+ALTER TABLE inputs.template_version_terraform_values RENAME hidden TO provisionerd_version;
 TRUNCATE inputs.template_version_terraform_values;
 SELECT flow FROM inputs.flow;
 CREATE FUNCTION inputs.flow_of(version text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM inputs.template_version_terraform_values WHERE template_version_id = inputs.id('flow 01');
-    INSERT INTO inputs.template_version_terraform_values VALUES (inputs.id('flow 01'), version);
+    INSERT INTO inputs.template_version_terraform_values (template_version_id, provisionerd_version) VALUES (inputs.id('flow 01'), version);
     RETURN (SELECT flow FROM inputs.flow);
 END;
 $$;
@@ -263,7 +260,7 @@ SELECT * FROM inputs.flow;
 --
 CREATE FUNCTION inputs.dynamic(name text) RETURNS void LANGUAGE sql
 BEGIN ATOMIC
-    INSERT INTO inputs.template_version_terraform_values VALUES (inputs.id(name), '1.7');
+    INSERT INTO inputs.template_version_terraform_values (template_version_id, provisionerd_version) VALUES (inputs.id(name), '1.7');
 END;
 -- the preset's values only, never a default; nothing is checked that Terraform decides
 SELECT inputs.preset('dynamic values'), inputs.dynamic('dynamic values'),
@@ -303,16 +300,6 @@ WHERE p.name LIKE 'tags %' ORDER BY substr(p.name, 6)::int;
 --
 -- Workspace tags
 --
-CREATE TABLE inputs.template_version_workspace_tags (
-    template_version_id uuid NOT NULL, key text NOT NULL, value text NOT NULL,
-    UNIQUE (template_version_id, key)
-);
-CREATE TABLE inputs.template_version_variables (
-    template_version_id uuid NOT NULL, name text NOT NULL, type text NOT NULL DEFAULT 'string',
-    value text NOT NULL DEFAULT '', default_value text NOT NULL DEFAULT '',
-    required boolean NOT NULL DEFAULT false,
-    UNIQUE (template_version_id, name)
-);
 -- a preset in each flow for each expression: classic as chosen, by an old version, dynamic
 CREATE FUNCTION inputs.tagged(expressions text[]) RETURNS
 TABLE (expression text, flow text, verdict text, tag text, reason text) LANGUAGE plpgsql AS $$
@@ -324,7 +311,7 @@ BEGIN
             preset := 'tagged ' || flow || ' ' || expression;
             PERFORM inputs.preset(preset, '{"t": "job"}');
             UPDATE inputs.templates SET use_classic_parameter_flow = flow = 'classic' WHERE id = inputs.id(preset);
-            INSERT INTO inputs.template_version_terraform_values
+            INSERT INTO inputs.template_version_terraform_values (template_version_id, provisionerd_version)
             VALUES (inputs.id(preset), CASE flow WHEN 'old' THEN '1.5' ELSE '1.6' END);
             INSERT INTO inputs.template_version_parameters (template_version_id, name, type, default_value)
             VALUES (inputs.id(preset), 'given', 'string', 'd'), (inputs.id(preset), 'default', 'string', 'd'),
@@ -376,7 +363,6 @@ UPDATE inputs.template_version_workspace_tags SET value = 'var.x' WHERE template
 SELECT verdict, reason FROM inputs.judged('override');
 
 -- tags under count or for_each and tags in modules: the import's plan has them, their table has not
-ALTER TABLE inputs.template_version_terraform_values ADD COLUMN cached_plan jsonb;
 SELECT inputs.preset('planned', '{}'), inputs.dynamic('planned') \g /dev/null
 INSERT INTO inputs.template_version_workspace_tags VALUES (inputs.id('planned'), 'a', '"tag"');
 CREATE FUNCTION inputs.planned(plan jsonb, classic boolean DEFAULT false)
@@ -402,9 +388,10 @@ SELECT p.verdict, p.tags FROM inputs.planned(NULL) p;
 ALTER TABLE inputs.template_version_presets ADD COLUMN description text NOT NULL DEFAULT '';
 SELECT p.verdict, p.tags FROM inputs.planned(NULL) p;
 
--- without variables' table there are no variables
-DROP TABLE inputs.template_version_variables;
-SELECT verdict, reason FROM inputs.judged('override');
+-- a missing table of variables is not one without rows
+ALTER TABLE inputs.template_version_variables RENAME TO elsewhere;
+SELECT inputs.error_of(inputs.id('override'));
+ALTER TABLE inputs.elsewhere RENAME TO template_version_variables;
 
 -- long values are cut in reasons, at a character's boundary
 SELECT inputs.try('long', ARRAY[repeat('é', 1000)], 'bool') \g /dev/null
@@ -414,4 +401,5 @@ ALTER TABLE inputs.provisioner_jobs RENAME TO elsewhere;
 SELECT inputs.error_of(inputs.id('long 01'));
 
 SET client_min_messages = warning;
+RESET session_replication_role;
 DROP SCHEMA inputs CASCADE;

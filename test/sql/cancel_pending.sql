@@ -117,9 +117,8 @@ BEGIN
 		PERFORM simple(d.name, 1, org => d.name);
 		PERFORM prebuild(d.name, d.name, status => 'pending', job_tags => d.job_tags);
 		PERFORM version(d.name, d.name || '-v2');
-		INSERT INTO provisioner_daemons (id, created_at, name, provisioners, tags, last_seen_at, organization_id)
-		VALUES (gen_random_uuid(), t0(), d.name, d.provisioners::provisioner_type[], d.daemon_tags,
-			t0() - d.seen, organization(CASE WHEN d.same_org THEN d.name ELSE 'elsewhere' END));
+		PERFORM daemon(d.name, CASE WHEN d.same_org THEN d.name ELSE 'elsewhere' END, d.provisioners,
+			d.daemon_tags, t0() - d.seen);
 	END LOOP;
 END $$;
 SELECT is(r.canceled, (SELECT count(*)::int FROM daemon), 'all are canceled') FROM prebuild_reconcile(t0()) r;

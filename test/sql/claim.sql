@@ -1,5 +1,4 @@
 -- Claims: which prebuild is given away, what is written, what is refused. Presets by parameters.
--- Invalidation.
 \set ECHO none
 \i test/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_claim'); END $$;
@@ -62,7 +61,7 @@ DECLARE
 	name text;
 BEGIN
 	FOREACH name IN ARRAY '{not_ready,half_ready,no_agents,deleted_agents,sub_agent,pending,failed,
-		stopped,deleting,stopping,user_owned,removed,aged,just_aged,invalidated,just_invalidated,
+		stopped,deleting,stopping,user_owned,removed,aged,just_aged,
 		inactive,deprecated,gone_template,old_build,no_preset,other_preset}'::text[]
 	LOOP
 		PERFORM simple(name, 1);
@@ -92,32 +91,25 @@ BEGIN
 	PERFORM prebuild('just_aged', 'n14', created => t0() - interval '3600 s');
 	UPDATE template_version_presets x SET invalidate_after_secs = 3600
 	WHERE x.name IN ('aged', 'just_aged');
-	PERFORM prebuild('invalidated', 'n15');
-	UPDATE template_version_presets x SET last_invalidated_at = t0() - interval '59 min'
-	WHERE x.name = 'invalidated';
-	PERFORM prebuild('just_invalidated', 'n16');
-	UPDATE template_version_presets x SET last_invalidated_at = t0() - interval '1 hour'
-	WHERE x.name = 'just_invalidated';
-	PERFORM prebuild('inactive', 'n17');
+	PERFORM prebuild('inactive', 'n15');
 	PERFORM version('inactive', 'inactive-v2');
-	PERFORM prebuild('deprecated', 'n18');
+	PERFORM prebuild('deprecated', 'n16');
 	UPDATE templates x SET deprecated = 'use another' WHERE x.name = 'deprecated';
-	PERFORM prebuild('gone_template', 'n19');
+	PERFORM prebuild('gone_template', 'n17');
 	UPDATE templates x SET deleted = true WHERE x.name = 'gone_template';
 	-- the preset is of the active version, the latest build is not
-	PERFORM prebuild('old_build', 'n20');
-	PERFORM build('n20', 'start', version_id => version('old_build', 'old_build-v0', false));
-	PERFORM prebuild('no_preset', 'n21');
-	UPDATE workspace_builds SET template_version_preset_id = NULL WHERE workspace_id = w('n21');
+	PERFORM prebuild('old_build', 'n18');
+	PERFORM build('n18', 'start', version_id => version('old_build', 'old_build-v0', false));
+	PERFORM prebuild('no_preset', 'n19');
+	UPDATE workspace_builds SET template_version_preset_id = NULL WHERE workspace_id = w('n19');
 	PERFORM preset('other_preset-v1', 'another_preset', 1);
-	PERFORM prebuild('another_preset', 'n22');
+	PERFORM prebuild('another_preset', 'n20');
 END $$;
 SELECT is(claim(name, 'ada', 'got-' || name),
-	CASE name WHEN 'sub_agent' THEN 'n5' WHEN 'just_aged' THEN 'n14'
-		WHEN 'just_invalidated' THEN 'n16' END, 'claim of ' || name)
+	CASE name WHEN 'sub_agent' THEN 'n5' WHEN 'just_aged' THEN 'n14' END, 'claim of ' || name)
 FROM unnest('{not_ready,half_ready,no_agents,deleted_agents,sub_agent,pending,failed,stopped,deleting,
-	stopping,user_owned,removed,aged,just_aged,invalidated,just_invalidated,inactive,deprecated,
-	gone_template,old_build,no_preset,other_preset}'::text[]) name;
+	stopping,user_owned,removed,aged,just_aged,inactive,deprecated,gone_template,old_build,
+	no_preset,other_preset}'::text[]) name;
 
 -- the preset is that of the newest start build that has one
 DO $$ BEGIN
@@ -298,32 +290,9 @@ FROM (VALUES
 SELECT is((SELECT provolatile FROM pg_proc WHERE proname = 'prebuild_find_preset'), 's',
 	'finding is STABLE');
 
--- invalidation
-DO $$ BEGIN
-	PERFORM simple('stale', 1);
-	PERFORM prebuild('stale', 'stale-1');
-END $$;
-BEGIN;
-SELECT is(prebuild_invalidate(p('stale')), now(), 'invalidation returns its time');
-SELECT is((SELECT last_invalidated_at FROM template_version_presets WHERE name = 'stale'), now(),
-	'which is stored');
-COMMIT;
-SELECT is(claim('stale', 'ada', 'stale-mine'), NULL, 'what was there before is not given away');
-DO $$ BEGIN PERFORM pass(); END $$;
-SELECT is(shape('stale-1'), '2 delete pending', 'and the next pass deletes it');
-SELECT is((SELECT count(*) FROM workspace_builds WHERE template_version_preset_id = p('stale')
-	AND build_number = 1), 2, 'and makes another');
-SELECT raises('SELECT prebuild_invalidate(NULL)', '22004', '"preset_id" must not be null', NULL,
-	'invalidating no preset');
-SELECT raises($$SELECT prebuild_invalidate('00000000-0000-0000-0000-00000000abcd')$$, '22023',
-	'preset 00000000-0000-0000-0000-00000000abcd does not exist', NULL, 'invalidating an unknown one');
-BEGIN READ ONLY;
-SELECT raises($$SELECT prebuild_invalidate(p('stale'))$$, '25006', 'read-only transaction', NULL,
-	'invalidating in a read-only transaction');
-COMMIT;
 -- control planes of before v2.29
 DO $$ BEGIN
-	ALTER TABLE template_version_presets DROP COLUMN last_invalidated_at;
+	ALTER TABLE template_version_presets DROP COLUMN IF EXISTS last_invalidated_at;
 	PERFORM simple('before', 1);
 	PERFORM prebuild('before', 'before-1');
 END $$;

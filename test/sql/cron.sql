@@ -2,10 +2,19 @@
 -- Cron expressions as time ranges, schedules of presets, forecasts
 --
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS prebuild_ext;
-CREATE SCHEMA cron_test;
+\set ECHO none
+\i test/fixture.sql
+DO $$ BEGIN
+	PERFORM control_plane('cron_test');
+	PERFORM bare_rows();
+END $$;
+\pset format aligned
+\pset tuples_only off
+\pset null ''
+\set SHOW_CONTEXT errors
+\set ECHO all
+SET search_path = public;
 RESET client_min_messages;
-SET timezone = 'UTC';
 SET datestyle = 'ISO';
 
 -- what a statement raises: SQLSTATE, message, detail, hint
@@ -189,28 +198,13 @@ SELECT prebuild_schedules_check(ARRAY[ARRAY['* 1 * * *'], ARRAY['* 2 * * *']]);
 \pset format aligned
 
 SET prebuild.control_plane_schema = 'cron_test';
-CREATE TABLE cron_test.template_version_presets (
-	id uuid PRIMARY KEY,
-	name text NOT NULL,
-	desired_instances integer,
-	scheduling_timezone text NOT NULL DEFAULT '',
-	template_version_id uuid,
-	created_at timestamptz,
-	invalidate_after_secs integer,
-	prebuild_status text
-);
-CREATE TABLE cron_test.template_version_preset_prebuild_schedules (
-	id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-	preset_id uuid NOT NULL REFERENCES cron_test.template_version_presets ON DELETE CASCADE,
-	cron_expression text NOT NULL,
-	desired_instances integer NOT NULL
-);
 CREATE FUNCTION cron_test.preset(n integer) RETURNS uuid LANGUAGE sql IMMUTABLE
 RETURN ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid;
 -- schedules are written 'cron = instances; cron = instances', their ids rise in that order
 CREATE PROCEDURE cron_test.add(n integer, name text, base integer, zone text, schedules text DEFAULT '') LANGUAGE sql
 BEGIN ATOMIC
-	INSERT INTO cron_test.template_version_presets VALUES (cron_test.preset(n), name, base, zone);
+	INSERT INTO cron_test.template_version_presets (id, name, desired_instances, scheduling_timezone)
+	VALUES (cron_test.preset(n), name, base, zone);
 	INSERT INTO cron_test.template_version_preset_prebuild_schedules
 		SELECT cron_test.preset(n * 100 + ordinality::integer), cron_test.preset(n), split_part(s, ' = ', 1), split_part(s, ' = ', 2)::integer
 		FROM string_to_table(schedules, '; ') WITH ORDINALITY AS s WHERE s <> '';
@@ -363,6 +357,6 @@ SELECT prebuild_forecast(cron_test.preset(1), now(), now());
 RESET ROLE;
 
 SET client_min_messages = warning;
-RESET prebuild.control_plane_schema;
+RESET session_replication_role;
 DROP SCHEMA cron_test CASCADE;
 DROP ROLE regress_cron_user;

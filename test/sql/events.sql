@@ -24,51 +24,6 @@ BEGIN
 END
 $$;
 
--- A notification queue as a Coder database has it, as far as it matters.
-CREATE FUNCTION fixture.notification_queue() RETURNS void LANGUAGE plpgsql AS
-$$
-BEGIN
-	CREATE TYPE notification_method AS ENUM ('smtp', 'webhook', 'inbox');
-	CREATE TABLE notification_templates (
-		id uuid PRIMARY KEY,
-		name text NOT NULL,
-		actions jsonb,
-		method notification_method,
-		enabled_by_default boolean NOT NULL DEFAULT true
-	);
-	INSERT INTO notification_templates (id, name, actions)
-	VALUES ('89d9745a-816e-4695-a17f-3d0a229e2b8d', 'Replaced', '[]'),
-		('414d9331-c1fc-4761-b40c-d1f4702279eb', 'Limit', '[]');
-	CREATE TABLE notification_preferences (
-		user_id uuid NOT NULL,
-		notification_template_id uuid NOT NULL,
-		disabled boolean NOT NULL DEFAULT false,
-		PRIMARY KEY (user_id, notification_template_id)
-	);
-	CREATE TABLE notification_messages (
-		id uuid PRIMARY KEY,
-		notification_template_id uuid NOT NULL REFERENCES notification_templates,
-		user_id uuid NOT NULL REFERENCES users,
-		method notification_method NOT NULL,
-		created_by text NOT NULL,
-		payload jsonb NOT NULL,
-		targets uuid[],
-		created_at timestamptz NOT NULL,
-		dedupe_hash text UNIQUE
-	);
-	CREATE FUNCTION hash_message() RETURNS trigger LANGUAGE plpgsql AS
-	'BEGIN
-		-- as the triggers of a Coder database, which name tables without a schema
-		IF NOT EXISTS (SELECT FROM notification_templates WHERE id = NEW.notification_template_id) THEN
-			RAISE EXCEPTION $e$no template$e$;
-		END IF;
-		NEW.dedupe_hash := concat(NEW.notification_template_id, NEW.user_id, NEW.method, NEW.payload,
-			NEW.created_at::date);
-		RETURN NEW;
-	END';
-	CREATE TRIGGER hash BEFORE INSERT ON notification_messages FOR EACH ROW EXECUTE FUNCTION hash_message();
-END
-$$;
 CREATE FUNCTION fixture.messages() RETURNS text LANGUAGE sql STABLE AS
 $$
 	SELECT coalesce(string_agg(concat_ws(' ', t.name, u.username, m.method), ', ' ORDER BY t.name, u.username, m.method), '')

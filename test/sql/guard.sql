@@ -71,8 +71,10 @@ SELECT is(has('spare-1'), 'ben', 'a serializable claim');
 UPDATE workspaces SET owner_id = usr('ada') WHERE name LIKE 'spare-%' AND owner_id = prebuild_system_user();
 SELECT is((SELECT count(*) FROM workspaces WHERE owner_id = usr('ada')), 20, 'many in one statement');
 UPDATE workspaces SET owner_id = prebuild_system_user() WHERE name LIKE 'spare-%';
+BEGIN;
 SELECT is((SELECT count(*) FROM prebuild_claim(p('go'), usr('ben'), 'claimed', at => t0())), 1,
 	'prebuild_claim()');
+ROLLBACK;
 DO $$ BEGIN
 	INSERT INTO workspaces (id, created_at, updated_at, owner_id, organization_id, template_id, name)
 	SELECT gen_random_uuid(), t0(), t0(), prebuild_system_user(), organization('org'), t('go'), 'unbuilt';

@@ -121,6 +121,8 @@ SELECT is(string_agg(labels ->> 'organization_name' || ' ' || value, ', ' ORDER 
 	'left 1, right 2', 'created') FROM prebuild_metrics_read(t0()) WHERE name = 'coderd_prebuilt_workspaces_created_total';
 -- not even an organization that has the name of a deleted one makes two series of one
 DO $$ BEGIN
+	-- which Coder refuses as long as the organization has workspaces
+	SET LOCAL session_replication_role = replica;
 	UPDATE organizations SET deleted = true WHERE name = 'left';
 	UPDATE organizations SET name = 'right' WHERE name = 'left';
 END $$;

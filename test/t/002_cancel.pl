@@ -1,4 +1,4 @@
-# A pass that is canceled or timed out in the middle leaves no trace.
+# A pass that is canceled, timed out, terminated or killed in the middle leaves no trace.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -6,7 +6,7 @@ use PostgreSQL::Test::Utils;
 use PrebuildTest;
 use Test::More;
 
-my $node = new_server('cancel');
+my $node = new_server('cancel', 'restart_after_crash = on');
 my $db = new_control_plane($node, 'fleet');
 
 # A fleet whose next pass deletes (three expired), cancels (two pending ones of a version that is not
@@ -46,6 +46,28 @@ sub trace
 	return $node->safe_psql($db, 'SELECT trace()');
 }
 
+# Start a pass and wait until it is caught in the middle; the session, and its backend's pid.
+sub start_pass
+{
+	my $session = start_session($node, $db, 'SELECT prebuild_reconcile()');
+
+	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE wait_event = 'PgSleep' AND query LIKE '%prebuild_reconcile%' AND pid <> pg_backend_pid()});
+	return ($session, $node->safe_psql($db, q{SELECT pid FROM pg_stat_activity
+		WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid()}));
+}
+
+# A pass that has ended otherwise than well has left nothing.
+sub nothing_is_left
+{
+	my ($name, $pid, $before) = @_;
+
+	is(trace(), $before, "$name: and nothing is changed");
+	is($node->safe_psql($db, "SELECT count(*) FROM pg_locks WHERE pid = $pid OR locktype = 'advisory'"), '0',
+		"$name: no lock is left");
+	return;
+}
+
 my $listener = $node->background_psql($db);
 $listener->query_safe('LISTEN provisioner_job_posted');
 my $before = trace();
@@ -62,14 +84,18 @@ foreach my $table (qw(workspaces provisioner_jobs workspace_builds))
 	is(trace(), $before, "$table: and nothing is changed");
 
 	# as a user does it, from another session
-	my $session = start_session($node, $db, 'SELECT prebuild_reconcile()');
-	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity
-		WHERE wait_event = 'PgSleep' AND query LIKE '%prebuild_reconcile%' AND pid <> pg_backend_pid()});
-	$node->safe_psql($db, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity
-		WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid()});
+	my ($session, $pid) = start_pass();
+	$node->safe_psql($db, "SELECT pg_cancel_backend($pid)");
 	finish_session($session);
 	like($session->{output}, qr/canceling statement due to user request/, "$table: a cancel is honoured");
-	is(trace(), $before, "$table: and nothing is changed");
+	nothing_is_left("$table, canceled", $pid, $before);
+
+	# as an administrator does it
+	($session, $pid) = start_pass();
+	$node->safe_psql($db, "SELECT pg_terminate_backend($pid, 60000)");
+	finish_session($session);
+	like($session->{output}, qr/terminating connection due to administrator command/, "$table: so is a termination");
+	nothing_is_left("$table, terminated", $pid, $before);
 
 	# the session goes on, in the same transaction even, and the lock is free
 	$session = $node->background_psql($db, on_error_stop => 0);
@@ -89,6 +115,19 @@ foreach my $table (qw(workspaces provisioner_jobs workspace_builds))
 is(answer($listener, 'SELECT 1'), '1', 'no provisioner was woken');
 unlike($listener->{stdout} . $listener->{stderr}, qr/Asynchronous notification/, 'by any of them');
 $listener->quit;
+
+# killed by the system, which takes the whole server down for a moment
+foreach my $table (qw(workspaces provisioner_jobs workspace_builds))
+{
+	$node->safe_psql($db, "CREATE TRIGGER slow BEFORE INSERT ON $table
+		FOR EACH ROW EXECUTE FUNCTION slow()");
+	my ($session, $pid) = start_pass();
+	kill 'KILL', $pid;
+	ok(!finish_session($session), "$table: a pass is killed");
+	wait_for_server($node, $db);
+	nothing_is_left("$table, killed", $pid, $before);
+	$node->safe_psql($db, "DROP TRIGGER slow ON $table");
+}
 
 # and without the trigger all of it is done
 my ($created, $deleted, $canceled, $failed) = split /\|/,

@@ -25,12 +25,9 @@ foreach my $database ('one', 'locked')
 sub sql { return $node->safe_psql('one', $_[0]); }
 sub worker_pid { return sql('SELECT pid FROM prebuild_worker_status'); }
 
-# the table of one database is locked for 20 s, while the others' faults are tried
-my $locker = start_session($node, 'locked',
-	q{BEGIN; LOCK TABLE workspace_agent_metadata; SELECT pg_sleep(20); COMMIT;});
-my $locked_at = time;
-wait_until($node, 'locked', q{SELECT count(*) > 0 FROM pg_locks
-	WHERE relation = 'workspace_agent_metadata'::regclass AND mode = 'AccessExclusiveLock' AND granted});
+# the table of one database is locked, while the others' faults are tried
+my $locker = $node->background_psql('locked');
+$locker->query_safe('BEGIN; LOCK TABLE workspace_agent_metadata');
 $node->safe_psql('locked', q{SELECT count(report(n, 'cpu', 'behind the lock')) FROM generate_series(1, 700) n});
 
 # the worker is terminated, again and again, while reports come
@@ -49,12 +46,36 @@ is(sql(q{SELECT count(*), min(value), max(value) FROM workspace_agent_metadata W
 worker_is($node, 'one', 'serving');
 cmp_ok(sql('SELECT starts FROM prebuild_worker_status'), '>', 5, 'the worker was started again');
 
+# Have the worker wait in the middle of a flush; the session that it waits for, and its pid.
+sub catch_flush
+{
+	my ($value) = @_;
+	my $session = $node->background_psql('one', on_error_stop => 0);
+
+	$session->query('BEGIN; LOCK TABLE workspace_agent_metadata');
+	sql("SELECT count(report(n, 'cpu', '$value')) FROM generate_series(1, 100) n");
+	wait_until($node, 'one', q{SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE NOT l.granted AND l.relation = 'workspace_agent_metadata'::regclass AND a.query = 'prebuild: writing agent metadata'});
+	return ($session, worker_pid());
+}
+
+# the worker is terminated in the middle of a flush: the next one does it
+my ($blocker, $caught) = catch_flush('terminated');
+sql("SELECT pg_terminate_backend($caught)");
+wait_until($node, 'one', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $caught");
+is(sql("SELECT count(*) FROM pg_locks WHERE pid = $caught"), '0', 'a worker that is terminated in a flush leaves no lock');
+is(stat_of($node, 'one', 'queued'), '100', 'and loses nothing');
+$blocker->query('COMMIT');
+$blocker->quit;
+wait_for_stat($node, 'one', 'queued = 0');
+is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'terminated'}), '100', 'the next one writes it');
+
 # the table is dropped and made again
 sql(q{CREATE UNLOGGED TABLE spare (LIKE workspace_agent_metadata INCLUDING ALL);
 	DROP TABLE workspace_agent_metadata});
 sql(q{SELECT count(report(n, 'cpu', 'without a table')) FROM generate_series(1, 100) n});
-wait_for_stat($node, 'one', 'failed_flushes > 0');
-like(stat_of($node, 'one', 'last_error'), qr/control plane table "public.workspace_agent_metadata" does not exist/, 'a missing table is told');
+wait_for_stat($node, 'one', q{last_error LIKE '%does not exist'});
+like(stat_of($node, 'one', 'last_error'), qr/control plane table "public.workspace_agent_metadata" does/, 'a missing table is told');
 my ($code, $out, $err) = $node->psql('one', 'SELECT prebuild_agent_metadata_flush()');
 like($err, qr/could not write the buffered agent metadata\nDETAIL:  control plane table/,
 	'a flush by hand fails with the reason');
@@ -73,16 +94,79 @@ sql('SELECT prebuild_agent_metadata_flush()');
 is(value_of($node, 'one', 2, 'cpu'), 'here', 'a deleted agent costs its own rows');
 is(stat_of($node, 'one', 'skipped') - $skipped, 1, 'only');
 
+# a trigger of the operator's own refuses some entries: they are dropped, the others are written
+sql(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN
+		IF NEW.value LIKE 'refused%' THEN RAISE 'not this one'; END IF;
+		IF NEW.value LIKE 'divided%' THEN PERFORM 1 / 0; END IF;
+		IF NEW.value LIKE 'nowhere%' THEN PERFORM * FROM public.nowhere; END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON workspace_agent_metadata
+		FOR EACH ROW EXECUTE FUNCTION refuse();
+	CREATE FUNCTION refuse_later() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN RAISE 'not that one'; END $$;
+	CREATE CONSTRAINT TRIGGER refuse_later AFTER INSERT OR UPDATE ON workspace_agent_metadata
+		DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.value LIKE 'later%')
+		EXECUTE FUNCTION refuse_later()});
+my $log_size = -s $node->logfile;
+my $listener = start_listener($node, 'one', 'workspace_agent_metadata_batch');
+sub stats { return sql('SELECT refused, failed_flushes, queued FROM prebuild_metadata_stats'); }
+my ($refused, $failures) = split /\|/, stats();
+
+# new keys and old ones, of agents that have others, in one batch
+sql(q{SELECT count(prebuild_agent_metadata_report(a(n), '{cpu,new}', ARRAY[
+		CASE n WHEN 7 THEN 'refused' ELSE 'passed' END,
+		CASE WHEN n IN (99, 100, 101) THEN 'later' ELSE 'passed' END])) FROM generate_series(2, 241) n;
+	SELECT report(250, 'cpu', 'divided')});
+sql('SELECT prebuild_agent_metadata_flush()');
+is(stats(), join('|', $refused + 5, $failures, 0), 'entries that triggers refuse are dropped and counted');
+is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'passed'}), 2 * 240 - 4,
+	'all others of the same batches and agents are written');
+is(sql(q{SELECT string_agg(value, ',' ORDER BY value) FROM workspace_agent_metadata WHERE workspace_agent_id IN (a(7), a(99))
+	AND key IN ('cpu', 'new')}), 'passed,passed,without a table', 'those refused are as they were before');
+my %told = map { $_ => 1 } decoded(received($listener, 1));
+is(join(',', grep { !$told{ agent($_) } } 2 .. 241), '', 'whose agents are published');
+ok(!$told{ agent(250) }, 'unless nothing of them was written');
+stop_listener($listener);
+my $log = substr(slurp_file($node->logfile), $log_size);
+like($log, qr/WARNING:  agent metadata was refused and is dropped: key "(cpu|new)" of agent 0{8}-0{4}-0{4}-0{4}-[0-9a-f]{12}: not (this|that) one\n.*DETAIL:  \d+ entr(y was|ies of)/,
+	'a warning names one of them and the error');
+like(stat_of($node, 'one', 'last_error'), qr/not th(is|at) one|division by zero/, 'so do the statistics');
+
+# again and again, at another time: no flood of warnings
+foreach my $i (1 .. 20)
+{
+	sql(qq{SELECT report(7, 'cpu', 'refused $i'); SELECT prebuild_agent_metadata_flush()});
+}
+is(stats(), join('|', $refused + 25, $failures, 0), 'each is counted');
+$log = substr(slurp_file($node->logfile), $log_size);
+cmp_ok(scalar(() = $log =~ /WARNING:  agent metadata was refused/g), '<=', 3, 'and warned of now and then only');
+is(sql(q{SELECT report(7, 'cpu', 'passed again'); SELECT prebuild_agent_metadata_flush(); SELECT value_of(7, 'cpu')}),
+	"(1,0,0)\n1\npassed again", 'what is let in later arrives');
+
+# what passes by itself keeps everything
+sql(q{SELECT report(n, 'cpu', CASE n WHEN 8 THEN 'nowhere' ELSE 'kept' END) FROM generate_series(7, 9) n});
+($code, $out, $err) = $node->psql('one', 'SELECT prebuild_agent_metadata_flush()');
+like($err, qr/could not write the buffered agent metadata\nDETAIL:  relation "public.nowhere" does not exist/,
+	'a table that a trigger misses fails the flush');
+is(sql('SELECT refused, queued FROM prebuild_metadata_stats'), join('|', $refused + 25, 3), 'and nothing is dropped');
+sql('CREATE TABLE nowhere ()');
+wait_for_stat($node, 'one', 'queued = 0');
+is(sql(q{SELECT string_agg(value_of(n, 'cpu'), ',' ORDER BY n) FROM generate_series(7, 9) n}), 'kept,nowhere,kept',
+	'all arrives when it is there');
+sql('DROP TABLE nowhere; DROP TRIGGER refuse ON workspace_agent_metadata; DROP TRIGGER refuse_later ON workspace_agent_metadata');
+
 # the lock is still there
 my $failed = $node->safe_psql('locked', 'SELECT failed_flushes FROM prebuild_metadata_stats');
 ($code, $out, $err) = $node->psql('locked', 'SELECT prebuild_agent_metadata_flush()');
 like($err, qr/canceling statement due to lock timeout/, 'a flush does not wait for a lock for ever');
-cmp_ok(time - $locked_at, '<', 20, '(while the table is locked)');
 $node->safe_psql('locked', q{SELECT report(701, 'cpu', 'behind the lock')});
-finish_session($locker);
+$locker->query_safe('COMMIT');
+$locker->quit;
 wait_for_stat($node, 'locked', 'queued = 0');
 is($node->safe_psql('locked', q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'behind the lock'}), '701',
-	'a table that was locked for 20 s gets everything after that');
+	'a table that was locked all the while gets everything after that');
 cmp_ok(stat_of($node, 'locked', 'failed_flushes'), '>', $failed, 'and failures were counted');
 
 # a fast shutdown under load: what was taken is in the table when the server is back
@@ -116,11 +200,7 @@ my $old_pid = worker_pid();
 my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT count(report(1 + n%' AND state = 'active' LIMIT 1});
 kill 'KILL', $pid;
 finish_session($victim);
-my $deadline = time + 60;
-until (($node->psql('one', 'SELECT 1'))[0] == 0 || time > $deadline)
-{
-	sleep 0.1;
-}
+wait_for_server($node, 'one');
 worker_is($node, 'one', 'serving');
 isnt(worker_pid(), $old_pid, 'after a crash there is a new worker');
 is(sql('SELECT count(*) FROM workspace_agent_metadata'), '0', 'the unlogged table is empty');
@@ -128,6 +208,20 @@ is(stat_of($node, 'one', 'queued'), '0', 'and so is the buffer');
 sql(q{SELECT count(report(n, 'cpu', 'after')) FROM generate_series(2, 1000) n});
 sql('SELECT prebuild_agent_metadata_flush()');
 is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'after'}), '999', 'both work again');
+
+# so is the worker, in the middle of a flush
+($blocker, $caught) = catch_flush('killed');
+kill 'KILL', $caught;
+wait_for_server($node, 'one');
+$blocker->{run}->finish;
+worker_is($node, 'one', 'serving');
+isnt(worker_pid(), $caught, 'after a crash of the worker there is a new one');
+is(sql(q{SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid()
+	AND relation = 'workspace_agent_metadata'::regclass}), '0', 'no lock is left');
+sql(q{SELECT count(report(n, 'cpu', 'after both')) FROM generate_series(2, 1000) n});
+sql('SELECT prebuild_agent_metadata_flush()');
+is(sql(q{SELECT count(*), min(value), max(value) FROM workspace_agent_metadata}), '999|after both|after both',
+	'and flushes work again');
 
 # an immediate shutdown
 sql(q{SELECT count(report(n, 'cpu', 'again')) FROM generate_series(2, 1000) n});

@@ -45,6 +45,7 @@ detail_is('the owner of workspaces, "postgres", is a superuser; name a role in p
 is(status('state'), 'unable', 'it does not serve as a superuser that nobody named');
 is(sql(q{SELECT report(1, 'cpu', 'direct'); SELECT value_of(1, 'cpu')}), "(1,0,0)\ndirect",
 	'so reports are written directly');
+is(sql('SELECT prebuild_agent_metadata_flush()'), '0', 'and a flush finds nothing that waits');
 
 sql(q{CREATE ROLE owner NOLOGIN; ALTER TABLE workspaces OWNER TO owner;
 	ALTER TABLE workspace_agents OWNER TO owner; ALTER TABLE workspace_agent_metadata OWNER TO owner});

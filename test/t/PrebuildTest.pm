@@ -8,9 +8,10 @@ use Exporter 'import';
 use File::Basename qw(basename dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Time::HiRes qw(sleep);
 
 our @EXPORT = qw(new_server new_control_plane coder_releases new_coder_control_plane pool_size
-  wait_until
+  wait_until wait_for_server
   answer start_session finish_session run_in_parallel);
 
 my $fixture = dirname(abs_path(__FILE__)) . '/fixture.sql';
@@ -89,6 +90,19 @@ sub wait_until
 
 	$node->poll_query_until($database, $query) or die "timed out waiting for: $query";
 	return;
+}
+
+# Wait until a server that a killed process has taken down takes connections again.
+sub wait_for_server
+{
+	my ($node, $database) = @_;
+
+	for (1 .. 600)
+	{
+		return if ($node->psql($database, 'SELECT 1'))[0] == 0;
+		sleep 0.1;
+	}
+	die 'the server does not come back';
 }
 
 # What a background psql answers to a query. Minor releases of the server's test library disagree on
