@@ -119,6 +119,17 @@ SELECT is((SELECT string_agg(DISTINCT names, '; ') FROM fixture.seen), 'y-three'
 	'and one between a delete and what cascades from it');
 DROP TRIGGER a_first ON workspaces;
 SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'all of it is in the log');
+-- a fold between changes of its own transaction, which is not the newest any more
+BEGIN;
+UPDATE workspaces SET name = name || '-z' WHERE owner_id = prebuild_system_user();
+SAVEPOINT s;
+UPDATE workspaces SET name = name || '-y' WHERE owner_id = prebuild_system_user();
+ROLLBACK TO s;
+SELECT ok(prebuild_fold() > 0, 'a fold takes what its own transaction has logged');
+UPDATE workspaces SET name = left(name, -2) WHERE name LIKE '%-z';
+SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'and what that logs later is seen');
+COMMIT;
+SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'by all');
 -- a fold from within a command that has logged already; a STABLE function begins no command
 CREATE FUNCTION fixture.fold_within() RETURNS trigger LANGUAGE plpgsql STABLE AS
 $$ BEGIN PERFORM prebuild_fold(); RETURN NULL; END $$;
