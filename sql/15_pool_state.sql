@@ -31,7 +31,7 @@ COMMENT ON TABLE @extschema@.prebuild_pool_state IS
 'The pool as of the last fold of prebuild_pool_log; for attached control planes';
 
 -- What the triggers of prebuild_attach() write: rows that were touched since, by the id that leads
--- from them to a workspace. kind: w(orkspace), j(ob), r(esource). Dead entries in front of what an
+-- from them to a workspace. kind: w(orkspace), j(ob), r(esource); t(runcated): all of them. Dead entries in front of what an
 -- old snapshot still sees would be in the way of every reader; the index begins behind them.
 CREATE TABLE @extschema@.prebuild_pool_log (
 	xid xid8 NOT NULL,
@@ -47,11 +47,12 @@ COMMENT ON TABLE @extschema@.prebuild_pool_log IS
 'Rows of the control plane that were touched since the last fold';
 
 -- The stored pool is believed where this row says so: what tables and triggers it was built from,
--- and the transaction id from which on the log is to be read.
+-- the transaction id from which on the log is to be read, and the earlier ones that were under way.
 CREATE TABLE @extschema@.prebuild_pool_marker (
 	control_plane oid PRIMARY KEY,
 	fingerprint text NOT NULL,
 	log_from xid8 NOT NULL,
+	log_open xid8[] NOT NULL,
 	members integer NOT NULL
 );
 
@@ -65,6 +66,25 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.prebuild_pool_touched() IS
 'Trigger: log a row that the pool may depend on';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_pool_not_replicated() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_pool_not_replicated() IS
+'Trigger: skip what a publisher sends of its own kept pool';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_not_replicated() FROM PUBLIC;
+
+-- all three or none, so that nothing replicated is believed
+CREATE TRIGGER not_replicated BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.prebuild_pool_state
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.prebuild_pool_not_replicated();
+ALTER TABLE @extschema@.prebuild_pool_state ENABLE REPLICA TRIGGER not_replicated;
+CREATE TRIGGER not_replicated BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.prebuild_pool_log
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.prebuild_pool_not_replicated();
+ALTER TABLE @extschema@.prebuild_pool_log ENABLE REPLICA TRIGGER not_replicated;
+CREATE TRIGGER not_replicated BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.prebuild_pool_marker
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.prebuild_pool_not_replicated();
+ALTER TABLE @extschema@.prebuild_pool_marker ENABLE REPLICA TRIGGER not_replicated;
 
 CREATE FUNCTION @extschema@.prebuild_fold() RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -94,6 +94,13 @@ wants_always(const AttachOptions *options)
 			columns, "FOR EACH ROW", kind, true, wants_always                                      \
 	}
 
+/* The trigger that logs a TRUNCATE of the same table. */
+#define POOL_TRUNCATE_TRIGGER_ON(table)                                                            \
+	{                                                                                              \
+		table, POOL_TRUNCATE_TRIGGER, "{ext}prebuild_pool_touched", "AFTER TRUNCATE", NULL,        \
+			"FOR EACH STATEMENT", NULL, true, wants_always                                         \
+	}
+
 static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
 	  "{ext}prebuild_metadata_fanout", "AFTER INSERT", NULL,
@@ -117,6 +124,11 @@ static const AttachedTrigger triggers[] = {
 	POOL_TRIGGER_ON("provisioner_jobs", "job", POOL_LOG_JOBS),
 	POOL_TRIGGER_ON("workspace_resources", "job", POOL_LOG_RESOURCES),
 	POOL_TRIGGER_ON("workspace_agents", "resource", POOL_LOG_AGENTS),
+	POOL_TRUNCATE_TRIGGER_ON("workspaces"),
+	POOL_TRUNCATE_TRIGGER_ON("workspace_builds"),
+	POOL_TRUNCATE_TRIGGER_ON("provisioner_jobs"),
+	POOL_TRUNCATE_TRIGGER_ON("workspace_resources"),
+	POOL_TRUNCATE_TRIGGER_ON("workspace_agents"),
 	PASS_TRIGGER_ON("workspaces", "AFTER UPDATE", "owner_id"),
 	PASS_TRIGGER_ON("templates", "AFTER UPDATE", "active_version_id, deleted, deprecated"),
 	PASS_TRIGGER_ON("template_version_presets", "AFTER INSERT OR DELETE OR UPDATE",

@@ -63,10 +63,13 @@ is_systems(const TriggerData *trigger, TupleTableSlot *row, int column)
  * Trigger: log the row. After each row of the tables that attach.c lists, with the kind of the id
  * as argument: workspace, job, resource, or pool for the ids of workspaces themselves, of which
  * only those of the system user are logged. The first of the trigger's columns has the id.
+ * After a TRUNCATE: log that much, as it shows nowhere else where the table's file is of the same
+ * transaction, and then stays.
  */
 Datum
 prebuild_pool_touched(PG_FUNCTION_ARGS)
 {
+	static const pg_uuid_t nothing = { { 0 } };
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	bool updated;
 	const int16 *columns;
@@ -74,6 +77,11 @@ prebuild_pool_touched(PG_FUNCTION_ARGS)
 	const pg_uuid_t *id;
 	const pg_uuid_t *new_id;
 
+	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+	{
+		append(fcinfo, 't', &nothing);
+		return PointerGetDatum(NULL);
+	}
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr < 2 ||
 		trigger->tg_trigger->tgnargs != 1)

@@ -12,6 +12,7 @@
 #define PREBUILD_POOL_LOG_H
 
 #define POOL_LOG_TRIGGER "prebuild_pool_log"
+#define POOL_TRUNCATE_TRIGGER "prebuild_pool_truncated"
 
 /* Of these only what is or was in the pool is logged. */
 #define POOL_LOG_WORKSPACES "id, owner_id, deleted, name, template_id, created_at"

@@ -25,9 +25,10 @@
  *	  Locks: who folds or rebuilds holds the advisory lock POOL_STATE_LOCK of the database until
  *	  the end of the transaction and takes the snapshot F after that, so that the folds are in a
  *	  row and each sees the one before. A fold tries, a rebuild waits. Nobody else writes the state
- *	  or removes from the log. Readers lock nothing. A fold notes the oldest transaction that was
- *	  under way in F (log_from): entries that F did not see are of that or later ones, so readers
- *	  look no further back in the log's index. Folds and rebuilds are refused in REPEATABLE READ
+ *	  or removes from the log. Readers lock nothing. A fold notes where F ends (log_from) and which
+ *	  transactions before that were under way (log_open, its own among them): entries that F did
+ *	  not see are of those, so nobody looks at what else was in the log's index before, which
+ *	  stays there, dead, while any old transaction lasts. Folds and rebuilds are refused in REPEATABLE READ
  *	  and SERIALIZABLE, whose snapshot is older than the lock; a reader in SERIALIZABLE asks
  *	  the tables, so that nobody who writes to the log conflicts with it.
  */
@@ -88,30 +89,36 @@ copy_array(int column, Oid *type)
 
 /*
  * Read the log in the active snapshot, at most so many entries, by kind. Returns false when there
- * are more.
+ * are more, or after a TRUNCATE: then the tables are to be asked.
  */
 static bool
 read_log(const PoolTrust *trust, int64 most, Datum *by_kind, int64 *entries)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { OIDOID, XID8OID, INT8OID };
-	Datum values[] = { ObjectIdGetDatum(trust->control_plane), trust->log_from,
+	static const Oid argtypes[] = { OIDOID, XID8OID, XID8ARRAYOID, INT8OID };
+	Datum values[] = { ObjectIdGetDatum(trust->control_plane), trust->log_from, trust->log_open,
 					   Int64GetDatum(most + 1) };
+	bool truncated;
 	Oid type;
 
-	plan_execute(&plan,
-				 "SELECT pg_catalog.count(*),"
-				 " pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'w'),"
-				 " pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'j'),"
-				 " pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'r')"
-				 " FROM (SELECT e.kind, e.id FROM {ext}prebuild_pool_log e"
-				 "  WHERE e.xid {>=} $2 AND e.control_plane {=} $1 LIMIT $3) l",
-				 PLAN_READ_OWN, 3, argtypes, values, NULL);
+	plan_execute(
+		&plan,
+		"SELECT pg_catalog.count(*),"
+		" pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'w'),"
+		" pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'j'),"
+		" pg_catalog.array_agg(DISTINCT l.id) FILTER (WHERE l.kind {=} 'r'),"
+		" COALESCE(pg_catalog.bool_or(l.kind {=} 't'), false)"
+		" FROM (SELECT e.kind, e.id FROM {ext}prebuild_pool_log e"
+		"  WHERE e.xid {>=} $2 AND e.control_plane {=} $1"
+		" UNION ALL SELECT e.kind, e.id FROM {ext}prebuild_pool_log e"
+		"  WHERE e.xid {=} ANY ($3) AND e.xid {<} $2 AND e.control_plane {=} $1 LIMIT $4) l",
+		PLAN_READ_OWN, 4, argtypes, values, NULL);
 	*entries = DatumGetInt64(row_get(0, 1));
 	for (int i = 0; i < 3; i++)
 		by_kind[i] = copy_array(2 + i, &type);
+	truncated = DatumGetBool(row_get(0, 5));
 	SPI_freetuptable(SPI_tuptable);
-	return *entries <= most;
+	return *entries <= most && !truncated;
 }
 
 /*
@@ -206,29 +213,48 @@ pool_state_view(PoolView *view)
 	return true;
 }
 
-/* Store members, and take those that the active snapshot sees off the log. */
-static void
+/*
+ * Store members, and take the entries that the active snapshot sees off the log: all of them, or
+ * those that the last fold did not see, as there are no others after it. Returns their number.
+ */
+static int64
 store(const PoolTrust *trust, const Touched *touched)
 {
-	static KeptPlan insert_plan, log_plan, marker_plan;
-	static const Oid marker_argtypes[] = { OIDOID, TEXTOID, XID8OID };
+	static KeptPlan insert_plan, all_log_plan, log_plan, marker_plan;
+	static const Oid log_argtypes[] = { OIDOID, XID8OID, XID8ARRAYOID };
+	static const Oid marker_argtypes[] = { OIDOID, TEXTOID };
 	Oid argtypes[] = { OIDOID, touched->array_type };
 	Datum values[] = { ObjectIdGetDatum(trust->control_plane), touched->members };
-	Datum marker_values[] = { values[0], CStringGetTextDatum(trust->fingerprint), trust->xmin };
+	Datum log_values[] = { values[0], trust->log_from, trust->log_open };
+	Datum marker_values[] = { values[0], CStringGetTextDatum(trust->fingerprint) };
+	int64 entries;
 
 	plan_execute(&insert_plan,
 				 "INSERT INTO {ext}prebuild_pool_state"
 				 " SELECT now.* FROM pg_catalog.unnest($2) AS now WHERE $1 IS NOT NULL",
 				 PLAN_WRITE_OWN, 2, argtypes, values, NULL);
-	plan_execute(&log_plan, "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1",
-				 PLAN_WRITE_OWN_ACTIVE, 1, argtypes, values, NULL);
-	plan_execute(&marker_plan,
-				 "INSERT INTO {ext}prebuild_pool_marker AS m"
-				 " SELECT $1, $2, $3, (SELECT pg_catalog.count(*)"
-				 "  FROM {ext}prebuild_pool_state s WHERE s.control_plane {=} $1)"
-				 " ON CONFLICT (control_plane) DO UPDATE SET fingerprint = excluded.fingerprint,"
-				 " log_from = excluded.log_from, members = excluded.members",
-				 PLAN_WRITE_OWN, 3, marker_argtypes, marker_values, NULL);
+	if (trust->trusted)
+		entries = plan_execute(&log_plan,
+							   "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1"
+							   " AND (xid {>=} $2 OR xid {=} ANY ($3))",
+							   PLAN_WRITE_OWN_ACTIVE, 3, log_argtypes, log_values, NULL);
+	else
+		entries = plan_execute(&all_log_plan,
+							   "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1",
+							   PLAN_WRITE_OWN_ACTIVE, 1, argtypes, values, NULL);
+	plan_execute(
+		&marker_plan,
+		"INSERT INTO {ext}prebuild_pool_marker AS m"
+		" SELECT $1, $2, pg_catalog.pg_snapshot_xmax(seen), pg_catalog.array_append("
+		"  ARRAY(SELECT pg_catalog.pg_snapshot_xip(seen)), pg_catalog.pg_current_xact_id()),"
+		" (SELECT pg_catalog.count(*) FROM {ext}prebuild_pool_state s"
+		"  WHERE s.control_plane {=} $1)"
+		" FROM pg_catalog.pg_current_snapshot() AS seen"
+		" ON CONFLICT (control_plane) DO UPDATE SET fingerprint = excluded.fingerprint,"
+		" log_from = excluded.log_from, log_open = excluded.log_open,"
+		" members = excluded.members",
+		PLAN_WRITE_OWN_ACTIVE, 2, marker_argtypes, marker_values, NULL);
+	return entries;
 }
 
 /* Remove all that is stored of control planes that are gone, and of this one's members. */
@@ -251,15 +277,15 @@ clear(Oid control_plane)
 				 PLAN_WRITE_OWN, 0, NULL, NULL, NULL);
 }
 
-/* Build the stored pool anew, as of the active snapshot. */
-static void
+/* Build the stored pool anew, as of the active snapshot. Returns the number of log entries. */
+static int64
 rebuild(const PoolTrust *trust)
 {
 	Touched all;
 
 	compute_all(trust->control_plane, &all);
 	clear(trust->control_plane);
-	store(trust, &all);
+	return store(trust, &all);
 }
 
 /* Fold the log into the stored pool, as of the active snapshot. Returns the number of entries. */
@@ -272,10 +298,7 @@ fold(const PoolTrust *trust)
 	Datum values[2];
 
 	if (!find_touched(trust, FOLD_FACTOR * (FEW_ENTRIES + trust->members / 2), &touched))
-	{
-		rebuild(trust);
-		return touched.entries;
-	}
+		return rebuild(trust);
 	if (touched.entries == 0)
 		return 0;
 	values[0] = ObjectIdGetDatum(trust->control_plane);
@@ -285,8 +308,7 @@ fold(const PoolTrust *trust)
 		"DELETE FROM {ext}prebuild_pool_state s USING pg_catalog.unnest($2) AS touched (id)"
 		" WHERE s.control_plane {=} $1 AND s.id {=} touched.id",
 		PLAN_WRITE_OWN, 2, argtypes, values, NULL);
-	store(trust, &touched);
-	return touched.entries;
+	return store(trust, &touched);
 }
 
 /* Forget what is stored of this control plane, which is not attached (any more). SPI is connected. */
@@ -306,6 +328,17 @@ pool_state_forget(void)
 }
 
 /*
+ * Begin what the comment at the head calls F. Not within a command that has logged already: this
+ * snapshot would not see its entries, but the statements of the fold that come later would.
+ */
+static void
+push_fold_snapshot(void)
+{
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/*
  * Bring the stored pool of an attached control plane up to date; build it anew where it is not to
  * be believed, forget it where not all changes are logged any more. Nothing happens where the
  * caller may not read the tables, and while another session does it. Not in REPEATABLE READ or
@@ -321,7 +354,7 @@ pool_state_fold(void)
 		!DatumGetBool(
 			DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK))))
 		return 0;
-	PushActiveSnapshot(GetTransactionSnapshot());
+	push_fold_snapshot();
 	trust = pool_trust();
 	if (trust.trusted)
 		entries = fold(&trust);
@@ -371,14 +404,14 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK));
-	PushActiveSnapshot(GetTransactionSnapshot());
+	push_fold_snapshot();
 	trust = pool_trust();
 	if (trust.fingerprint == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the control plane in schema \"%s\" is not attached",
 							   setting_control_plane_schema),
-						errhint("Its tables lack triggers, or have some that are switched off: "
-								"call prebuild_attach().")));
+						errhint("Its tables lack triggers, have some that are switched off, or are "
+								"unlogged: see prebuild_attach().")));
 	rebuild(&trust);
 	PopActiveSnapshot();
 	CommandCounterIncrement();

@@ -9,7 +9,10 @@
  *	  written while a trigger was off shows as another fingerprint to every snapshot that sees it:
  *	  to turn a trigger off or on again is an update of its row in pg_trigger, and takes a lock
  *	  that waits for all who write to the table. The same goes for a restore, pg_upgrade, TRUNCATE
- *	  (not for a snapshot from before it: TRUNCATE is like that) and another table of the name.
+ *	  (not for a snapshot from before it: TRUNCATE is like that), another table of the name, and one
+ *	  that was in another schema meanwhile, where its changes were logged as that schema's. Catalog
+ *	  rows go by ctid beside xmin, which tells two changes of one transaction apart. An unlogged
+ *	  table is never trusted, as a crash empties it.
  */
 #include "compat.h"
 
@@ -55,6 +58,9 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	"  FROM pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) WITH ORDINALITY AS n (column_,"         \
 	"   position) JOIN pg_catalog.pg_attribute a ON a.attrelid {=} c.oid"                          \
 	"   AND a.attnum {=} n.column_ AND NOT a.attisdropped)"                                        \
+	" AND EXISTS (SELECT FROM pg_catalog.pg_trigger u WHERE u.tgrelid {=} c.oid"                   \
+	"  AND u.tgname {=} '" POOL_TRUNCATE_TRIGGER "' AND u.tgfoid {=} t.tgfoid"                     \
+	"  AND u.tgenabled {=} 'A')"                                                                   \
 	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger x WHERE x.tgrelid {=} c.oid"               \
 	"  AND (x.tgtype {&} 19::pg_catalog.int2) {=} 19 AND x.tgenabled {<>} 'D'"                     \
 	"  AND (x.tgattr::pg_catalog.text {=} ''"                                                      \
@@ -72,16 +78,16 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
  */
 #define FINGERPRINT                                                                                \
 	"SELECT pg_catalog.format('%s / %s / %s', $2::pg_catalog.text,"                                \
-	"  pg_catalog.string_agg(pg_catalog.format('%s %s %s %s %s', c.oid, c.relfilenode, t.oid,"     \
-	"   t.xmin, " TYPES "), ' / ' ORDER BY c.oid),"                                                \
+	"  pg_catalog.string_agg(pg_catalog.format('%s %s %s%s %s %s%s %s', c.oid, c.relfilenode,"     \
+	"   c.xmin, c.ctid, t.oid, t.xmin, t.ctid, " TYPES "), ' / ' ORDER BY c.oid),"                 \
 	"  (SELECT pg_catalog.string_agg(pg_catalog.format('%s %s', own.oid, own.relfilenode), ' '"    \
 	"   ORDER BY own.oid) FROM pg_catalog.pg_class own"                                            \
-	"   WHERE own.relnamespace {=} $3"                                                             \
+	"   WHERE own.relnamespace {=} $3 AND own.relpersistence {=} 'p'"                              \
 	"   AND own.relname {=} ANY ('{prebuild_pool_log,prebuild_pool_state}'::pg_catalog.name[])))"  \
 	"  AS fingerprint"                                                                             \
 	" FROM " WATCHED " AS watched (table_, names)"                                                 \
 	" JOIN pg_catalog.pg_class c ON c.relname {=} watched.table_::pg_catalog.name"                 \
-	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r'"                                            \
+	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r' AND c.relpersistence {=} 'p'"               \
 	"  AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent {=} c.oid)"          \
 	" JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"                                         \
 	"  AND t.tgname {=} '" POOL_LOG_TRIGGER "'"                                                    \
@@ -152,9 +158,8 @@ pool_trust(void)
 	plan_execute(
 		&plan,
 		"SELECT f.fingerprint, m.fingerprint {=} f.fingerprint, m.members::pg_catalog.int8,"
-		" m.log_from, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()),"
-		" m.control_plane IS NOT NULL"
-		" FROM (SELECT (" FINGERPRINT ") AS fingerprint) f"
+		" m.log_from, m.log_open, m.control_plane IS NOT NULL"
+		" FROM (SELECT (" FINGERPRINT ") AS fingerprint OFFSET 0) f"
 		" LEFT JOIN {ext}prebuild_pool_marker m ON m.control_plane {=} $1",
 		PLAN_READ_OWN, 3, argtypes, values, NULL);
 	value = row_value(0, 1, &null);
@@ -165,8 +170,8 @@ pool_trust(void)
 	{
 		trust.members = DatumGetInt64(row_get(0, 3));
 		trust.log_from = datumCopy(row_get(0, 4), FLOAT8PASSBYVAL, 8);
+		trust.log_open = datumCopy(row_get(0, 5), false, -1);
 	}
-	trust.xmin = datumCopy(row_get(0, 5), FLOAT8PASSBYVAL, 8);
 	trust.marked = DatumGetBool(row_get(0, 6));
 	SPI_freetuptable(SPI_tuptable);
 	return trust;

@@ -15,8 +15,8 @@ typedef struct PoolTrust
 	bool marked;	   /* something is stored */
 	bool trusted;	   /* it was built from exactly these */
 	int64 members;	   /* stored ones */
-	Datum log_from;	   /* xid8: where the log is to be read from */
-	Datum xmin;		   /* xid8: of the snapshot */
+	Datum log_from;	   /* xid8: from there on the log is to be read */
+	Datum log_open;	   /* xid8[]: and of these earlier transactions */
 } PoolTrust;
 
 extern bool pool_tables_at_rest(void);

@@ -9,6 +9,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
+#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
@@ -205,4 +206,27 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 	if (id != NULL)
 		identity_changes_note(id);
 	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(prebuild_pool_not_replicated);
+
+/*
+ * Trigger: skip the rows of another server's kept pool, which a publication of all tables sends
+ * along. They would be in the way of our own, whose triggers fire for the replicated tables.
+ * Before each row, in sessions that replay a replication stream.
+ */
+Datum
+prebuild_pool_not_replicated(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("prebuild_pool_not_replicated() is called by BEFORE triggers for "
+							   "each row only")));
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple
+																	  : trigger->tg_trigtuple);
 }

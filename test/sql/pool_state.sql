@@ -119,6 +119,25 @@ SELECT is((SELECT string_agg(DISTINCT names, '; ') FROM fixture.seen), 'y-three'
 	'and one between a delete and what cascades from it');
 DROP TRIGGER a_first ON workspaces;
 SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'all of it is in the log');
+-- a fold between changes of its own transaction, which is not the newest any more
+BEGIN;
+UPDATE workspaces SET name = name || '-z' WHERE owner_id = prebuild_system_user();
+SAVEPOINT s;
+UPDATE workspaces SET name = name || '-y' WHERE owner_id = prebuild_system_user();
+ROLLBACK TO s;
+SELECT ok(prebuild_fold() > 0, 'a fold takes what its own transaction has logged');
+UPDATE workspaces SET name = left(name, -2) WHERE name LIKE '%-z';
+SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'and what that logs later is seen');
+COMMIT;
+SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'by all');
+-- a fold from within a command that has logged already; a STABLE function begins no command
+CREATE FUNCTION fixture.fold_within() RETURNS trigger LANGUAGE plpgsql STABLE AS
+$$ BEGIN PERFORM prebuild_fold(); RETURN NULL; END $$;
+CREATE TRIGGER z_last AFTER UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION fold_within();
+UPDATE workspaces SET name = name || '-z' WHERE owner_id = prebuild_system_user();
+SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'a fold takes nothing off the log that it has not seen');
+DROP TRIGGER z_last ON workspaces;
+UPDATE workspaces SET name = left(name, -2) WHERE name LIKE '%-z';
 
 -- many changes at once: a fold builds the pool anew, and a reader does not wait for it
 DO $$ BEGIN
@@ -144,8 +163,14 @@ SELECT raises('SELECT prebuild_rebuild()', '25001', 'isolation level REPEATABLE 
 	'no rebuild in an old snapshot');
 SELECT raises('SELECT prebuild_fold()', '25001', 'isolation level REPEATABLE READ', 'READ COMMITTED',
 	'nor a fold');
-SELECT ok(used(), 'but the stored pool serves');
 ROLLBACK;
+UPDATE prebuild_pool_state SET name = 'tampered';
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT is(running(), 'tampered', 'but the stored pool serves');
+UPDATE workspaces SET last_used_at = now();
+SELECT ok(running() <> 'tampered', 'until the transaction writes');
+ROLLBACK;
+SELECT prebuild_rebuild() \g /dev/null
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT ok(NOT used(), 'in SERIALIZABLE the tables are asked');
 SELECT is((SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock'
@@ -185,7 +210,8 @@ DO $$ BEGIN
 	PERFORM prebuild('a', 'four');
 END $$;
 SELECT distrusted('ALTER TABLE workspaces DISABLE TRIGGER ALL; UPDATE workspaces SET name = name || ''!'';
-	ALTER TABLE workspaces ENABLE TRIGGER ALL; ALTER TABLE workspaces ENABLE ALWAYS TRIGGER prebuild_pool_log',
+	ALTER TABLE workspaces ENABLE TRIGGER ALL; ALTER TABLE workspaces ENABLE ALWAYS TRIGGER prebuild_pool_log;
+	ALTER TABLE workspaces ENABLE ALWAYS TRIGGER prebuild_pool_truncated',
 	'rows written with triggers off');
 SELECT is(running(), 'four!', 'and are seen');
 -- builds of Coder before v2.29 refer to apps, which would take them along
@@ -203,6 +229,19 @@ SELECT distrusted('DELETE FROM prebuild_pool_marker', 'a restore, which brings n
 SELECT distrusted('UPDATE prebuild_pool_marker SET fingerprint = ''1'' || fingerprint', 'another database cluster');
 SELECT distrusted('DROP TRIGGER prebuild_pool_log ON workspace_builds; SELECT prebuild_attach();
 	UPDATE prebuild_pool_marker SET fingerprint = replace(fingerprint, '':'', '';'')', 'another trigger, another column''s type');
+SELECT distrusted('CREATE SCHEMA elsewhere; ALTER TABLE workspaces SET SCHEMA elsewhere;
+	UPDATE elsewhere.workspaces SET name = name || ''?''; ALTER TABLE elsewhere.workspaces SET SCHEMA cp_kept;
+	DROP SCHEMA elsewhere', 'a table that was elsewhere meanwhile');
+SELECT distrusted('ALTER TABLE workspaces DISABLE TRIGGER prebuild_pool_log;
+	ALTER TABLE workspaces ENABLE ALWAYS TRIGGER prebuild_pool_log; SELECT prebuild_rebuild();
+	ALTER TABLE workspaces DISABLE TRIGGER prebuild_pool_log; UPDATE workspaces SET name = rtrim(name, ''?'');
+	ALTER TABLE workspaces ENABLE ALWAYS TRIGGER prebuild_pool_log', 'a trigger that was off since, in one transaction');
+SELECT distrusted('CREATE TABLE kept AS TABLE workspace_agents; TRUNCATE workspace_agents CASCADE;
+	INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
+		architecture, operating_system, lifecycle_state)
+	SELECT id, created_at, updated_at, name, resource_id, auth_token, architecture, operating_system,
+		''ready'' FROM kept; SELECT prebuild_rebuild(); TRUNCATE workspace_agents CASCADE; DROP TABLE kept',
+	'a TRUNCATE of a file of the same transaction');
 -- what the next pass cannot mend
 CREATE FUNCTION fixture.undone(statements text, undoing text, label text) RETURNS text LANGUAGE plpgsql AS
 $$
@@ -222,6 +261,9 @@ SELECT undone('ALTER TABLE workspaces DISABLE TRIGGER prebuild_pool_log', 'SELEC
 SELECT undone('ALTER TABLE workspaces ENABLE TRIGGER prebuild_pool_log', 'SELECT prebuild_attach()',
 	'one that does not see what is replicated');
 SELECT undone('CREATE TABLE child () INHERITS (workspaces)', 'DROP TABLE child', 'a table with children');
+SELECT undone('DROP TRIGGER prebuild_pool_truncated ON workspaces', 'SELECT prebuild_attach()', 'no look-out for TRUNCATE');
+SELECT undone('ALTER TABLE workspace_agent_metadata SET UNLOGGED; ALTER TABLE workspace_agents SET UNLOGGED',
+	'ALTER TABLE workspace_agents SET LOGGED', 'a table that a crash empties');
 CREATE FUNCTION fixture.rewrite() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN NEW.name := NEW.name || '?'; RETURN NEW; END $$;
 SELECT undone('CREATE TRIGGER rewrite BEFORE UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION rewrite();
@@ -273,6 +315,11 @@ SELECT is(running(), 'written (not ready)', 'whoever writes the tables is logged
 RESET ROLE;
 DROP OWNED BY kept_reader;
 DROP ROLE kept_reader;
+-- the table is not quite what it was (row security, rights)
+DO $$ BEGIN
+	PERFORM prebuild_fold();
+	UPDATE workspaces SET created_at = created_at + interval '1 s';
+END $$;
 
 -- two control planes in a database, each with its own
 DO $$ BEGIN

@@ -185,6 +185,7 @@ my $vandal = q{
 	UPDATE workspace_agents SET lifecycle_state = 'starting';
 	ALTER TABLE workspace_agents ENABLE TRIGGER ALL;
 	ALTER TABLE workspace_agents ENABLE ALWAYS TRIGGER prebuild_pool_log;
+	ALTER TABLE workspace_agents ENABLE ALWAYS TRIGGER prebuild_pool_truncated;
 	COMMIT;
 	SELECT pg_sleep(random() * 0.2) \g /dev/null
 	SELECT prebuild_rebuild() \g /dev/null
