@@ -254,3 +254,13 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- So many passes, each in a transaction of its own.
+CREATE PROCEDURE bench.passes(amount int) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. amount LOOP
+        PERFORM prebuild_reconcile();
+        COMMIT;
+    END LOOP;
+END
+$$;

@@ -18,6 +18,10 @@
  *	  Entries that lead nowhere in S are of no consequence in S; whatever makes them lead somewhere
  *	  later is a change that is logged itself.
  *
+ *	  A transaction's own changes are logged like all others. But in REPEATABLE READ they may come
+ *	  when the triggers of its snapshot are gone: once it has written, it asks the tables. (In READ
+ *	  COMMITTED its lock on the table keeps the triggers as they were for its writing.)
+ *
  *	  Locks: who folds or rebuilds holds the advisory lock POOL_STATE_LOCK of the database until
  *	  the end of the transaction and takes the snapshot F after that, so that the folds are in a
  *	  row and each sees the one before. A fold tries, a rebuild waits. Nobody else writes the state
@@ -186,6 +190,9 @@ pool_state_view(PoolView *view)
 	Touched touched;
 
 	if (XactIsoLevel == XACT_SERIALIZABLE || !pool_tables_readable() || !pool_tables_at_rest())
+		return false;
+	/* what this transaction wrote was logged by the triggers of then, not by those of its snapshot */
+	if (IsolationUsesXactSnapshot() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return false;
 	trust = pool_trust();
 	if (!trust.trusted || !find_touched(&trust, FEW_ENTRIES + trust.members / 2, &touched))
