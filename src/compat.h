@@ -71,6 +71,8 @@ typedef void (*shmem_request_hook_type)(void);
 
 /* Ownership of any object is asked by catalog from 16 on. */
 #if PG_VERSION_NUM >= 160000
+#include "catalog/pg_class_d.h"
+#include "catalog/pg_namespace_d.h"
 #define compat_owns_table(table, role) object_ownercheck(RelationRelationId, (table), (role))
 #else
 #define compat_owns_table(table, role) pg_class_ownercheck((table), (role))
