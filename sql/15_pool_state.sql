@@ -31,8 +31,9 @@ COMMENT ON TABLE @extschema@.prebuild_pool_state IS
 'The pool as of the last fold of prebuild_pool_log; for attached control planes';
 
 -- What the triggers of prebuild_attach() write: rows that were touched since, by the id that leads
--- from them to a workspace. kind: w(orkspace), j(ob), r(esource); t(runcated): all of them. Dead entries in front of what an
--- old snapshot still sees would be in the way of every reader; the index begins behind them.
+-- from them to a workspace. kind: w(orkspace), j(ob), r(esource); t(runcated): all of them. Dead
+-- entries in front of what an old snapshot still sees would be in the way of every reader; the index
+-- begins behind them.
 CREATE TABLE @extschema@.prebuild_pool_log (
 	xid xid8 NOT NULL,
 	control_plane oid NOT NULL,

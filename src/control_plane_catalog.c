@@ -1,8 +1,8 @@
 /*
  * control_plane_catalog.c
  *	  What the control plane has, by the catalog: whose database it is, which tables, columns and
- *	  enum labels must exist and which may be missing. Look-ups in the system caches, which run no SQL and
- *	  take no lock.
+ *	  enum labels must exist and which may be missing. Look-ups in the system caches, which run no
+ *	  SQL and take no lock.
  */
 #include "compat.h"
 
@@ -255,8 +255,8 @@ require_labels(Oid table, const char *column, const char *const *labels)
 
 /*
  * Raise an error that names the first table, column or enum label that the extension needs for
- * prebuilds and that is missing, if any. Asked at every call, as look-ups in the catalog's caches cost less than
- * being wrong.
+ * prebuilds and that is missing, if any. Asked at every call, as look-ups in the catalog's caches
+ * cost less than being wrong.
  */
 void
 control_plane_require(void)

@@ -28,9 +28,9 @@
  *	  or removes from the log. Readers lock nothing. A fold notes where F ends (log_from) and which
  *	  transactions before that were under way (log_open, its own among them): entries that F did
  *	  not see are of those, so nobody looks at what else was in the log's index before, which
- *	  stays there, dead, while any old transaction lasts. Folds and rebuilds are refused in REPEATABLE READ
- *	  and SERIALIZABLE, whose snapshot is older than the lock; a reader in SERIALIZABLE asks
- *	  the tables, so that nobody who writes to the log conflicts with it.
+ *	  stays there, dead, while any old transaction lasts. Folds and rebuilds are refused in
+ *	  REPEATABLE READ and SERIALIZABLE, whose snapshot is older than the lock; a reader in
+ *	  SERIALIZABLE asks the tables, so that nobody who writes to the log conflicts with it.
  */
 #include "compat.h"
 
