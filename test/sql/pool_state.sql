@@ -262,8 +262,11 @@ SELECT undone('ALTER TABLE workspaces ENABLE TRIGGER prebuild_pool_log', 'SELECT
 	'one that does not see what is replicated');
 SELECT undone('CREATE TABLE child () INHERITS (workspaces)', 'DROP TABLE child', 'a table with children');
 SELECT undone('DROP TRIGGER prebuild_pool_truncated ON workspaces', 'SELECT prebuild_attach()', 'no look-out for TRUNCATE');
-SELECT undone('ALTER TABLE workspace_agent_metadata SET UNLOGGED; ALTER TABLE workspace_agents SET UNLOGGED',
-	'ALTER TABLE workspace_agents SET LOGGED', 'a table that a crash empties');
+-- no logged table may refer to an unlogged one
+SELECT undone(string_agg(format('ALTER TABLE %s DROP CONSTRAINT %I; ', conrelid::regclass, conname), '')
+	|| 'ALTER TABLE workspace_agents SET UNLOGGED', 'ALTER TABLE workspace_agents SET LOGGED',
+	'a table that a crash empties')
+FROM pg_constraint WHERE contype = 'f' AND confrelid = 'workspace_agents'::regclass;
 CREATE FUNCTION fixture.rewrite() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN NEW.name := NEW.name || '?'; RETURN NEW; END $$;
 SELECT undone('CREATE TRIGGER rewrite BEFORE UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION rewrite();
