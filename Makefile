@@ -12,12 +12,16 @@ PGFILEDESC = "prebuild_ext - prebuilt workspaces, reconciled in the database"
 MODULE_big = prebuild_ext
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
-DATA = $(filter-out $(DATA_built),$(wildcard sql/$(EXTENSION)--*.sql))
+# install scripts of earlier releases, as they were, and the upgrade scripts
+DATA = $(wildcard sql/releases/$(EXTENSION)--*.sql)
 
-PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter
+# The control file is the one place for the version.
+PG_CPPFLAGS = -DPREBUILD_VERSION='"$(EXTVERSION)"'
+# script/test adds -Werror: a compiler that is newer than this release must not break an install.
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter $(WERROR)
 SHLIB_LINK = -luuid
 
-EXTRA_CLEAN = sql/$(EXTENSION)--$(EXTVERSION).sql test/unit/build
+EXTRA_CLEAN = sql/$(EXTENSION)--*.sql test/unit/build
 
 PG_CONFIG ?= pg_config
 # The server's own flags are gcc's; clang says so of those that it does not know.
@@ -32,7 +36,7 @@ sql/$(EXTENSION)--$(EXTVERSION).sql: $(sort $(wildcard sql/[0-9][0-9]_*.sql))
 	cat $^ > $@
 
 # Objects depend on every header: there are few, and a stale object is worse.
-$(OBJS): $(wildcard src/*.h)
+$(OBJS): $(wildcard src/*.h) $(EXTENSION).control
 
 # The tests need servers that they configure, stop and kill.
 installcheck:

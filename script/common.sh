@@ -126,12 +126,12 @@ make_in_tree() {
 	local tree=$SCRATCH/$1
 	shift
 	mkdir -p "$tree/src" "$tree/sql"
-	rm -rf "$tree"/src/*.[ch] "$tree"/sql/*.sql "$tree/test"
+	rm -rf "$tree"/src/*.[ch] "$tree/sql" "$tree/test"
 	cp -a "$PROJECT"/{Makefile,prebuild_ext.control,src,sql} "$tree/"
 	if [ -d "$PROJECT/test" ]; then
 		cp -a "$PROJECT/test" "$tree/"
 	fi
-	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "$@"
+	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "WERROR=${WERROR:-}" "$@"
 }
 
 # Build the project and install it into $STAGE. Arguments go to make.
