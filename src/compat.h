@@ -22,7 +22,8 @@
 
 /* The module's name and version show in pg_get_loaded_modules() from 18 on. */
 #if PG_VERSION_NUM >= 180000
-#define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "prebuild_ext", .version = PREBUILD_VERSION)
+#define PREBUILD_MODULE_MAGIC                                                                      \
+	PG_MODULE_MAGIC_EXT(.name = "prebuild_ext", .version = PREBUILD_VERSION)
 #else
 #define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
@@ -85,6 +86,13 @@ typedef void (*shmem_request_hook_type)(void);
 #else
 #define compat_may_use_schema(schema, role)                                                        \
 	(pg_namespace_aclcheck((schema), (role), ACL_USAGE) == ACLCHECK_OK)
+#endif
+
+/* Whether this process has a lock, in this very mode: 17 knows stronger ones too. */
+#if PG_VERSION_NUM >= 170000
+#define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
 #endif
 
 /* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */

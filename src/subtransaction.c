@@ -6,9 +6,18 @@
  */
 #include "compat.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_constraint.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 
 #include "control_plane_catalog.h"
@@ -68,11 +77,11 @@ try_items(void *argument)
 
 /*
  * Do some work for n items at once, from the first on; on a fault for halves of them, in their
- * order, until only those are left out for which it fails alone. Returns for how many it was done.
- * Raises errors that are no item's fault.
+ * order, until only those are left out for which it fails alone, or all of those for which there is
+ * no point in trying. Returns for how many it was done. Raises errors that are no item's fault.
  */
 int
-subtransaction_halve(const Halving *halving, int first, int n)
+subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int first, int n)
 {
 	HalvingTry try = { halving, first, n };
 	ErrorData *error = n > 0 ? subtransaction_run(try_items, &try) : NULL;
@@ -82,26 +91,158 @@ subtransaction_halve(const Halving *halving, int first, int n)
 		return n;
 	if (!halving->is_fault(error))
 		ReThrowError(error);
-	if (n == 1)
+	if (n == 1 || (gives_up != NULL && gives_up(halving->argument, error)))
 	{
-		halving->leave_out(halving->argument, first, error);
+		for (int i = 0; i < n; i++)
+			halving->leave_out(halving->argument, first + i, error);
 		return 0;
 	}
-	return subtransaction_halve(halving, first, n / 2) +
-		   subtransaction_halve(halving, first + n / 2, n - n / 2);
+	return subtransaction_halve_until(halving, gives_up, first, n / 2) +
+		   subtransaction_halve_until(halving, gives_up, first + n / 2, n - n / 2);
+}
+
+/* The same where there is always a point in trying. */
+int
+subtransaction_halve(const Halving *halving, int first, int n)
+{
+	return subtransaction_halve_until(halving, NULL, first, n);
+}
+
+/* Are there checks of a table's constraints that wait for the end of the transaction? */
+static bool
+checks_wait(Oid table)
+{
+	return OidIsValid(table) && AfterTriggerPendingOnRel(table);
+}
+
+/* Is an oid among these? */
+static bool
+is_among(Oid oid, const Oid *oids, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (oids[i] == oid)
+			return true;
+	return false;
 }
 
 /*
- * Have deferred constraints of control plane tables checked now, so that they fail in the
- * subtransaction and not at the commit. SPI must be connected.
+ * SET CONSTRAINTS takes every constraint of a name in a schema. Does another table have one of this
+ * name, with checks that wait? Then they are not ours to make.
+ */
+static bool
+has_waiting_namesake(Relation catalog, Form_pg_constraint constraint, const Oid *tables,
+					 int ntables)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool found = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_constraint_conname, BTEqualStrategyNumber, F_NAMEEQ,
+				NameGetDatum(&constraint->conname));
+	ScanKeyInit(&keys[1], Anum_pg_constraint_connamespace, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(constraint->connamespace));
+	scan = systable_beginscan(catalog, ConstraintNameNspIndexId, true, NULL, 2, keys);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_constraint other = (Form_pg_constraint) GETSTRUCT(tuple);
+
+		found = other->condeferrable && !is_among(other->conrelid, tables, ntables) &&
+				checks_wait(other->conrelid);
+	}
+	systable_endscan(scan);
+	return found;
+}
+
+/* Add the names (RangeVar) of a table's constraints that can be deferred to a list. */
+static List *
+add_deferrable(List *names, Relation catalog, Oid table, const Oid *tables, int ntables)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_constraint_conrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(table));
+	scan = systable_beginscan(catalog, ConstraintRelidTypidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_constraint constraint = (Form_pg_constraint) GETSTRUCT(tuple);
+
+		if (constraint->condeferrable &&
+			!has_waiting_namesake(catalog, constraint, tables, ntables))
+			names = lappend(names, makeRangeVar(get_namespace_name(constraint->connamespace),
+												pstrdup(NameStr(constraint->conname)), -1));
+	}
+	systable_endscan(scan);
+	return names;
+}
+
+/* Make the checks, and have them undone: they are due at the end of the transaction as before. */
+static bool
+check_now(void *argument)
+{
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+
+	statement->constraints = argument;
+	statement->deferred = false;
+	AfterTriggerSetState(statement);
+	return false;
+}
+
+/* Make the checks of some tables that wait. Returns the error of one that fails, or NULL. */
+static ErrorData *
+check_constraints(const char *const *tables, int n)
+{
+	Oid *oids = palloc_array(Oid, n);
+	List *names = NIL;
+	Relation catalog = NULL;
+
+	for (int i = 0; i < n; i++)
+		oids[i] = control_plane_table(tables[i], true);
+	for (int i = 0; i < n; i++)
+	{
+		if (!checks_wait(oids[i]))
+			continue;
+		if (catalog == NULL)
+			catalog = table_open(ConstraintRelationId, AccessShareLock);
+		names = add_deferrable(names, catalog, oids[i], oids, n);
+	}
+	if (catalog != NULL)
+		table_close(catalog, AccessShareLock);
+	pfree(oids);
+	return names == NIL ? NULL : subtransaction_run(check_now, names);
+}
+
+/*
+ * Check the deferred constraints of some control plane tables now, so that what fails does so in
+ * the subtransaction and not at the commit.
+ *
+ * Only the constraints of these tables are asked: what the caller of the transaction has violated
+ * for a while in tables of his own is his affair. And only for the moment: PostgreSQL does not tell
+ * how a constraint is set, but it undoes SET CONSTRAINTS with a subtransaction, which also makes the
+ * checks due again. So the caller's own SET CONSTRAINTS stays as it was, and a deferred trigger that
+ * writes does so once, at the end of the transaction.
  */
 void
 subtransaction_check_constraints(const char *const *tables, int n)
 {
-	for (int i = 0; i < n; i++)
-		if (AfterTriggerPendingOnRel(control_plane_table(tables[i], false)))
-		{
-			SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
-			return;
-		}
+	ErrorData *error = check_constraints(tables, n);
+
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+/*
+ * Does a control plane table satisfy its deferred constraints as it is? Raises errors that are not
+ * the constraints' (is_fault tells).
+ */
+bool
+subtransaction_constraints_hold(const char *table, bool (*is_fault)(const ErrorData *error))
+{
+	ErrorData *error = check_constraints(&table, 1);
+
+	if (error != NULL && !is_fault(error))
+		ReThrowError(error);
+	return error == NULL;
 }
