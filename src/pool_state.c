@@ -45,6 +45,7 @@
 
 #include "control_plane.h"
 #include "control_plane_catalog.h"
+#include "patience.h"
 #include "plans.h"
 #include "pool_sql.h"
 #include "pool_state.h"
@@ -61,6 +62,9 @@
 
 /* A fold takes so many times more than that; beyond, it is cheaper to build the pool anew. */
 #define FOLD_FACTOR 10
+
+/* How long a fold by itself waits for others, in milliseconds and in all. */
+#define FOLD_PATIENCE_MS 2000
 
 PG_FUNCTION_INFO_V1(prebuild_fold);
 PG_FUNCTION_INFO_V1(prebuild_rebuild);
@@ -383,15 +387,23 @@ require_read_committed(const char *function)
 				 errhint("Run it in a READ COMMITTED transaction.")));
 }
 
+/* Fold, and leave the number of entries. */
+static bool
+fold_for(void *argument)
+{
+	*(int64 *) argument = pool_state_fold();
+	return true;
+}
+
 /* SQL: prebuild_fold() */
 Datum
 prebuild_fold(PG_FUNCTION_ARGS)
 {
-	int64 entries;
+	int64 entries = 0;
 
 	require_read_committed("prebuild_fold()");
 	plans_enter(fcinfo);
-	entries = pool_state_fold();
+	patience_run(FOLD_PATIENCE_MS, fold_for, &entries);
 	plans_leave();
 	PG_RETURN_INT64(entries);
 }
