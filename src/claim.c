@@ -7,7 +7,7 @@
  *	  at a time, until one can be had. It answers none at once only after a look that found no
  *	  candidate at all. A candidate that was passed over may be free a moment later, because whoever
  *	  held it did so for an instant or was undone, or may have been replaced by another meanwhile: the
- *	  claim looks again, in a new snapshot and after short pauses, for at most LOOK_MS in all.
+ *	  claim looks again, in a new snapshot and after short pauses, which take LOOK_MS in all.
  *
  *	  All other waits (for a table that is locked, for a claim of the same name) take at most
  *	  PATIENCE_MS in all; see patience.c.
@@ -41,12 +41,12 @@
 #include "result_row.h"
 #include "rows.h"
 
-/* How long to look for a candidate that is not passed over, in milliseconds. */
+/* How long to pause in all between looks for a candidate that is not passed over, in milliseconds. */
 #define LOOK_MS 100
 
 /* Bounds of the pauses between two looks, in milliseconds; up to as much again is added at random. */
 #define MIN_PAUSE_MS 1
-#define MAX_PAUSE_MS 16
+#define MAX_PAUSE_MS 8
 
 /* How long a claim waits for others where it has to wait, in milliseconds and in all. */
 #define PATIENCE_MS 2000
@@ -286,11 +286,13 @@ claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 
 /*
  * Let whoever holds a row for an instant (for a foreign key, say) finish. The pauses are random, so
- * that claims that are in each other's way part. A tick of the patience may end one early.
+ * that claims that are in each other's way part. Returns how long it took, in microseconds: a tick
+ * of the patience may end a pause early.
  */
-static void
+static int64
 pause_before_look(int milliseconds)
 {
+	TimestampTz began = GetCurrentTimestamp();
 	uint32 random = 0;
 
 	(void) pg_strong_random(&random, sizeof(random));
@@ -298,6 +300,7 @@ pause_before_look(int milliseconds)
 					 milliseconds + random % milliseconds, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+	return GetCurrentTimestamp() - began;
 }
 
 /* Look for a candidate, again and again, and give it. */
@@ -305,11 +308,10 @@ static bool
 look_and_give(void *argument)
 {
 	Claim *claim = argument;
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
-	int pause = MIN_PAUSE_MS;
+	int64 paused = 0;
 
 	require_owner(claim->values[0]);
-	for (;;)
+	for (int pause = MIN_PAUSE_MS;; pause = Min(2 * pause, MAX_PAUSE_MS))
 	{
 		bool passed_over = false;
 		Preset preset;
@@ -317,10 +319,9 @@ look_and_give(void *argument)
 		if (!read_preset(claim, PLAN_WRITE, &preset))
 			argument_no_such_preset(id_datum(&claim->preset_id));
 		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, &passed_over) ||
-			!passed_over || GetCurrentTimestamp() >= end)
+			!passed_over || paused >= LOOK_MS * INT64CONST(1000))
 			return true;
-		pause_before_look(pause);
-		pause = Min(2 * pause, MAX_PAUSE_MS);
+		paused += pause_before_look(pause);
 	}
 }
 
