@@ -66,6 +66,7 @@ typedef struct Pass
 	TimestampTz began; /* by the real clock */
 	Id *organizations;
 	int locked_out;		  /* presets that others' locks kept from being written */
+	int left_places;	  /* organizations, likewise */
 	StringInfoData left;  /* what else such locks left to the next pass, in words */
 	const char **checked; /* tables whose deferred constraints are checked */
 	int nchecked;
@@ -251,13 +252,14 @@ join_organizations(Pass *pass, const int *items, int n)
 static void
 report_organization(Pass *pass, int item, const ErrorData *error)
 {
-	char *id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
+	char *id;
 
 	if (patience_lose(error))
 	{
-		leave(pass, psprintf("the system user's place in organization %s", id));
+		pass->left_places++;
 		return;
 	}
+	id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
 	ereport(WARNING, (errcode(error->sqlerrcode),
 					  errmsg("the system user could not be given its place in organization %s: %s",
 							 id, error->message)));
@@ -327,6 +329,9 @@ sum_up(void *argument)
 static void
 report_left(Pass *pass, int npresets)
 {
+	if (pass->left_places > 0)
+		leave(pass,
+			  psprintf("the system user's place in %d of its organizations", pass->left_places));
 	if (pass->locked_out > 0)
 		leave(pass, psprintf("%d of %d presets with something to do", pass->locked_out, npresets));
 	if (pass->left.len == 0)
