@@ -28,10 +28,11 @@
 #include "fanout.h"
 #include "metadata_statements.h"
 #include "plans.h"
+#include "report_limits.h"
 #include "sql_arrays.h"
 #include "subtransaction.h"
 
-/* How many characters the columns take (0: any number). */
+/* How many characters are taken (0: any number). */
 typedef struct ColumnLimits
 {
 	int key;
@@ -61,6 +62,8 @@ read_column_limits(void)
 	control_plane_require_table("workspace_agent_metadata");
 	control_plane_require_table("workspace_agents");
 	limits.key = column_limit(table, "key");
+	if (limits.key == 0 || limits.key > REPORT_KEY_CHARS)
+		limits.key = REPORT_KEY_CHARS;
 	limits.value = column_limit(table, "value");
 	limits.error = column_limit(table, "error");
 	return limits;
