@@ -78,6 +78,25 @@ SELECT is(upsert('9999:cpu:x:9'), '0 updated, 0 inserted, 1 skipped, 0 notified'
 SELECT is((SELECT u::text FROM prebuild_agent_metadata_upsert('{}', '{}', '{}', '{}', '{}') u),
 	'(0,0,0,0)', 'an empty batch is fine');
 
+-- no time without an end, which would be newer than all that follow
+
+SELECT raises(format('SELECT prebuild_agent_metadata_upsert(ARRAY[a(1), a(1), a(1)], ''{cpu,mem,disk}'', ''{x,x,x}'',
+		''{"","",""}'', ARRAY[t0(), %L, %L]::timestamptz[])', e, e), '22008',
+	'"collected_at" must contain finite times only, not ' || e, NULL, 'collected at ' || e)
+FROM unnest('{infinity,-infinity}'::text[]) e;
+SELECT prebuild_agent_metadata_upsert(ARRAY[a(1), a(1)], '{cpu,mem}', '{x,x}', '{"",""}', ARRAY[t0() + interval '1 hour', 'infinity']);
+SELECT is(metadata(), '1:cpu:two 1:mem:x 2:cpu:new', 'nothing of such a batch is written');
+DELETE FROM workspace_agent_metadata WHERE key = 'mem';
+SELECT stored(1, 'mem', 'old') \g /dev/null
+UPDATE workspace_agent_metadata SET collected_at = 'infinity' WHERE workspace_agent_id = a(1);
+SELECT is(upsert('1:mem:report:0'), '1 updated, 0 inserted, 0 skipped, 1 notified', 'a stored one, of plain SQL, is no newer');
+SELECT is(upsert('1:cpu:report:0', '1:none:report:0'), '1 updated, 1 inserted, 0 skipped, 1 notified', 'also when others are inserted');
+SELECT is(metadata(), '1:cpu:report 1:mem:report 1:none:report 2:cpu:new', 'the report wins');
+SELECT is(upsert('1:cpu:older:-1'), '0 updated, 0 inserted, 1 skipped, 0 notified', 'and is not overwritten by an older one');
+DELETE FROM workspace_agent_metadata WHERE key IN ('none', 'mem');
+UPDATE workspace_agent_metadata SET value = 'two', collected_at = t0() + interval '9 seconds' WHERE workspace_agent_id = a(1);
+SELECT stored(1, 'mem', 'x', t0() + interval '9 seconds') \g /dev/null
+
 -- missing keys
 
 SELECT is(upsert('1:cpu:x:10', '1:disk:x:10', '2:disk:x:10', '3:cpu:x:10', '1:mem:old:0'),
