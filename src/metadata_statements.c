@@ -77,6 +77,8 @@ metadata_settings(void)
 	set_here("enable_mergejoin", "off");
 	set_here("enable_material", "off");
 	set_here("plan_cache_mode", "force_generic_plan");
+	/* a trigger's query without an index is planned here too, at a cost that calls for compilation */
+	set_here("jit", "off");
 	return nest_level;
 }
 
