@@ -22,6 +22,7 @@ element_storage(Oid type, int16 *length, bool *by_value, char *align)
 			*align = TYPALIGN_CHAR;
 			break;
 		case TEXTOID:
+		case BYTEAOID:
 			*length = -1;
 			*align = TYPALIGN_INT;
 			break;
@@ -52,7 +53,7 @@ plain_array(Datum array, const char *name)
 }
 
 /*
- * The elements of a one-dimensional array of uuid, text or timestamptz. *n receives their number.
+ * The elements of a one-dimensional array of uuid, text, bytea or timestamptz. *n receives their number.
  * Raises array_subscript_error for more dimensions and null_value_not_allowed for NULL elements.
  * The result is palloc'd and points into the array.
  */
