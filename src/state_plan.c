@@ -158,7 +158,7 @@ reason_to_go(const Preset *preset, PoolMember *const *members, int count)
 	switch (members[0]->verdict)
 	{
 		case VERDICT_CANCEL:
-			return psprintf("%d first builds pending, none wanted: %s", count, inactive);
+			return psprintf("%d pending, none wanted: %s", count, inactive);
 		case VERDICT_DELETE_INACTIVE:
 			return psprintf("%d running, none wanted: %s", preset->actual, inactive);
 		case VERDICT_DELETE_EXPIRED:
