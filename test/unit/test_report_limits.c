@@ -216,8 +216,8 @@ replaces_what_is_no_text(void **state)
 	/* the longest message there can be */
 	entry = (ReportEntry){ text("key"), .value_fault = { "SHIFT_JIS_2004", SIZE_MAX, SIZE_MAX } };
 	report_apply_limits(&entry, &utf8);
-	snprintf(longest, sizeof(longest), "value of %zu bytes is not SHIFT_JIS_2004 text from byte %zu on",
-			 SIZE_MAX, SIZE_MAX);
+	snprintf(longest, sizeof(longest),
+			 "value of %zu bytes is not SHIFT_JIS_2004 text from byte %zu on", SIZE_MAX, SIZE_MAX);
 	assert_text(entry.error, longest);
 	free((char *) value.data);
 }
