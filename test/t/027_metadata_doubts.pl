@@ -97,6 +97,15 @@ report(1, 100, 'known', 'unknown', 30, 31);
 is(sql('SELECT flushed()'), '100', 'a deferred constraint of another table fails the rows that violate it');
 is(refused_and_queued() . ' ' . stored('known'), '2 0 98', 'and no others');
 
+# what an error says is kept in whole characters
+sql(q{UPDATE workspace_agent_metadata SET value = 'gone'; CREATE FUNCTION wordy() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN RAISE EXCEPTION '%', repeat(chr(233), 300); END $$;
+	CREATE TRIGGER wordy BEFORE UPDATE ON workspace_agent_metadata FOR EACH ROW WHEN (NEW.value = 'wordy') EXECUTE FUNCTION wordy()});
+report(1, 2, 'known', 'wordy', 2);
+is(sql('SELECT flushed()'), '2', 'a long error');
+is(sql('SELECT octet_length(last_error) FROM prebuild_metadata_stats'), '510', 'is kept up to a whole character');
+refused_and_queued();
+
 # one row is refused, by codes that in general are no row's fault
 foreach my $code (qw(42501 XX000 XX001 40001 0A000 42P01 53200 58030))
 {
