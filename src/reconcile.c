@@ -44,6 +44,7 @@
 #include "rows.h"
 #include "status.h"
 #include "subtransaction.h"
+#include "wakeup.h"
 
 /* How long a pass waits for others, in milliseconds and in all. */
 #define PATIENCE_MS 2000
@@ -65,6 +66,7 @@ typedef struct Pass
 	TimestampTz at;
 	TimestampTz began; /* by the real clock */
 	Id *organizations;
+	ArrayParameter *jobs; /* new ones: those that totals.waiting counts, then what was undone */
 	int locked_out;		  /* presets that others' locks kept from being written */
 	int left_places;	  /* organizations, likewise */
 	StringInfoData left;  /* what else such locks left to the next pass, in words */
@@ -126,9 +128,15 @@ typedef struct Items
 static void
 choose_checked_tables(Pass *pass)
 {
-	static const char *const written[] = { "workspaces",	   "provisioner_jobs",
-										   "workspace_builds", "workspace_build_parameters",
-										   "workspace_agents", "template_version_presets" };
+	static const char *const written[] = { "workspaces",
+										   "provisioner_jobs",
+										   "workspace_builds",
+										   "workspace_build_parameters",
+										   "workspace_agents",
+										   "template_version_presets",
+										   "groups",
+										   "group_members",
+										   "organization_members" };
 
 	pass->checked = palloc_array(const char *, lengthof(written));
 	for (size_t i = 0; i < lengthof(written); i++)
@@ -184,12 +192,15 @@ halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
 static void
 write_presets(Pass *pass, const int *presets, int n)
 {
-	PassTotals totals = provision_presets(pass->judgement, presets, n, &pass->clock);
+	PassTotals totals;
 
+	pass->jobs->n = pass->totals.waiting;
+	totals = provision_presets(pass->judgement, presets, n, &pass->clock, pass->jobs);
 	status_write(pass->judgement, presets, n);
 	pass->totals.created += totals.created;
 	pass->totals.deleted += totals.deleted;
 	pass->totals.canceled += totals.canceled;
+	pass->totals.waiting += totals.waiting;
 }
 
 /* Note something that a lock of somebody else's leaves to the next pass. */
@@ -265,7 +276,7 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 							 id, error->message)));
 }
 
-/* Give the system user its place in all organizations with presets. */
+/* Give the system user its place in the organizations where it needs one. */
 static void
 ensure_membership(Pass *pass)
 {
@@ -274,7 +285,7 @@ ensure_membership(Pass *pass)
 	int n;
 
 	pass->organizations = palloc_array(Id, pool->npresets + 1);
-	n = membership_organizations(pool, pass->organizations);
+	n = membership_organizations(pass->judgement->snapshot, pass->organizations);
 	if (n > 0)
 		membership_require_system_user();
 	for (int i = 0; i < n; i++)
@@ -299,6 +310,38 @@ presets_with_work(Pass *pass, int *presets)
 			presets[n++] = i;
 	}
 	return n;
+}
+
+static bool
+post_jobs(void *argument)
+{
+	const Pass *pass = argument;
+
+	wakeup_provisioners(pass->jobs, pass->at);
+	return true;
+}
+
+/*
+ * Wake the provisioners for all new jobs of the pass. No fault there is worth a pass, a right that
+ * is missing included: the provisioners ask by themselves, too.
+ */
+static void
+wake_provisioners(Pass *pass)
+{
+	ErrorData *error;
+
+	patience_arm();
+	error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
+	if (error == NULL)
+		return;
+	if (!may_be_the_items_fault(error->sqlerrcode) &&
+		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+		ReThrowError(error);
+	(void) patience_lose(error);
+	ereport(WARNING, (errcode(error->sqlerrcode),
+					  errmsg("the provisioners were not woken: %s", error->message),
+					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
+					  errhint("They find the new jobs when they ask by themselves.")));
 }
 
 /* Find out whether there is to be a pass, and what it is to do. */
@@ -359,7 +402,10 @@ run_pass(Pass *pass)
 		ensure_membership(pass);
 		presets = palloc_array(int, pool->npresets + 1);
 		npresets = presets_with_work(pass, presets);
+		pass->jobs = array_new(UUIDOID);
 		pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
+		pass->jobs->n = pass->totals.waiting;
+		wake_provisioners(pass);
 		pass->npresets = pool->npresets;
 		attempt(pass, "the record of the pass", sum_up);
 	}
