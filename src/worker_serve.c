@@ -19,6 +19,7 @@
 #include "utils/timeout.h"
 
 #include "metadata_flush.h"
+#include "plans.h"
 #include "settings.h"
 #include "worker.h"
 #include "worker_lookup.h"
@@ -290,6 +291,8 @@ call_task(void *argument)
 							 call->function),
 					false, 0);
 	SPI_finish();
+	/* deferred triggers of the control plane run at the commit, and find it by bare names */
+	plans_control_plane_path_until_commit();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	compat_notify_committed();

@@ -251,6 +251,18 @@ like(slurp_file($node->logfile), qr/\] WARNING:  locks of other sessions left to
 	'but says in the log what it left');
 release($holder);
 
+# what is deferred runs at its commit, and finds the control plane by bare names
+$node->safe_psql($db, q{
+	CREATE TABLE fired (n int);
+	CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN INSERT INTO fired VALUES (1); RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER fire AFTER INSERT ON workspaces DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION fire()});
+$node->append_conf('postgresql.conf', "prebuild.reconcile_interval = '1s'");
+$node->reload;
+$node->poll_query_until($db, 'SELECT count(*) = 20 FROM fired') or die 'the worker creates nothing';
+is(pool_size($node, $db), 20, 'the next pass of the worker does it all, deferred triggers included');
+
 # a flush: halves are for rows that are refused, not for locks
 $db = new_metadata($node, 'flush');
 add_agents($node, $db, 1, 200);
