@@ -289,18 +289,18 @@ claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 
 /*
  * Let whoever holds a row for an instant (for a foreign key, say) finish. The pauses are random, so
- * that claims that are in each other's way part. Returns how long it took, in microseconds: a tick
- * of the patience may end a pause early.
+ * that claims that are in each other's way part, and take most milliseconds at most. Returns how
+ * long it took, in microseconds: a tick of the patience may end a pause early.
  */
 static int64
-pause_before_look(int milliseconds)
+pause_before_look(int milliseconds, int most)
 {
 	TimestampTz began = GetCurrentTimestamp();
 	uint32 random = 0;
 
 	(void) pg_strong_random(&random, sizeof(random));
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 milliseconds + random % milliseconds, PG_WAIT_EXTENSION);
+					 Min(milliseconds + (int) (random % milliseconds), most), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	return GetCurrentTimestamp() - began;
@@ -324,7 +324,7 @@ look_and_give(void *argument)
 		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, &passed_over) ||
 			!passed_over || paused >= LOOK_MS * INT64CONST(1000))
 			return true;
-		paused += pause_before_look(pause);
+		paused += pause_before_look(pause, LOOK_MS - (int) (paused / 1000));
 	}
 }
 

@@ -68,16 +68,6 @@ plans_extension_schema(void)
 	return get_namespace_oid(extension_schema, false);
 }
 
-/* Put the control plane's schema on the search_path. */
-static void
-set_control_plane_path(GucAction action)
-{
-	char *path =
-		psprintf("pg_catalog, %s, pg_temp", quote_identifier(setting_control_plane_schema));
-
-	set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, action, true, 0, false);
-}
-
 /*
  * Put the control plane's schema on the search_path, behind pg_catalog. Our own statements name
  * every schema and do not need it; but triggers of the control plane's tables, which run when we
@@ -88,19 +78,12 @@ int
 plans_control_plane_path(void)
 {
 	int guc_level = NewGUCNestLevel();
+	char *path =
+		psprintf("pg_catalog, %s, pg_temp", quote_identifier(setting_control_plane_schema));
 
-	set_control_plane_path(GUC_ACTION_SAVE);
+	set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+					  false);
 	return guc_level;
-}
-
-/*
- * The same until the transaction ends, for triggers that run then. For sessions of our own only: an
- * application's search_path is its own affair.
- */
-void
-plans_control_plane_path_until_commit(void)
-{
-	set_control_plane_path(GUC_ACTION_LOCAL);
 }
 
 /*

@@ -48,7 +48,6 @@ extern void plans_enter(FunctionCallInfo fcinfo);
 extern void plans_leave(void);
 extern Oid plans_extension_schema(void);
 extern int plans_control_plane_path(void);
-extern void plans_control_plane_path_until_commit(void);
 extern char *plan_expand(const char *sql_template);
 extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
 						   const Oid *argtypes);

@@ -178,69 +178,134 @@ add_deferrable(List *names, Relation catalog, Oid table, const Oid *tables, int 
 	return names;
 }
 
-/* Make the checks, and have them undone: they are due at the end of the transaction as before. */
-static bool
-check_now(void *argument)
+/* Tables, and the names (RangeVar) of their constraints that can be deferred. */
+typedef struct Deferrable
+{
+	Oid *tables;
+	int ntables;
+	List *names;
+} Deferrable;
+
+/* Have constraints checked at once, what waits included, or deferred. */
+static void
+set_constraints(List *names, bool deferred)
 {
 	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
 
-	statement->constraints = argument;
-	statement->deferred = false;
+	statement->constraints = names;
+	statement->deferred = deferred;
 	AfterTriggerSetState(statement);
+}
+
+/* Find the deferrable constraints of tables. None where no check of these tables waits. */
+static Deferrable
+find_deferrable(const char *const *tables, int n)
+{
+	Deferrable found = { palloc_array(Oid, n), n, NIL };
+	bool any = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		found.tables[i] = control_plane_table(tables[i], true);
+		any = any || checks_wait(found.tables[i]);
+	}
+	if (any)
+	{
+		Relation catalog = table_open(ConstraintRelationId, AccessShareLock);
+
+		for (int i = 0; i < n; i++)
+			if (OidIsValid(found.tables[i]))
+				found.names =
+					add_deferrable(found.names, catalog, found.tables[i], found.tables, n);
+		table_close(catalog, AccessShareLock);
+	}
+	return found;
+}
+
+/* A look at what waits when some constraints do not. */
+typedef struct Probe
+{
+	const Deferrable *deferrable;
+	List *immediate; /* the constraints that are checked */
+	bool left;		 /* checks of other constraints wait */
+} Probe;
+
+/* Check some constraints and see what is left; then have it undone. */
+static bool
+probe(void *argument)
+{
+	Probe *probe = argument;
+
+	set_constraints(probe->immediate, false);
+	for (int i = 0; i < probe->deferrable->ntables; i++)
+		probe->left = probe->left || checks_wait(probe->deferrable->tables[i]);
 	return false;
 }
 
-/* Make the checks of some tables that wait. Returns the error of one that fails, or NULL. */
-static ErrorData *
-check_constraints(const char *const *tables, int n)
+/*
+ * Those of the constraints for which checks wait, and which are therefore set to be deferred.
+ * PostgreSQL does not tell how a constraint is set. But it undoes SET CONSTRAINTS with a
+ * subtransaction, and makes the checks due again: so each is what is left when all others are
+ * checked. Raises what the checks raise.
+ */
+static List *
+those_that_wait(const Deferrable *deferrable)
 {
-	Oid *oids = palloc_array(Oid, n);
-	List *names = NIL;
-	Relation catalog = NULL;
+	List *waiting = NIL;
+	ListCell *cell;
 
-	for (int i = 0; i < n; i++)
-		oids[i] = control_plane_table(tables[i], true);
-	for (int i = 0; i < n; i++)
+	foreach (cell, deferrable->names)
 	{
-		if (!checks_wait(oids[i]))
-			continue;
-		if (catalog == NULL)
-			catalog = table_open(ConstraintRelationId, AccessShareLock);
-		names = add_deferrable(names, catalog, oids[i], oids, n);
+		Probe look = { deferrable, list_delete_ptr(list_copy(deferrable->names), lfirst(cell)),
+					   false };
+		ErrorData *error = NULL;
+
+		if (look.immediate == NIL)
+			look.left = true;
+		else
+			error = subtransaction_run(probe, &look);
+		if (error != NULL)
+			ReThrowError(error);
+		if (look.left)
+			waiting = lappend(waiting, lfirst(cell));
 	}
-	if (catalog != NULL)
-		table_close(catalog, AccessShareLock);
-	pfree(oids);
-	return names == NIL ? NULL : subtransaction_run(check_now, names);
+	return waiting;
 }
 
 /*
  * Check the deferred constraints of some control plane tables now, so that what fails does so in
- * the subtransaction and not at the commit.
+ * the subtransaction and not at the commit, and so that deferred triggers run with the search_path
+ * that the caller of this has set for them.
  *
  * Only the constraints of these tables are asked: what the caller of the transaction has violated
- * for a while in tables of his own is his affair. And only for the moment: PostgreSQL does not tell
- * how a constraint is set, but it undoes SET CONSTRAINTS with a subtransaction, which also makes the
- * checks due again. So the caller's own SET CONSTRAINTS stays as it was, and a deferred trigger that
- * writes does so once, at the end of the transaction.
+ * for a while in tables of his own is his affair. They are deferred again afterwards, and those that
+ * were not deferred are left alone, so that his own SET CONSTRAINTS holds as before. (A constraint
+ * may be taken for a deferred one where he has changed keys of these tables to which a table of his
+ * own refers by a deferred foreign key.)
  */
 void
 subtransaction_check_constraints(const char *const *tables, int n)
 {
-	ErrorData *error = check_constraints(tables, n);
+	Deferrable deferrable = find_deferrable(tables, n);
+	List *waiting = those_that_wait(&deferrable);
 
-	if (error != NULL)
-		ReThrowError(error);
+	if (waiting != NIL)
+	{
+		set_constraints(waiting, false);
+		set_constraints(waiting, true);
+	}
 }
 
 /*
- * Does a control plane table satisfy its deferred constraints as it is? Raises errors that are not
- * the constraints' (is_fault tells).
+ * Does a control plane table satisfy its deferred constraints as it is? Nothing is changed by the
+ * question. Raises errors that are not the constraints' (is_fault tells).
  */
 bool
 subtransaction_constraints_hold(const char *table, bool (*is_fault)(const ErrorData *error))
 {
-	ErrorData *error = check_constraints(&table, 1);
+	Deferrable deferrable = find_deferrable(&table, 1);
+	Probe look = { &deferrable, deferrable.names, false };
+	ErrorData *error = deferrable.names == NIL ? NULL : subtransaction_run(probe, &look);
 
 	if (error != NULL && !is_fault(error))
 		ReThrowError(error);
