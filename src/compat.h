@@ -22,7 +22,8 @@
 
 /* The module's name and version show in pg_get_loaded_modules() from 18 on. */
 #if PG_VERSION_NUM >= 180000
-#define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "prebuild_ext", .version = PREBUILD_VERSION)
+#define PREBUILD_MODULE_MAGIC                                                                      \
+	PG_MODULE_MAGIC_EXT(.name = "prebuild_ext", .version = PREBUILD_VERSION)
 #else
 #define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
@@ -85,6 +86,16 @@ typedef void (*shmem_request_hook_type)(void);
 #else
 #define compat_may_use_schema(schema, role)                                                        \
 	(pg_namespace_aclcheck((schema), (role), ACL_USAGE) == ACLCHECK_OK)
+#endif
+
+/* And the right to call a function. */
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_proc_d.h"
+#define compat_may_execute(function, role)                                                         \
+	(object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define compat_may_execute(function, role)                                                         \
+	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
 #endif
 
 /* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */

@@ -235,33 +235,3 @@ prebuild_metadata_histograms(PG_FUNCTION_ARGS)
 					  duration_bounds, lengthof(duration_bounds));
 	return (Datum) 0;
 }
-
-PG_FUNCTION_INFO_V1(prebuild_worker_status_read);
-
-/* SQL: the row under the view prebuild_worker_status; NULL where no worker serves the database. */
-Datum
-prebuild_worker_status_read(PG_FUNCTION_ARGS)
-{
-	int number = slot_here();
-	WorkerSlot *slot;
-	RowBuilder row = { .n = 0 };
-
-	if (number == NO_SLOT)
-		PG_RETURN_NULL();
-	slot = worker_slot(number);
-	LWLockAcquire(&slot->lock, LW_SHARED);
-	add_text(&row, slot->database);
-	add_text(&row, worker_state_name(pg_atomic_read_u32(&slot->state)));
-	add_text(&row, slot->detail);
-	add_text(&row, slot->role);
-	add(&row, Int32GetDatum(slot->pid), slot->pid == 0);
-	add_time(&row, slot->started_at);
-	add(&row, Int64GetDatum(slot->starts), false);
-	add_text(&row, slot->last_error);
-	add_time(&row, slot->last_error_at);
-	add(&row, Int64GetDatum(slot->passes), false);
-	add(&row, Int64GetDatum(slot->failed_passes), false);
-	add_time(&row, slot->last_pass_at);
-	LWLockRelease(&slot->lock);
-	PG_RETURN_DATUM(finish_row(fcinfo, &row));
-}
