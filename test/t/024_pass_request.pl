@@ -18,7 +18,7 @@ $node->safe_psql('plane', slurp_file($INC{'PrebuildTest.pm'} =~ s/PrebuildTest\.
 worker_is($node, 'plane', 'serving');
 
 sub sql { return $node->safe_psql('plane', $_[0]); }
-sub passes { return sql('SELECT passes FROM prebuild_worker_status'); }
+sub passes { return sql(q{SELECT passes FROM prebuild_worker_status WHERE lane = 'passes'}); }
 
 # Wait until no pass is under way or asked for.
 sub settle
@@ -48,7 +48,7 @@ sub brings_pass
 	return;
 }
 
-wait_until($node, 'plane', 'SELECT passes >= 1 FROM prebuild_worker_status');
+wait_until($node, 'plane', q{SELECT passes >= 1 FROM prebuild_worker_status WHERE lane = 'passes'});
 sql(q{SELECT fixture.preset(fixture.template('t'), 'p', 2)});
 brings_pass(q{UPDATE template_version_presets SET desired_instances = 3}, 0, 'not attached, nothing brings a pass');
 
