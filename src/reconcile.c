@@ -16,6 +16,7 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -32,6 +33,7 @@
 #include "plans.h"
 #include "pool_state.h"
 #include "provision.h"
+#include "result_row.h"
 #include "rows.h"
 #include "status.h"
 #include "subtransaction.h"
@@ -305,19 +307,17 @@ result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked)
 	const int counts[] = { pass->npresets,		 pass->reconciled,		pass->totals.created,
 						   pass->totals.deleted, pass->totals.canceled, pass->backing_off,
 						   pass->failed };
-	Datum values[10];
-	bool nulls[10] = { 0 };
-	TupleDesc descriptor;
+	ResultRow row;
 
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	values[0] = BoolGetDatum(locked);
-	values[1] = BoolGetDatum(pass->paused);
+	row.n = 0;
+	result_put_bool(&row, locked);
+	result_put_bool(&row, pass->paused);
 	for (size_t i = 0; i < lengthof(counts); i++)
-		values[2 + i] = Int32GetDatum(counts[i]);
-	values[9] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
-									TimestampTzGetDatum(pass->began));
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+		result_put_int4(&row, counts[i]);
+	result_put(&row, INTERVALOID,
+			   DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
+								   TimestampTzGetDatum(pass->began)));
+	return result_row_datum(fcinfo, &row);
 }
 
 /* prebuild_reconcile(at timestamptz): one pass */
