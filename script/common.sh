@@ -131,7 +131,8 @@ make_in_tree() {
 	if [ -d "$PROJECT/test" ]; then
 		cp -a "$PROJECT/test" "$tree/"
 	fi
-	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "WERROR=${WERROR:-}" "$@"
+	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "WERROR=${WERROR:-}" \
+		"COPT=${COPT:-}" "$@"
 }
 
 # Build the project and install it into $STAGE. Arguments go to make.
