@@ -87,6 +87,14 @@ request_check(int number)
 	worker_slot_wake(number, LANE_METADATA);
 }
 
+/* The worker for passes, before it exits because somebody wants the database: leave it to him. */
+static void
+stay_away(const Worker *worker)
+{
+	worker_pause_next(worker->number, LANE_PASSES, LET_GO_PAUSE_MS);
+	request_check(worker->number);
+}
+
 /* Exit because somebody renames, copies, moves or drops the database, and waits for that. */
 pg_noreturn static void
 let_go(Worker *worker)
@@ -95,10 +103,7 @@ let_go(Worker *worker)
 						 "or dropped",
 						 MyBgworkerEntry->bgw_type, worker_slot_name(worker->number))));
 	if (worker->lane == LANE_PASSES)
-	{
-		worker_pause_next(worker->number, LANE_PASSES, LET_GO_PAUSE_MS);
-		request_check(worker->number);
-	}
+		stay_away(worker);
 	else if (worker->serving)
 		metadata_work_finish(&worker->metadata, LET_GO_LIMIT_MS);
 	worker_exit(worker->number, worker->lane, STEP_FIND_DATABASE, NULL);
@@ -228,6 +233,23 @@ pin_settings(void)
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/* What is left to do when the process was told to end. */
+static void
+finish(Worker *worker)
+{
+	DatabaseCheck check = { .worker = worker };
+
+	if (worker->lane == LANE_METADATA && worker->serving)
+		metadata_work_finish(&worker->metadata, SHUTDOWN_LIMIT_MS);
+	/* by force, as DROP DATABASE does? The next process would follow before the other one is gone */
+	else if (worker->lane == LANE_PASSES &&
+			 worker_run_task(worker->number, TASK_START + LANE_PASSES,
+							 "prebuild: looking for the extension", check_database,
+							 &check) == NULL &&
+			 check.wanted)
+		stay_away(worker);
+}
+
 /* Serve until the server or an operator ends the process, or its role should be another. */
 void
 worker_serve(int number, WorkerLaneName lane)
@@ -256,7 +278,6 @@ worker_serve(int number, WorkerLaneName lane)
 		}
 	}
 	MemoryContextSwitchTo(loop);
-	if (lane == LANE_METADATA && worker.serving)
-		metadata_work_finish(&worker.metadata, SHUTDOWN_LIMIT_MS);
+	finish(&worker);
 	worker_exit(number, lane, STEP_FIND_DATABASE, NULL);
 }

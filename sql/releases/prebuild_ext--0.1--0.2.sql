@@ -73,6 +73,7 @@ COMMENT ON COLUMN @extschema@.prebuild_worker_status.fold_error IS
 'The last error of bringing the kept pool up to date';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.start_error IS
 'The last error of finding the database, its owner and the extension, and of connecting';
+
 ---- units of numbers ---------------------------------------------------------
 
 COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
