@@ -14,6 +14,7 @@
 #include "utils/uuid.h"
 
 #include "agent_metadata.h"
+#include "extension_lock.h"
 #include "metadata_blob.h"
 #include "metadata_flush.h"
 #include "metadata_stats.h"
@@ -101,6 +102,7 @@ write_batch(MetadataFlush *flush, Batch *batch, MetadataRefusal *refusal)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	(void) extension_hold();
 	/* the refusal is to outlive the transaction */
 	MemoryContextSwitchTo(context);
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -5,12 +5,8 @@
  */
 #include "compat.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "executor/spi.h"
 #include "pgstat.h"
@@ -18,13 +14,12 @@
 #include "storage/lwlock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
 
+#include "extension_lock.h"
 #include "worker.h"
 #include "worker_slots.h"
 #include "worker_task.h"
@@ -82,27 +77,6 @@ worker_run_task(int number, int task, const char *activity, TaskFunction functio
 	return message;
 }
 
-/* The oid of the extension's schema; InvalidOid when the extension is not installed. */
-static Oid
-extension_schema(void)
-{
-	Relation catalog = table_open(ExtensionRelationId, AccessShareLock);
-	Oid schema = InvalidOid;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum("prebuild_ext"));
-	scan = systable_beginscan(catalog, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return schema;
-}
-
 /* May the current user call the function in that schema? False also where there is none. */
 static bool
 may_call(const WorkerCall *call, Oid schema)
@@ -128,8 +102,8 @@ worker_call(void *argument)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	schema = extension_hold();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	schema = extension_schema();
 	call->called = OidIsValid(schema) && (!call->if_permitted || may_call(call, schema));
 	if (call->called)
 	{
