@@ -5,7 +5,7 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION @extschema@.prebuild_agent_ids_encode(uuid[]) IS
-'Payloads of the metadata fan-out channel for these agents, at most 363 ids each';
+'Payloads of the metadata fan-out channel for these agents, each with as many as a message takes';
 
 CREATE FUNCTION @extschema@.prebuild_agent_ids_decode(encoded text) RETURNS SETOF uuid
 AS 'MODULE_PATHNAME'

@@ -21,6 +21,19 @@ COMMENT ON FUNCTION
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_agent_metadata_report(uuid, text[], text[], text[]) FROM PUBLIC;
 
+-- Agents send bytes, which may be no text; as such the server refuses the whole call.
+CREATE FUNCTION @extschema@.prebuild_agent_metadata_report_bytes(
+	agent_id uuid, keys bytea[], metadata_values bytea[], metadata_errors bytea[] DEFAULT NULL)
+RETURNS @extschema@.prebuild_agent_metadata_report_row
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION
+@extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) IS
+'Take the report of one agent in UTF-8 as it was sent: what is no text is replaced by an error';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_flush() RETURNS bigint
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -108,9 +108,15 @@ typedef struct Items
 static void
 work_on_items(void *argument, int first, int n)
 {
-	static const char *const written[] = { "workspaces",	   "provisioner_jobs",
-										   "workspace_builds", "workspace_build_parameters",
-										   "workspace_agents", "template_version_presets" };
+	static const char *const written[] = { "workspaces",
+										   "provisioner_jobs",
+										   "workspace_builds",
+										   "workspace_build_parameters",
+										   "workspace_agents",
+										   "template_version_presets",
+										   "groups",
+										   "group_members",
+										   "organization_members" };
 	Items *items = argument;
 	int guc_level = plans_control_plane_path();
 

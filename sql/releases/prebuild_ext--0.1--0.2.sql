@@ -103,3 +103,21 @@ COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.buffer_size IS
 'Bytes of shared memory for reports that wait, of all databases together; 0 where none are buffered';
 COMMENT ON FUNCTION @extschema@.prebuild_metadata_histograms() IS
 'Batch sizes (entries), keys per agent and flush durations (seconds): cumulative counts by upper bound, and sums';
+
+---- agent metadata -----------------------------------------------------------
+
+COMMENT ON FUNCTION @extschema@.prebuild_agent_ids_encode(uuid[]) IS
+'Payloads of the metadata fan-out channel for these agents, each with as many as a message takes';
+
+-- Agents send bytes, which may be no text; as such the server refuses the whole call.
+CREATE FUNCTION @extschema@.prebuild_agent_metadata_report_bytes(
+	agent_id uuid, keys bytea[], metadata_values bytea[], metadata_errors bytea[] DEFAULT NULL)
+RETURNS @extschema@.prebuild_agent_metadata_report_row
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION
+@extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) IS
+'Take the report of one agent in UTF-8 as it was sent: what is no text is replaced by an error';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) FROM PUBLIC;
