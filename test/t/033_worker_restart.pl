@@ -17,6 +17,9 @@ my $node = new_server('restart', "shared_preload_libraries = 'prebuild_ext'",
 new_metadata($node, 'plane');
 add_agents($node, 'plane', 1, 10);
 worker_is($node, 'plane', 'serving');
+my $postmaster;
+# however the test ends, it leaves no server that nobody can stop
+END { kill 'CONT', $postmaster if defined $postmaster; }
 my $session = $node->background_psql('plane', on_error_stop => 0);
 sub sql { return answer($session, $_[0]); }
 
@@ -52,7 +55,7 @@ is(sql(q{SELECT value_of(1, 'cpu')}), 'between two', 'which writes');
 # leaves what waits
 
 wait_until($node, 'plane', q{SELECT bool_and(state = 'serving') FROM prebuild_worker_status});
-my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+$postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
 my $pid = sql(q{SELECT pid FROM prebuild_worker_status WHERE lane = 'metadata'});
 sql('ALTER TABLE workspace_agent_metadata RENAME TO away');
 sql(q{SELECT report(1, 'cpu', 'waits')});
