@@ -172,6 +172,23 @@ foreach my $version (releases())
 	is("$code$differences$notices", '0', 'upgraded: the kept pool is in use and right');
 	worker_serves('upgraded', 1);
 	metadata_is_written('upgraded', 1);
+
+	# dumped and restored it says the same, and its dump is the same
+	my $folder = PostgreSQL::Test::Utils::tempdir;
+	$node->command_ok([ 'pg_dump', '-f', "$folder/dump", $database ], 'upgraded: it is dumped');
+	$node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE template0');
+	$node->command_ok([ 'psql', '-qX', '-v', 'ON_ERROR_STOP=1', '-f', "$folder/dump", '-d', 'copy' ], 'and restored');
+	$node->command_ok([ 'pg_dump', '-f', "$folder/again", 'copy' ], 'and dumped again');
+	my ($first, $second) = map { join "\n", sort split /\n/, s/^\\(un)?restrict .*$//mgr }
+	  slurp_file("$folder/dump"), slurp_file("$folder/again");
+	is($second, $first, 'to the same text');
+	is($node->safe_psql('copy', $own_rows), sql($own_rows), 'events, marks and counts are restored');
+	$node->safe_psql('copy', q{SELECT mixed.ask('restored')});
+	is($node->safe_psql('copy', q{SELECT mixed.wrong('upgraded', 'restored', false)}), '', 'restored: everything answers rightly');
+	is($node->safe_psql('copy', 'SELECT paused, created, deleted, failed FROM prebuild_reconcile()'), 'f|0|0|0',
+		'and passes go on');
+	is(join('', $node->psql('copy', 'SELECT * FROM prebuild_verify()')), '0', 'which keep the pool again');
+	$node->safe_psql('postgres', 'DROP DATABASE copy');
 	sql('SELECT prebuild_detach(); SELECT prebuild_attach()');
 	is(sql('SELECT * FROM prebuild_verify()'), '', 'upgraded: it is detached and attached');
 	log_is_clean($from, 'upgraded');
