@@ -29,6 +29,9 @@ CREATE TYPE @extschema@.prebuild_agent_metadata_upsert_row AS (
 	notified integer
 );
 
+COMMENT ON TYPE @extschema@.prebuild_agent_metadata_upsert_row IS
+'What became of a batch: updated, inserted and skipped count its (agent, key) entries, notified the messages that were sent';
+
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_upsert(
 	agent_ids uuid[], keys text[], metadata_values text[], metadata_errors text[],
 	collected_at timestamptz[])

@@ -86,25 +86,50 @@ put_action(ReturnSetInfo *rsinfo, const Preset *preset, const char *action, int 
 	result_row_store(rsinfo, &row);
 }
 
-/* Say why some members of a preset go. */
+/*
+ * Say which of too many members go first, as far as it is not the oldest. members: those of a
+ * preset that go, in their order. palloc'd.
+ */
 static char *
-reason_to_go(const Preset *preset, Verdict verdict, int count)
+reason_for_choice(PoolMember *const *members, int count)
 {
-	switch (verdict)
+	int sick = 0;
+	int not_ready = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		sick += members[i]->sick;
+		not_ready += !members[i]->sick && !members[i]->ready;
+	}
+	if (sick > 0 && not_ready > 0)
+		return psprintf("; %d sick and %d not ready go first", sick, not_ready);
+	if (sick > 0)
+		return psprintf("; %d sick go first", sick);
+	if (not_ready > 0)
+		return psprintf("; %d not ready go first", not_ready);
+	return pstrdup("");
+}
+
+/* Say why some members of a preset go, all of one verdict. palloc'd. */
+static char *
+reason_to_go(const Preset *preset, PoolMember *const *members, int count)
+{
+	const char *inactive = preset->template_deleted		 ? "the template is deleted"
+						   : preset->template_deprecated ? "the template is deprecated"
+														 : "the template version is not active";
+
+	switch (members[0]->verdict)
 	{
 		case VERDICT_CANCEL:
-			return psprintf("%d pending first builds are of a template version that is not active",
-							count);
+			return psprintf("%d pending, none wanted: %s", count, inactive);
 		case VERDICT_DELETE_INACTIVE:
-			return psprintf("%d running, none wanted: %s", preset->actual,
-							preset->template_deleted	  ? "the template is deleted"
-							: preset->template_deprecated ? "the template is deprecated"
-														  : "the template version is not active");
+			return psprintf("%d running, none wanted: %s", preset->actual, inactive);
 		case VERDICT_DELETE_EXPIRED:
 			return psprintf("%d of %d running are expired", preset->expired, preset->actual);
 		default:
-			return psprintf("%d valid ones are running, %d are desired",
-							preset->actual - preset->expired, preset->desired);
+			return psprintf("%d valid ones are running, %d are desired%s",
+							preset->actual - preset->expired, preset->desired,
+							reason_for_choice(members, count));
 	}
 }
 
@@ -122,7 +147,7 @@ put_departures(ReturnSetInfo *rsinfo, const PoolSnapshot *pool, const Preset *pr
 		for (end = first; end < preset->nactions && members[end]->verdict == verdict; end++)
 			array_add_id(ids, &members[end]->id);
 		put_action(rsinfo, preset, verdict == VERDICT_CANCEL ? "cancel_pending" : "delete",
-				   end - first, ids, reason_to_go(preset, verdict, end - first));
+				   end - first, ids, reason_to_go(preset, &members[first], end - first));
 	}
 }
 
