@@ -135,6 +135,16 @@ make_in_tree() {
 		"COPT=${COPT:-}" "$@"
 }
 
+# Put the sources of the release that is the commit $1 into the folder $2.
+release_sources() {
+	git -c safe.directory='*' -C "$PROJECT" archive --format=tar "$1" | tar -C "$2" -xf -
+}
+
+# The releases of test/releases, as lines of version and commit.
+releases() {
+	sed '/^#/d' "$PROJECT/test/releases"
+}
+
 # Build the project and install it into $STAGE. Arguments go to make.
 build_and_install() {
 	make_in_tree build -j2 all "$@"
