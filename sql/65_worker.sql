@@ -155,7 +155,7 @@ CREATE TYPE @extschema@.prebuild_worker_status_row AS (
 
 CREATE FUNCTION @extschema@.prebuild_worker_status_read()
 RETURNS @extschema@.prebuild_worker_status_row
-AS 'MODULE_PATHNAME'
+AS 'MODULE_PATHNAME', 'prebuild_worker_status_read_0_2'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION @extschema@.prebuild_worker_status_read() IS

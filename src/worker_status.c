@@ -108,3 +108,5 @@ prebuild_worker_status_read(PG_FUNCTION_ARGS)
 	fill_row(&row, number, copy);
 	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }
+
+FUNCTION_OF_LONGER_ROW(prebuild_worker_status_read, 0_2);

@@ -33,6 +33,10 @@ ALTER TYPE @extschema@.prebuild_worker_status_row
 	ADD ATTRIBUTE pass_start_error text,
 	ADD ATTRIBUTE pass_start_error_code text,
 	ADD ATTRIBUTE pass_start_error_at timestamptz;
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_worker_status_read()
+RETURNS @extschema@.prebuild_worker_status_row
+AS 'MODULE_PATHNAME', 'prebuild_worker_status_read_0_2'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.prebuild_worker_status_read() IS
 'What the view prebuild_worker_status shows, in one row';
 
