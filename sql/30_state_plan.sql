@@ -25,6 +25,9 @@ CREATE TYPE @extschema@.prebuild_state_row AS (
 	cron_expression text
 );
 
+COMMENT ON TYPE @extschema@.prebuild_state_row IS
+'A preset as prebuild_state() sees it; desired to pending_stale count prebuilt workspaces, num_failed builds';
+
 CREATE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_state_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
@@ -46,6 +49,9 @@ CREATE TYPE @extschema@.prebuild_plan_row AS (
 	template_name text,
 	preset_name text
 );
+
+COMMENT ON TYPE @extschema@.prebuild_plan_row IS
+'An action of a pass; count is of prebuilt workspaces';
 
 CREATE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_plan_row

@@ -30,6 +30,7 @@
 #include "plans.h"
 #include "pool_lock.h"
 #include "pool_sql.h"
+#include "result_row.h"
 #include "rows.h"
 
 /* How long to wait for rows that others hold before looking a second time, in milliseconds. */
@@ -38,6 +39,9 @@
 /* The control plane's column is a varchar(64). */
 #define MAX_NAME_LENGTH 64
 
+/* A time to live is in nanoseconds, as in Coder's column; less than a minute is a mistaken unit. */
+#define NANOSECONDS_PER_MINUTE INT64CONST(60000000000)
+
 PG_FUNCTION_INFO_V1(prebuild_claim);
 
 /* What is asked for. */
@@ -45,7 +49,7 @@ typedef struct Claim
 {
 	Id preset_id;
 	TimestampTz at;
-	/* the new owner, name, autostart schedule, next start, time to live, and the time again */
+	/* the new owner, name, autostart schedule, next start, time to live (ns), and the time again */
 	Datum values[6];
 	char nulls[6];
 } Claim;
@@ -163,7 +167,7 @@ is_eligible_now(const Claim *claim, const Id *workspace_id)
  * when a trigger of the control plane keeps it back.
  */
 static bool
-give(const Claim *claim, const Id *workspace_id, Tuplestorestate *result, TupleDesc descriptor)
+give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDOID, TEXTOID,		 TEXTOID, TIMESTAMPTZOID,
@@ -187,10 +191,12 @@ give(const Claim *claim, const Id *workspace_id, Tuplestorestate *result, TupleD
 	AtEOXact_GUC(true, guc_level);
 	if (given)
 	{
-		bool isnull[2];
-		Datum row[2] = { row_value(0, 1, &isnull[0]), row_value(0, 2, &isnull[1]) };
+		ResultRow row;
 
-		tuplestore_putvalues(result, descriptor, row, isnull);
+		row.n = 0;
+		result_put(&row, UUIDOID, row_get(0, 1));
+		result_put(&row, TEXTOID, row_get(0, 2));
+		result_row_store(result, &row);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return given;
@@ -226,7 +232,7 @@ claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over, Return
 		candidate.build_id = row_id(0, 2);
 		SPI_freetuptable(SPI_tuptable);
 		given = pool_lock(&member, 1) == 1 && is_eligible_now(claim, &candidate.id) &&
-				give(claim, &candidate.id, rsinfo->setResult, rsinfo->setDesc);
+				give(claim, &candidate.id, rsinfo);
 		*passed_over = !given;
 	}
 	SPI_cursor_close(candidates);
@@ -261,11 +267,15 @@ read_arguments(FunctionCallInfo fcinfo, Claim *claim)
 							   MAX_NAME_LENGTH, length)));
 	if (!PG_ARGISNULL(4))
 		(void) argument_time(fcinfo, 4, "next_start_at");
-	ttl = PG_ARGISNULL(5) ? 0 : PG_GETARG_INT64(5);
-	if (ttl < 0)
+	ttl = PG_ARGISNULL(5) ? NANOSECONDS_PER_MINUTE : PG_GETARG_INT64(5);
+	if (ttl < NANOSECONDS_PER_MINUTE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"ttl\" must not be negative, as " INT64_FORMAT " is", ttl)));
+				 errmsg("argument \"ttl\" must be at least a minute in nanoseconds, " INT64_FORMAT
+						", not " INT64_FORMAT,
+						NANOSECONDS_PER_MINUTE, ttl),
+				 errhint("As in Coder, the time to live is in nanoseconds: 8 hours are "
+						 "28800000000000. NULL is none.")));
 
 	memcpy(claim->preset_id.bytes, PG_GETARG_UUID_P(0)->data, UUID_LEN);
 	claim->at = argument_time(fcinfo, 6, "at");

@@ -13,6 +13,7 @@
 
 #include "control_plane.h"
 #include "control_plane_catalog.h"
+#include "ids.h"
 #include "plans.h"
 #include "pool_sql.h"
 #include "pool_state.h"
@@ -20,10 +21,9 @@
 #include "schedule.h"
 #include "settings.h"
 
-/* Put the running prebuilds of a view of the stored pool into a tuplestore. */
+/* Put the running prebuilds of a view of the stored pool into a result set. */
 static void
-stored_running(const PoolView *view, const Datum *preset_id, Tuplestorestate *store,
-			   MemoryContext store_context)
+stored_running(const PoolView *view, const Datum *preset_id, ReturnSetInfo *set)
 {
 	static KeptPlan all_plan, one_plan;
 	Oid argtypes[] = { view->argtypes[0], view->argtypes[1], view->argtypes[2], UUIDOID };
@@ -35,19 +35,18 @@ stored_running(const PoolView *view, const Datum *preset_id, Tuplestorestate *st
 	" m.created_at FROM" STORED_MEMBERS " WHERE " STORED_IS_RUNNING
 
 	if (preset_id == NULL)
-		plan_into_tuplestore(&all_plan, STORED_RUNNING " ORDER BY m.id", PLAN_READ_OWN, 3, argtypes,
-							 values, NULL, store, store_context);
+		plan_into_set(&all_plan, STORED_RUNNING " ORDER BY m.id", PLAN_READ_OWN, 3, argtypes,
+					  values, NULL, set);
 	else
-		plan_into_tuplestore(&one_plan,
-							 STORED_RUNNING " AND m.current_preset_id {=} $4 ORDER BY m.id",
-							 PLAN_READ_OWN, 4, argtypes, values, NULL, store, store_context);
+		plan_into_set(&one_plan, STORED_RUNNING " AND m.current_preset_id {=} $4 ORDER BY m.id",
+					  PLAN_READ_OWN, 4, argtypes, values, NULL, set);
 }
 
 /*
- * Put the running prebuilds into a tuplestore, all of them or those of one preset.
+ * Put the running prebuilds into a result set, all of them or those of one preset.
  */
 void
-control_plane_running(const Datum *preset_id, Tuplestorestate *store, MemoryContext store_context)
+control_plane_running(const Datum *preset_id, ReturnSetInfo *set)
 {
 	static KeptPlan all_plan, one_plan;
 	static const Oid argtypes[] = { UUIDOID };
@@ -62,28 +61,27 @@ control_plane_running(const Datum *preset_id, Tuplestorestate *store, MemoryCont
 
 	control_plane_require();
 	if (pool_state_view(&view))
-		stored_running(&view, preset_id, store, store_context);
+		stored_running(&view, preset_id, set);
 	else if (preset_id == NULL)
-		plan_into_tuplestore(&all_plan, RUNNING " ORDER BY w.id", PLAN_READ, 0, NULL, NULL, NULL,
-							 store, store_context);
+		plan_into_set(&all_plan, RUNNING " ORDER BY w.id", PLAN_READ, 0, NULL, NULL, NULL, set);
 	else
 	{
 		values[0] = *preset_id;
-		plan_into_tuplestore(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id",
-							 PLAN_READ, 1, argtypes, values, NULL, store, store_context);
+		plan_into_set(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id", PLAN_READ,
+					  1, argtypes, values, NULL, set);
 	}
 }
 
 /*
- * Put every pool member, running or not, into a tuplestore: what an operator looks at.
+ * Put every pool member, running or not, into a result set: what an operator looks at.
  */
 void
-control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
+control_plane_pool(ReturnSetInfo *set)
 {
 	static KeptPlan plan;
 
 	control_plane_require();
-	plan_into_tuplestore(
+	plan_into_set(
 		&plan,
 		"SELECT m.id, m.name, m.template_id, t.name::pg_catalog.text, m.template_version_id,"
 		" m.build_number, m.transition, m.job_status, m.current_preset_id,"
@@ -103,7 +101,7 @@ control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
 					" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
 					" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
 					" ORDER BY m.id",
-		PLAN_READ, 0, NULL, NULL, NULL, store, store_context);
+		PLAN_READ, 0, NULL, NULL, NULL, set);
 }
 
 /* Position of a preset in the snapshot, which is ordered by id, or -1. */
@@ -188,6 +186,8 @@ read_preset(ControlPlaneSnapshot *snapshot, uint64 i)
 	preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
 	info->stored_status = row_text(i, 14);
 	preset->status = parse_status(info->stored_status);
+	info->organization_deleted = DatumGetBool(row_get(i, 15));
+	info->can_want = DatumGetBool(row_get(i, 16));
 }
 
 /* Read the presets that have desired instances. */
@@ -203,7 +203,7 @@ read_presets(ControlPlaneSnapshot *snapshot)
 				 " t.deleted::pg_catalog.bool,"
 				 " t.deprecated {<>} '', p.desired_instances::pg_catalog.int4,"
 				 " p.invalidate_after_secs::pg_catalog.int4, %s::pg_catalog.timestamptz,"
-				 " p.prebuild_status::pg_catalog.text"
+				 " p.prebuild_status::pg_catalog.text, o.deleted::pg_catalog.bool, " PRESET_CAN_WANT
 				 " FROM {cp}template_version_presets p"
 				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id"
@@ -311,22 +311,22 @@ ask_for_members(void)
 			"SELECT m.id, m.created_at, m.template_version_id, m.build_id, m.job_id,"
 			" m.build_created_at, m.build_number, m.transition, m.job_status, m.by_system_user,"
 			" m.job_unclaimed, CASE WHEN " STORED_IS_RUNNING " THEN m.ready ELSE false END,"
-			" m.build_preset_id, CASE WHEN " STORED_IS_RUNNING " THEN m.current_preset_id END"
-			" FROM" STORED_MEMBERS " WHERE m.build_id IS NOT NULL ORDER BY m.id",
+			" m.build_preset_id, m.current_preset_id FROM" STORED_MEMBERS
+			" WHERE m.build_id IS NOT NULL ORDER BY m.id",
 			PLAN_READ_OWN, 3, view.argtypes, view.values, NULL);
-	return plan_execute(&plan,
-						"SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
-						" b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
-						" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
-						" b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
-						" b.job_status::pg_catalog.text,"
-						" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
-						" " IS_UNCLAIMED ","
-						" CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
-						" b.template_version_preset_id::pg_catalog.uuid,"
-						" CASE WHEN " IS_RUNNING " THEN " CURRENT_PRESET
-						" END" POOL_WITH_LATEST_BUILD " ORDER BY w.id",
-						PLAN_READ, 0, NULL, NULL, NULL);
+	return plan_execute(
+		&plan,
+		"SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
+		" b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
+		" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
+		" b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
+		" b.job_status::pg_catalog.text,"
+		" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
+		" " IS_UNCLAIMED ","
+		" CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
+		" b.template_version_preset_id::pg_catalog.uuid, " CURRENT_PRESET POOL_WITH_LATEST_BUILD
+		" ORDER BY w.id",
+		PLAN_READ, 0, NULL, NULL, NULL);
 }
 
 /* Read every pool member with its latest build. */
@@ -357,6 +357,45 @@ read_members(PoolSnapshot *pool)
 		member->current_preset = preset_column(pool, i, 14);
 	}
 	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * Find out which members are sick, of those for which it matters, in the active snapshot. From the
+ * tables, also where the pool is kept: it is asked for few members and seldom, and what the kept
+ * pool says of a member is as true of the tables in the same snapshot. SPI is connected.
+ */
+void
+control_plane_find_sick(PoolSnapshot *pool)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	ArrayParameter *jobs = array_new(UUIDOID);
+	Datum values[1];
+	uint64 nsick;
+	Id *sick;
+
+	for (int i = 0; i < pool->nmembers; i++)
+		if (decision_needs_health(pool, &pool->members[i]))
+			array_add_id(jobs, &pool->members[i].job_id);
+	if (jobs->n == 0)
+		return;
+	values[0] = array_datum(jobs);
+	nsick = plan_execute(&plan,
+						 "SELECT b.job_id FROM pg_catalog.unnest($1) AS b (job_id) WHERE " IS_SICK
+						 " ORDER BY b.job_id",
+						 PLAN_READ, 1, argtypes, values, NULL);
+	sick = palloc_array(Id, nsick + 1);
+	for (uint64 i = 0; i < nsick; i++)
+		sick[i] = row_id(i, 1);
+	SPI_freetuptable(SPI_tuptable);
+
+	for (int i = 0; i < pool->nmembers; i++)
+	{
+		PoolMember *member = &pool->members[i];
+
+		if (decision_needs_health(pool, member))
+			member->sick = bsearch(&member->job_id, sick, nsick, sizeof(Id), id_compare) != NULL;
+	}
 }
 
 /*

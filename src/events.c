@@ -82,7 +82,9 @@ marks_read(void)
 {
 	static KeptPlan plan;
 	List *marks = NIL;
-	uint64 n = plan_execute(&plan, "SELECT preset_id, kind, detail FROM {ext}prebuild_mark",
+	uint64 n = plan_execute(&plan,
+							"SELECT preset_id::pg_catalog.uuid, kind::pg_catalog.text,"
+							" detail::pg_catalog.text FROM {ext}prebuild_mark",
 							PLAN_READ_OWN, 0, NULL, NULL, NULL);
 
 	for (uint64 i = 0; i < n; i++)

@@ -10,8 +10,6 @@
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/typcache.h"
 #include "utils/uuid.h"
 
 #include "control_plane.h"
@@ -21,6 +19,7 @@
 #include "identity_tables.h"
 #include "ids.h"
 #include "plans.h"
+#include "result_row.h"
 #include "settings.h"
 
 /*
@@ -28,9 +27,10 @@
  * workspace is being stopped. The columns are those of prebuild_agent_identity_row.
  */
 static const char *const identity_query =
-	"SELECT a.id, a.name::pg_catalog.text, w.id, w.name::pg_catalog.text,"
-	" w.owner_id, u.username::pg_catalog.text, w.organization_id,"
-	" w.template_id, t.name::pg_catalog.text, w.autostart_schedule::pg_catalog.text"
+	"SELECT a.id::pg_catalog.uuid, a.name::pg_catalog.text, w.id::pg_catalog.uuid,"
+	" w.name::pg_catalog.text, w.owner_id::pg_catalog.uuid, u.username::pg_catalog.text,"
+	" w.organization_id::pg_catalog.uuid, w.template_id::pg_catalog.uuid, t.name::pg_catalog.text,"
+	" w.autostart_schedule::pg_catalog.text"
 	" FROM {cp}workspace_agents a"
 	" JOIN {cp}workspace_resources r ON r.id {=} a.resource_id"
 	" JOIN {cp}workspace_builds b ON b.job_id {=} r.job_id"
@@ -112,7 +112,7 @@ keep(const IdentityMoment *before, const Datum *values, HeapTupleHeader row)
  * cache, if it did not change since.
  */
 static HeapTupleHeader
-ask_tables(Oid function, const pg_uuid_t *agent, const IdentityMoment *before)
+ask_tables(FunctionCallInfo fcinfo, const pg_uuid_t *agent, const IdentityMoment *before)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	Datum argument = UUIDPGetDatum(agent);
@@ -127,18 +127,17 @@ ask_tables(Oid function, const pg_uuid_t *agent, const IdentityMoment *before)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
 	if (SPI_processed > 0)
 	{
-		TupleDesc columns = lookup_rowtype_tupdesc(get_func_rettype(function), -1);
 		MemoryContext spi_context = MemoryContextSwitchTo(caller_context);
-		Datum values[COLUMNS];
-		bool nulls[COLUMNS];
+		ResultRow answer;
 
-		if (columns->natts != COLUMNS)
-			elog(ERROR, "return type does not have %d columns", COLUMNS);
-		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
-		row = DatumGetHeapTupleHeader(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));
-		ReleaseTupleDesc(columns);
+		answer.n = COLUMNS;
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, answer.values,
+						  answer.nulls);
+		for (int i = 0; i < COLUMNS; i++)
+			answer.types[i] = SPI_gettypeid(SPI_tuptable->tupdesc, i + 1);
+		row = DatumGetHeapTupleHeader(result_row_datum(fcinfo, &answer));
 		if (before != NULL)
-			keep(before, values, row);
+			keep(before, answer.values, row);
 		MemoryContextSwitchTo(spi_context);
 	}
 	if (SPI_finish() != SPI_OK_FINISH)
@@ -170,13 +169,13 @@ prebuild_agent_identity(PG_FUNCTION_ARGS)
 		row = identity_cache_find(agent, now.at);
 		identity_stats_count(row != NULL ? IDENTITY_HIT : IDENTITY_MISS, 1);
 		if (row == NULL)
-			row = ask_tables(function, agent, &now);
+			row = ask_tables(fcinfo, agent, &now);
 	}
 	else
 	{
 		identity_stats_count(IDENTITY_MISS, 1);
 		identity_tables_require();
-		row = ask_tables(function, agent, NULL);
+		row = ask_tables(fcinfo, agent, NULL);
 	}
 	if (row == NULL)
 	{

@@ -51,6 +51,7 @@
 #include "pool_trust.h"
 #include "rows.h"
 #include "settings.h"
+#include "versions.h"
 
 /* "prebuild" in ASCII. */
 #define POOL_STATE_LOCK INT64CONST(0x7072656275696c64)
@@ -196,7 +197,8 @@ pool_state_view(PoolView *view)
 	PoolTrust trust;
 	Touched touched;
 
-	if (XactIsoLevel == XACT_SERIALIZABLE || !pool_tables_readable() || !pool_tables_at_rest())
+	if (XactIsoLevel == XACT_SERIALIZABLE || !pool_member_known() || !pool_tables_readable() ||
+		!pool_tables_at_rest())
 		return false;
 	/* what this transaction wrote was logged by the triggers of then, not by those of its snapshot */
 	if (IsolationUsesXactSnapshot() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
@@ -341,7 +343,8 @@ push_fold_snapshot(void)
 /*
  * Bring the stored pool of an attached control plane up to date; build it anew where it is not to
  * be believed, forget it where not all changes are logged any more. Nothing happens where the
- * caller may not read the tables, and while another session does it. Not in REPEATABLE READ or
+ * caller may not read the tables, where the script is of a version that keeps members otherwise,
+ * and while another session does it. Not in REPEATABLE READ or
  * SERIALIZABLE. Returns the number of log entries that were folded. SPI is connected.
  */
 int64
@@ -350,7 +353,7 @@ pool_state_fold(void)
 	int64 entries = 0;
 	PoolTrust trust;
 
-	if (!pool_tables_readable() ||
+	if (!pool_member_known() || !pool_tables_readable() ||
 		!DatumGetBool(
 			DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK))))
 		return 0;
@@ -403,6 +406,10 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 	require_read_committed("prebuild_rebuild()");
 	plans_enter(fcinfo);
 	control_plane_require();
+	if (!pool_member_known())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("type prebuild_pool_member is not as this library keeps members"),
+						errhint(VERSIONS_HINT)));
 	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK));
 	push_fold_snapshot();
 	trust = pool_trust();
@@ -443,13 +450,12 @@ prebuild_verify(PG_FUNCTION_ARGS)
 		memcpy(values, view.values, sizeof(view.values));
 		argtypes[3] = all.array_type;
 		values[3] = all.members;
-		plan_into_tuplestore(&plan,
-							 "SELECT COALESCE(m.id, d.id), m::{ext}prebuild_pool_member,"
-							 " d::{ext}prebuild_pool_member FROM" STORED_MEMBERS
-							 " FULL JOIN pg_catalog.unnest($4) AS d ON d.id {=} m.id"
-							 " WHERE ROW(m.*) IS DISTINCT FROM ROW(d.*) ORDER BY 1",
-							 PLAN_READ_OWN, 4, argtypes, values, NULL, rsinfo->setResult,
-							 rsinfo->econtext->ecxt_per_query_memory);
+		plan_into_set(&plan,
+					  "SELECT COALESCE(m.id, d.id), m::{ext}prebuild_pool_member,"
+					  " d::{ext}prebuild_pool_member FROM" STORED_MEMBERS
+					  " FULL JOIN pg_catalog.unnest($4) AS d ON d.id {=} m.id"
+					  " WHERE ROW(m.*) IS DISTINCT FROM ROW(d.*) ORDER BY 1",
+					  PLAN_READ_OWN, 4, argtypes, values, NULL, rsinfo);
 	}
 	else
 		ereport(NOTICE,

@@ -21,6 +21,7 @@ typedef struct PoolTrust
 
 extern bool pool_tables_at_rest(void);
 extern bool pool_tables_readable(void);
+extern bool pool_member_known(void);
 extern PoolTrust pool_trust(void);
 
 #endif /* PREBUILD_POOL_TRUST_H */

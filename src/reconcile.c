@@ -16,6 +16,7 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -32,9 +33,11 @@
 #include "plans.h"
 #include "pool_state.h"
 #include "provision.h"
+#include "result_row.h"
 #include "rows.h"
 #include "status.h"
 #include "subtransaction.h"
+#include "wakeup.h"
 
 /* The reconcilers' lock, the same for all of them. */
 #define RECONCILE_LOCK INT64CONST(7)
@@ -58,6 +61,7 @@ typedef struct Pass
 	TimestampTz at;
 	TimestampTz began; /* by the real clock */
 	Id *organizations;
+	ArrayParameter *jobs; /* new ones: those that totals.waiting counts, then what was undone */
 } Pass;
 
 /* Do something for some of the pass's presets or organizations, which are numbered. */
@@ -104,9 +108,15 @@ typedef struct Items
 static void
 work_on_items(void *argument, int first, int n)
 {
-	static const char *const written[] = { "workspaces",	   "provisioner_jobs",
-										   "workspace_builds", "workspace_build_parameters",
-										   "workspace_agents", "template_version_presets" };
+	static const char *const written[] = { "workspaces",
+										   "provisioner_jobs",
+										   "workspace_builds",
+										   "workspace_build_parameters",
+										   "workspace_agents",
+										   "template_version_presets",
+										   "groups",
+										   "group_members",
+										   "organization_members" };
 	Items *items = argument;
 	int guc_level = plans_control_plane_path();
 
@@ -150,12 +160,15 @@ halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
 static void
 write_presets(Pass *pass, const int *presets, int n)
 {
-	PassTotals totals = provision_presets(pass->judgement, presets, n, &pass->clock);
+	PassTotals totals;
 
+	pass->jobs->n = pass->totals.waiting;
+	totals = provision_presets(pass->judgement, presets, n, &pass->clock, pass->jobs);
 	status_write(pass->judgement, presets, n);
 	pass->totals.created += totals.created;
 	pass->totals.deleted += totals.deleted;
 	pass->totals.canceled += totals.canceled;
+	pass->totals.waiting += totals.waiting;
 }
 
 /* Report a preset that was rolled back. */
@@ -194,7 +207,7 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 							 id, error->message)));
 }
 
-/* Give the system user its place in all organizations with presets. */
+/* Give the system user its place in the organizations where it needs one. */
 static void
 ensure_membership(Pass *pass)
 {
@@ -203,7 +216,7 @@ ensure_membership(Pass *pass)
 	int n;
 
 	pass->organizations = palloc_array(Id, pool->npresets + 1);
-	n = membership_organizations(pool, pass->organizations);
+	n = membership_organizations(pass->judgement->snapshot, pass->organizations);
 	if (n > 0)
 		membership_require_system_user();
 	for (int i = 0; i < n; i++)
@@ -230,6 +243,34 @@ presets_with_work(Pass *pass, int *presets)
 	return n;
 }
 
+static bool
+post_jobs(void *argument)
+{
+	const Pass *pass = argument;
+
+	wakeup_provisioners(pass->jobs, pass->at);
+	return true;
+}
+
+/*
+ * Wake the provisioners for all new jobs of the pass. No fault there is worth a pass, a right that
+ * is missing included: the provisioners ask by themselves, too.
+ */
+static void
+wake_provisioners(Pass *pass)
+{
+	ErrorData *error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
+
+	if (error == NULL)
+		return;
+	if (!may_be_the_items_fault(error->sqlerrcode) &&
+		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+		ReThrowError(error);
+	ereport(WARNING, (errcode(error->sqlerrcode),
+					  errmsg("the provisioners were not woken: %s", error->message),
+					  errhint("They find the new jobs when they ask by themselves.")));
+}
+
 /* Run the pass, the lock being held and the active snapshot taken after it. */
 static void
 run_pass(Pass *pass)
@@ -246,7 +287,10 @@ run_pass(Pass *pass)
 	ensure_membership(pass);
 	presets = palloc_array(int, pool->npresets + 1);
 	npresets = presets_with_work(pass, presets);
+	pass->jobs = array_new(UUIDOID);
 	pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
+	pass->jobs->n = pass->totals.waiting;
+	wake_provisioners(pass);
 	pass->npresets = pool->npresets;
 	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
 						 pass->totals.canceled, pass->failed);
@@ -305,19 +349,17 @@ result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked)
 	const int counts[] = { pass->npresets,		 pass->reconciled,		pass->totals.created,
 						   pass->totals.deleted, pass->totals.canceled, pass->backing_off,
 						   pass->failed };
-	Datum values[10];
-	bool nulls[10] = { 0 };
-	TupleDesc descriptor;
+	ResultRow row;
 
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	values[0] = BoolGetDatum(locked);
-	values[1] = BoolGetDatum(pass->paused);
+	row.n = 0;
+	result_put_bool(&row, locked);
+	result_put_bool(&row, pass->paused);
 	for (size_t i = 0; i < lengthof(counts); i++)
-		values[2 + i] = Int32GetDatum(counts[i]);
-	values[9] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
-									TimestampTzGetDatum(pass->began));
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+		result_put_int4(&row, counts[i]);
+	result_put(&row, INTERVALOID,
+			   DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
+								   TimestampTzGetDatum(pass->began)));
+	return result_row_datum(fcinfo, &row);
 }
 
 /* prebuild_reconcile(at timestamptz): one pass */

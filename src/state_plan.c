@@ -12,51 +12,11 @@
 #include "arguments.h"
 #include "judgement.h"
 #include "plans.h"
+#include "result_row.h"
 #include "rows.h"
 
 PG_FUNCTION_INFO_V1(prebuild_state);
 PG_FUNCTION_INFO_V1(prebuild_plan);
-
-/* A row that is filled from left to right. */
-typedef struct Row
-{
-	Datum values[24];
-	bool nulls[24];
-	int n;
-} Row;
-
-static void
-put(Row *row, Datum value)
-{
-	row->values[row->n] = value;
-	row->nulls[row->n++] = false;
-}
-
-static void
-put_null(Row *row)
-{
-	row->values[row->n] = (Datum) 0;
-	row->nulls[row->n++] = true;
-}
-
-static void
-put_text(Row *row, const char *text)
-{
-	if (text != NULL)
-		put(row, CStringGetTextDatum(text));
-	else
-		put_null(row);
-}
-
-static void
-put_row(ReturnSetInfo *rsinfo, Row *row)
-{
-	/* an install script that is older than the library declares fewer columns: the first ones */
-	if (row->n < rsinfo->setDesc->natts)
-		elog(ERROR, "row of %d columns, of which the library fills %d", rsinfo->setDesc->natts,
-			 row->n);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row->values, row->nulls);
-}
 
 /* Compare names, which a preset of a broken control plane may lack. */
 static int
@@ -119,26 +79,27 @@ prebuild_state(PG_FUNCTION_ARGS)
 								 preset->eligible,	preset->extraneous, preset->starting,
 								 preset->stopping,	preset->deleting,	preset->pending_stale,
 								 preset->num_failed };
-		Row row = { .n = 0 };
+		ResultRow row;
 
-		put(&row, id_datum(&preset->id));
-		put_text(&row, info->name);
-		put(&row, id_datum(&preset->template_id));
-		put_text(&row, info->template_name);
-		put(&row, id_datum(&preset->organization_id));
-		put_text(&row, info->organization_name);
-		put(&row, id_datum(&preset->template_version_id));
-		put(&row, BoolGetDatum(preset->active));
+		row.n = 0;
+		result_put_uuid(&row, &preset->id);
+		result_put_text(&row, info->name);
+		result_put_uuid(&row, &preset->template_id);
+		result_put_text(&row, info->template_name);
+		result_put_uuid(&row, &preset->organization_id);
+		result_put_text(&row, info->organization_name);
+		result_put_uuid(&row, &preset->template_version_id);
+		result_put_bool(&row, preset->active);
 		for (size_t c = 0; c < lengthof(counts); c++)
-			put(&row, Int32GetDatum(counts[c]));
+			result_put_int4(&row, counts[c]);
 		if (preset->has_backoff_until)
-			put(&row, TimestampTzGetDatum(preset->backoff_until));
+			result_put_time(&row, preset->backoff_until);
 		else
-			put_null(&row);
-		put(&row, BoolGetDatum(preset->hard_limited));
-		put_text(&row, info->stored_status);
-		put_text(&row, preset->active ? info->cron_expression : NULL);
-		put_row(rsinfo, &row);
+			result_put_null(&row, TIMESTAMPTZOID);
+		result_put_bool(&row, preset->hard_limited);
+		result_put_text(&row, info->stored_status);
+		result_put_text(&row, preset->active ? info->cron_expression : NULL);
+		result_row_store(rsinfo, &row);
 	}
 	plans_leave();
 	return (Datum) 0;
@@ -158,45 +119,71 @@ put_action(const PlanRows *rows, const char *action, int count, const ArrayParam
 		   const char *reason)
 {
 	const Preset *preset = rows->preset;
-	Row row = { .n = 0 };
+	ResultRow row;
 
-	put(&row, id_datum(&preset->id));
-	put(&row, id_datum(&preset->template_id));
-	put_text(&row, action);
-	put(&row, Int32GetDatum(count));
+	row.n = 0;
+	result_put_uuid(&row, &preset->id);
+	result_put_uuid(&row, &preset->template_id);
+	result_put_text(&row, action);
+	result_put_int4(&row, count);
 	if (workspace_ids != NULL)
-		put(&row, array_datum(workspace_ids));
+		result_put(&row, UUIDARRAYOID, array_datum(workspace_ids));
 	else
-		put_null(&row);
+		result_put_null(&row, UUIDARRAYOID);
 	if (strcmp(action, "backoff") == 0)
-		put(&row, TimestampTzGetDatum(preset->backoff_until));
+		result_put_time(&row, preset->backoff_until);
 	else
-		put_null(&row);
-	put_text(&row, reason);
-	put_text(&row, rows->info->template_name);
-	put_text(&row, rows->info->name);
-	put_row(rows->rsinfo, &row);
+		result_put_null(&row, TIMESTAMPTZOID);
+	result_put_text(&row, reason);
+	result_put_text(&row, rows->info->template_name);
+	result_put_text(&row, rows->info->name);
+	result_row_store(rows->rsinfo, &row);
 }
 
-/* Say why some members of a preset go. */
+/*
+ * Say which of too many members go first, as far as it is not the oldest. members: those of a
+ * preset that go, in their order. palloc'd.
+ */
 static char *
-reason_to_go(const Preset *preset, Verdict verdict, int count)
+reason_for_choice(PoolMember *const *members, int count)
 {
-	switch (verdict)
+	int sick = 0;
+	int not_ready = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		sick += members[i]->sick;
+		not_ready += !members[i]->sick && !members[i]->ready;
+	}
+	if (sick > 0 && not_ready > 0)
+		return psprintf("; %d sick and %d not ready go first", sick, not_ready);
+	if (sick > 0)
+		return psprintf("; %d sick go first", sick);
+	if (not_ready > 0)
+		return psprintf("; %d not ready go first", not_ready);
+	return pstrdup("");
+}
+
+/* Say why some members of a preset go, all of one verdict. palloc'd. */
+static char *
+reason_to_go(const Preset *preset, PoolMember *const *members, int count)
+{
+	const char *inactive = preset->template_deleted		 ? "the template is deleted"
+						   : preset->template_deprecated ? "the template is deprecated"
+														 : "the template version is not active";
+
+	switch (members[0]->verdict)
 	{
 		case VERDICT_CANCEL:
-			return psprintf("%d pending first builds are of a template version that is not active",
-							count);
+			return psprintf("%d pending, none wanted: %s", count, inactive);
 		case VERDICT_DELETE_INACTIVE:
-			return psprintf("%d running, none wanted: %s", preset->actual,
-							preset->template_deleted	  ? "the template is deleted"
-							: preset->template_deprecated ? "the template is deprecated"
-														  : "the template version is not active");
+			return psprintf("%d running, none wanted: %s", preset->actual, inactive);
 		case VERDICT_DELETE_EXPIRED:
 			return psprintf("%d of %d running are expired", preset->expired, preset->actual);
 		default:
-			return psprintf("%d valid ones are running, %d are desired",
-							preset->actual - preset->expired, preset->desired);
+			return psprintf("%d valid ones are running, %d are desired%s",
+							preset->actual - preset->expired, preset->desired,
+							reason_for_choice(members, count));
 	}
 }
 
@@ -215,7 +202,7 @@ put_departures(const PlanRows *rows, const PoolSnapshot *pool)
 		for (end = first; end < preset->nactions && members[end]->verdict == verdict; end++)
 			array_add_id(ids, &members[end]->id);
 		put_action(rows, verdict == VERDICT_CANCEL ? "cancel_pending" : "delete", end - first, ids,
-				   reason_to_go(preset, verdict, end - first));
+				   reason_to_go(preset, &members[first], end - first));
 	}
 }
 

@@ -58,7 +58,7 @@ END $$;
 SELECT is((SELECT string_agg(x.name, ' ' ORDER BY a.n, i) FROM prebuild_plan(t0())
 		WITH ORDINALITY a (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, template_name, preset_name, n),
 		unnest(a.workspace_ids) WITH ORDINALITY u (id, i), workspaces x WHERE x.id = u.id AND action = 'delete'),
-	'b-1 b-2 b-3', 'the expired one, then the oldest');
+	'b-1 b-4 b-2', 'the expired one, then one that is not ready, then the oldest');
 DO $$ BEGIN UPDATE template_version_presets SET desired_instances = 5; END $$;
 SELECT is(array_agg(action ORDER BY n), '{delete,create}', 'deleted before others are created')
 FROM prebuild_plan(t0()) WITH ORDINALITY x (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, template_name, preset_name, n);
