@@ -1,7 +1,6 @@
 # The walk of script/demo, on a server as the script makes it, and what it offers to try at its end.
 use strict;
 use warnings;
-use Cwd qw(abs_path);
 use File::Path qw(make_path);
 use FindBin;
 use lib $FindBin::Bin;
@@ -11,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use PrebuildTest;
 use Test::More;
 
-my $demo = abs_path("$FindBin::Bin/../demo");
+my $demo = "$project/demo";
 my $node = new_server('demo', slurp_file("$demo/server.conf"));
 $node->safe_psql('postgres', 'CREATE ROLE controlplane LOGIN');
 $node->safe_psql('postgres', q{CREATE DATABASE demo OWNER controlplane ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0});
