@@ -269,7 +269,7 @@ sub run_document
 			  while !$block->{retry} && @blocks && $blocks[0]{language} eq 'sql' && !$blocks[0]{not_run}
 			  && !$blocks[0]{retry} && $blocks[0]{database} eq $block->{database}
 			  && ($blocks[0]{role} // '') eq ($block->{role} // '');
-			for my $try (1 .. $block->{retry} ? 100 : 1)
+			for my $try (1 .. $block->{retry} ? 300 : 1)
 			{
 				sleep 0.3 if $try > 1;
 				$wrong = run_sql(@group);
