@@ -170,6 +170,16 @@ make_in_tree() {
 	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "WERROR=${WERROR:-}" "$@"
 }
 
+# Put the sources of the release that is the commit $1 into the folder $2.
+release_sources() {
+	git -c safe.directory='*' -C "$PROJECT" archive --format=tar "$1" | tar -C "$2" -xf -
+}
+
+# The releases of test/releases, as lines of version and commit.
+releases() {
+	sed '/^#/d' "$PROJECT/test/releases"
+}
+
 # Build the project and install it into $STAGE. Arguments go to make.
 build_and_install() {
 	make_in_tree build -j2 all "$@"
