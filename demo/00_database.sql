@@ -5,8 +5,8 @@
 \o /dev/null
 CREATE EXTENSION pg_cron;
 CREATE EXTENSION prebuild_ext SCHEMA public;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO controlplane;
-GRANT SELECT ON prebuild_event, prebuild_worker_status, prebuild_metadata_stats TO controlplane;
+SELECT prebuild_grant('controlplane', owner => true);
+GRANT SELECT ON prebuild_event TO controlplane;
 GRANT USAGE ON SCHEMA cron TO controlplane;
 -- a failed build holds creation back for seconds here, not for minutes
 ALTER DATABASE demo SET prebuild.backoff_interval = '2s';

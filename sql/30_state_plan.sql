@@ -57,7 +57,7 @@ CREATE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_plan_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
 SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
-AS 'MODULE_PATHNAME', 'prebuild_plan';
+AS 'MODULE_PATHNAME', 'prebuild_plan_0_2';
 
 COMMENT ON FUNCTION @extschema@.prebuild_plan(timestamptz) IS
 'What prebuild_reconcile() would do at a time, and why; changes nothing. Ordered by organization, template and preset, and then as it would be done';

@@ -17,6 +17,7 @@
 
 PG_FUNCTION_INFO_V1(prebuild_state);
 PG_FUNCTION_INFO_V1(prebuild_plan);
+FUNCTION_OF_LONGER_ROW(prebuild_plan, 0_2);
 
 /* Compare names, which a preset of a broken control plane may lack. */
 static int

@@ -10,6 +10,11 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
 
 ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
 	ADD ATTRIBUTE preset_name text;
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_plan_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_plan_0_2';
 
 COMMENT ON FUNCTION @extschema@.prebuild_state(timestamptz) IS
 'State of each preset that has desired instances, at a time; ordered by organization, template and preset';
