@@ -1,4 +1,4 @@
-# What the README says of settings and functions is what there is.
+# What the documents say of settings and functions is what there is.
 use strict;
 use warnings;
 use FindBin;
@@ -10,13 +10,14 @@ use Test::More;
 # preloaded, as some settings are defined there only
 my $node = new_server('documents', "shared_preload_libraries = 'prebuild_ext'");
 my $database = new_control_plane($node, 'plane');
-my %documents = map { $_ => slurp_file("$FindBin::Bin/../$_") } 'README.md', 'docs/coder.md', 'docs/upgrading.md';
-my $readme = $documents{'README.md'};
+my %documents = map { $_ => slurp_file("$project/$_") }
+  map { s{^\Q$project\E/}{}r } glob("$project/*.md $project/docs/*.md $project/*/README.md");
+my $reference = $documents{'docs/reference.md'};
 
 sub sql { return $node->safe_psql($database, $_[0]); }
 
 # settings: one table, each with its default, and who may change it
-my ($settings) = $readme =~ /^## Settings\n\n(.*?)\n## /ms;
+my ($settings) = $reference =~ /^## Settings\n\n(.*?)\n## /ms;
 my ($table) = $settings =~ /\A((?:\|.*\n)+)/;
 my %documented = map { /^\| `(prebuild\.\w+)` \| (?:`([^`]*)`)? ?\|/ ? ($1 => $2 // '') : () } split /\n/, $table;
 my %there = map { split /\|/, $_, 2 } split /\n/, sql(q{
@@ -38,7 +39,7 @@ is(sql(q{SELECT string_agg(name, ' ') FROM pg_settings WHERE name ~ '^prebuild\.
 	'', 'nobody else');
 
 # functions, with their arguments and defaults
-my ($functions) = $readme =~ /^## Functions\n\n(.*?)\n## /ms;
+my ($functions) = $reference =~ /^## Functions\n\n(.*?)\n## /ms;
 my @functions = split /\n/, sql(q{
 	SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')', p.prorettype = 'trigger'::regtype FROM pg_proc p
 	JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -99,13 +100,13 @@ foreach my $document (sort keys %documents)
 	  map { s/_0_\d+$//r } $documents{$document} =~ /\b(prebuild_\w+)/g;
 
 	is(join(' ', sort keys %unknown), '', "$document: every name is there");
-	my %settings = map { $_ => 1 } grep { !exists $there{$_} && $_ ne 'prebuild.prom' } $documents{$document} =~ /\b(prebuild\.[a-z]\w+)\b(?!\.|-)(?! ?\()/g;
+	my %settings = map { $_ => 1 } grep { !exists $there{$_} && !/^prebuild\.(?:prom|conf)$/ } $documents{$document} =~ /\b(prebuild\.[a-z]\w+)\b(?!\.|-)(?! ?\()/g;
 	delete @settings{grep { $names{s/^prebuild\.//r} } keys %settings};
 	is(join(' ', sort keys %settings), '', "$document: every setting is there");
 }
 
 # those that everybody may call
-my ($pure) = $readme =~ /No function is executable by everybody but the pure ones \(([^)]*)\)/;
+my ($pure) = $reference =~ /No function is executable by everybody but the pure ones \(([^)]*)\)/;
 is(join(' ', sort($pure =~ /`(\w+)`/g)), sql(q{
 	SELECT string_agg(p.proname, ' ' ORDER BY p.proname) FROM pg_proc p
 	JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -114,7 +115,7 @@ is(join(' ', sort($pure =~ /`(\w+)`/g)), sql(q{
 # relative links lead somewhere
 foreach my $document (sort keys %documents)
 {
-	my ($folder) = "$FindBin::Bin/../$document" =~ m{(.*)/};
+	my ($folder) = "$project/$document" =~ m{(.*)/};
 	my @dead = grep { !-e "$folder/$_" } map { s/#.*//r } grep { !/^(?:https?:|#)/ } $documents{$document} =~ /\]\(([^)\s]+)\)/g;
 
 	is(join(' ', @dead), '', "$document: its links lead to files");

@@ -74,13 +74,13 @@ $$;
 
 -- The functions, and the views, as statements of which each gives one value.
 CREATE FUNCTION mixed.statements() RETURNS TABLE (name text, statement text) LANGUAGE sql AS $$
-	SELECT p.proname, format('SELECT jsonb_agg(to_jsonb(f)) FROM %s(%s) f', p.oid::regproc,
+	SELECT p.proname, format('SELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s(%s) f', p.oid::regproc,
 		(SELECT string_agg(format('%I => %s', p.proargnames[a.i], mixed.value(p.proargnames[a.i], format_type(a.type, NULL))), ', ')
 		FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (type, i)))
 	FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 	WHERE e.extname = 'prebuild_ext' AND p.prorettype <> 'trigger'::regtype
-	UNION ALL SELECT c.relname, format('SELECT jsonb_agg(to_jsonb(f)) FROM %s f', c.oid::regclass)
+	UNION ALL SELECT c.relname, format('SELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s f', c.oid::regclass)
 	FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 	WHERE e.extname = 'prebuild_ext' AND c.relkind = 'v'
