@@ -18,6 +18,8 @@
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "lib/stringinfo.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -37,6 +39,7 @@
 #include "pool_state.h"
 #include "settings.h"
 #include "subtransaction.h"
+#include "versions.h"
 
 /* One try for a lock takes at most this, and at most a quarter of deadlock_timeout. */
 #define MAX_LOCK_TIMEOUT_MS 100
@@ -154,13 +157,20 @@ typedef struct AttachPlan
 	bool any;
 } AttachPlan;
 
-/* The oid of the function that a trigger of ours calls. */
+/* The oid of the function that a trigger of ours calls; an error where the script has no such. */
 static Oid
 trigger_function(const AttachedTrigger *trigger)
 {
-	char *function = psprintf("%s()", plan_expand(trigger->function));
+	const char *name = trigger->function + strlen("{ext}");
+	char *schema = get_namespace_name(plans_extension_schema());
+	Oid function =
+		LookupFuncName(list_make2(makeString(schema), makeString(pstrdup(name))), 0, NULL, true);
 
-	return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(function)));
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function %s.%s() does not exist", schema, name), errhint(VERSIONS_HINT)));
+	return function;
 }
 
 /* Is a trigger that is there on the columns that it is to be on, by their present names? */

@@ -98,6 +98,16 @@ typedef void (*shmem_request_hook_type)(void);
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
 #endif
 
+/* And the right to call a function. */
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_proc_d.h"
+#define compat_may_execute(function, role)                                                         \
+	(object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define compat_may_execute(function, role)                                                         \
+	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
 /* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */
 #if PG_VERSION_NUM < 150000
 #define MAT_SRF_USE_EXPECTED_DESC 0x01

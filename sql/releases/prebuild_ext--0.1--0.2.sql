@@ -6,6 +6,171 @@
 -- Nothing below may resolve to what somebody else has put into the target schema.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+---- the workers ---------------------------------------------------------------
+
+ALTER TYPE @extschema@.prebuild_worker_status_row
+	ADD ATTRIBUTE pass_state text,
+	ADD ATTRIBUTE pass_detail text,
+	ADD ATTRIBUTE pass_role text,
+	ADD ATTRIBUTE pass_pid integer,
+	ADD ATTRIBUTE pass_started_at timestamptz,
+	ADD ATTRIBUTE pass_starts bigint,
+	ADD ATTRIBUTE folds bigint,
+	ADD ATTRIBUTE failed_folds bigint,
+	ADD ATTRIBUTE last_fold_at timestamptz,
+	ADD ATTRIBUTE flush_error text,
+	ADD ATTRIBUTE flush_error_code text,
+	ADD ATTRIBUTE flush_error_at timestamptz,
+	ADD ATTRIBUTE pass_error text,
+	ADD ATTRIBUTE pass_error_code text,
+	ADD ATTRIBUTE pass_error_at timestamptz,
+	ADD ATTRIBUTE fold_error text,
+	ADD ATTRIBUTE fold_error_code text,
+	ADD ATTRIBUTE fold_error_at timestamptz,
+	ADD ATTRIBUTE start_error text,
+	ADD ATTRIBUTE start_error_code text,
+	ADD ATTRIBUTE start_error_at timestamptz,
+	ADD ATTRIBUTE pass_start_error text,
+	ADD ATTRIBUTE pass_start_error_code text,
+	ADD ATTRIBUTE pass_start_error_at timestamptz;
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_worker_status_read()
+RETURNS @extschema@.prebuild_worker_status_row
+AS 'MODULE_PATHNAME', 'prebuild_worker_status_read_0_2'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.prebuild_worker_status_read() IS
+'What the view prebuild_worker_status shows, in one row';
+
+-- replaced, not made again: who may read it stays
+CREATE OR REPLACE VIEW @extschema@.prebuild_worker_status AS
+SELECT s.database, w.state, w.detail, w.role, w.pid, w.started_at, w.starts,
+	w.last_error, w.last_error_at, w.passes, w.failed_passes, w.last_pass_at,
+	w.lane, w.last_error_code, w.folds, w.failed_folds, w.last_fold_at,
+	w.fold_error, w.fold_error_code, w.fold_error_at,
+	w.start_error, w.start_error_code, w.start_error_at
+FROM @extschema@.prebuild_worker_status_read() s, LATERAL (VALUES
+	('metadata', s.state, s.detail, s.role, s.pid, s.started_at, s.starts,
+		s.flush_error, s.flush_error_code, s.flush_error_at,
+		NULL::bigint, NULL::bigint, NULL::timestamptz, NULL::bigint, NULL::bigint, NULL::timestamptz,
+		NULL, NULL, NULL::timestamptz, s.start_error, s.start_error_code, s.start_error_at),
+	('passes', s.pass_state, s.pass_detail, s.pass_role, s.pass_pid, s.pass_started_at, s.pass_starts,
+		s.pass_error, s.pass_error_code, s.pass_error_at,
+		s.passes, s.failed_passes, s.last_pass_at, s.folds, s.failed_folds, s.last_fold_at,
+		s.fold_error, s.fold_error_code, s.fold_error_at,
+		s.pass_start_error, s.pass_start_error_code, s.pass_start_error_at))
+	w (lane, state, detail, role, pid, started_at, starts,
+		last_error, last_error_code, last_error_at,
+		passes, failed_passes, last_pass_at, folds, failed_folds, last_fold_at,
+		fold_error, fold_error_code, fold_error_at, start_error, start_error_code, start_error_at)
+WHERE s.database IS NOT NULL;
+
+COMMENT ON VIEW @extschema@.prebuild_worker_status IS
+'The background workers of this database: one writes agent metadata, one runs passes and folds; no rows when prebuild.databases does not name it';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.state IS
+'starting, serving, draining (writing for the last time) or unable (detail says why)';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error IS
+'The last error of a flush (lane metadata) or of a pass (lane passes)';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.lane IS
+'What the worker is for: metadata or passes';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error_code IS
+'Its SQLSTATE';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.fold_error IS
+'The last error of bringing the kept pool up to date';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.start_error IS
+'The last error of finding the database, its owner and the extension, and of connecting';
+
+---- state and plan -----------------------------------------------------------
+
+ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
+	ADD ATTRIBUTE preset_name text;
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_plan_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_plan_0_2';
+
+COMMENT ON FUNCTION @extschema@.prebuild_state(timestamptz) IS
+'State of each preset that has desired instances, at a time; ordered by organization, template and preset';
+COMMENT ON FUNCTION @extschema@.prebuild_plan(timestamptz) IS
+'What prebuild_reconcile() would do at a time, and why; changes nothing. Ordered by organization, template and preset, and then as it would be done';
+
+---- passes driven by pg_cron -------------------------------------------------
+
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_schedule(cron text DEFAULT '* * * * *') RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	database text := pg_catalog.current_database();
+	job text := 'prebuild_reconcile@' OPERATOR(pg_catalog.||) database;
+	command text;
+	job_id bigint;
+	last_run record;
+BEGIN
+	IF cron IS NULL THEN
+		RAISE EXCEPTION 'argument "cron" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	SELECT pg_catalog.format('SELECT %I.prebuild_reconcile(pg_catalog.now())', n.nspname) INTO STRICT command
+	FROM pg_catalog.pg_extension e
+	JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext';
+
+	-- not any schema of that name: pg_cron's own
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e
+			WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron') THEN
+		RAISE EXCEPTION 'pg_cron is not installed in database "%"', database
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = pg_catalog.format(
+					'pg_cron lives in one database (cron.database_name, here %s). Run there:'
+					' SELECT cron.schedule_in_database(%L, %L, %L, %L, %L);',
+					coalesce(pg_catalog.current_setting('cron.database_name', true), 'not set'),
+					job, cron, command, database, CURRENT_USER);
+	END IF;
+	BEGIN
+		EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO STRICT job_id USING job, cron, command;
+	EXCEPTION WHEN invalid_parameter_value THEN
+		-- releases that know seconds take 1 to 59 of them
+		IF cron OPERATOR(pg_catalog.!~*) '^\s*([1-9]|[1-5][0-9])\s+seconds?\s*$' THEN
+			RAISE;
+		END IF;
+		RAISE EXCEPTION 'pg_cron % has no schedules in seconds: "%"', (SELECT e.extversion
+				FROM pg_catalog.pg_extension e WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron'), cron
+			USING ERRCODE = 'feature_not_supported',
+				HINT = 'Upgrade pg_cron to 1.5 or later, or have the extension''s worker run the passes'
+					' (prebuild.reconcile_interval).';
+	END;
+
+	-- Where pg_cron cannot connect, scheduling succeeds all the same and nothing ever runs.
+	IF NOT coalesce(pg_catalog.has_table_privilege(
+			pg_catalog.to_regclass('cron.job_run_details'), 'SELECT'), false) THEN
+		RETURN job_id;
+	END IF;
+	EXECUTE 'SELECT d.status, d.return_message, d.start_time FROM cron.job_run_details d'
+		' WHERE d.jobid OPERATOR(pg_catalog.=) $1'
+		' AND d.status OPERATOR(pg_catalog.=) ANY (''{succeeded,failed}''::text[])'
+		' ORDER BY d.runid DESC LIMIT 1'
+	INTO last_run USING job_id;
+	IF last_run.status OPERATOR(pg_catalog.=) 'failed' THEN
+		RAISE WARNING 'the last run of pg_cron''s job "%" failed: %', job,
+			coalesce(pg_catalog.rtrim(last_run.return_message, E' \r\n'), 'pg_cron does not say why')
+			USING HINT = CASE
+				WHEN last_run.return_message OPERATOR(pg_catalog.~~) 'connection failed%' THEN pg_catalog.format(
+					'pg_cron connects to host "%s" as role "%s", without asking for a password. Set'
+					' cron.use_background_workers = on and restart the server, or let the role in by a'
+					' line in the .pgpass file of the server''s user.',
+					coalesce(pg_catalog.current_setting('cron.host', true), 'localhost'), CURRENT_USER)
+				WHEN last_run.return_message OPERATOR(pg_catalog.~~) '%slots%' THEN
+					'pg_cron found no free slot for a background worker: raise max_worker_processes and'
+					' restart the server.'
+				ELSE 'The table cron.job_run_details has all runs. Call the function again after the'
+					' next one.' END;
+	END IF;
+	RETURN job_id;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.prebuild_schedule(text) IS
+'Register prebuild_reconcile() with pg_cron, or change its schedule; warns when the job''s last run failed; returns the job''s id';
+
 ---- units of numbers ---------------------------------------------------------
 
 COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
@@ -53,3 +218,168 @@ COMMENT ON FUNCTION
 'Take the report of one agent in UTF-8 as it was sent: what is no text is replaced by an error';
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) FROM PUBLIC;
+
+---- rights -------------------------------------------------------------------
+
+-- Rights that were granted on the old one go with it: grant them on the new one again.
+DROP FUNCTION @extschema@.prebuild_grant(regrole);
+
+-- What is granted is listed here, by name; what is in neither list is granted to nobody. Nothing on
+-- the extension's tables, and nothing on the control plane's: those are the operator's affair.
+CREATE FUNCTION @extschema@.prebuild_grant(role regrole, owner boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	-- what an app server, an operator's tools and the worker call
+	app_server CONSTANT name[] := '{
+		prebuild_agent_identity,
+		prebuild_agent_ids_decode,
+		prebuild_agent_ids_encode,
+		prebuild_agent_ids_notify,
+		prebuild_agent_metadata_flush,
+		prebuild_agent_metadata_report,
+		prebuild_agent_metadata_report_bytes,
+		prebuild_agent_metadata_upsert,
+		prebuild_build_inputs,
+		prebuild_claim,
+		prebuild_cron_matches,
+		prebuild_desired_instances,
+		prebuild_find_preset,
+		prebuild_fold,
+		prebuild_forecast,
+		prebuild_identity_stats_read,
+		prebuild_invalidate,
+		prebuild_metadata_histograms,
+		prebuild_metadata_stats_read,
+		prebuild_metrics_read,
+		prebuild_metrics_text,
+		prebuild_pause,
+		prebuild_plan,
+		prebuild_pool,
+		prebuild_reconcile,
+		prebuild_required_rights,
+		prebuild_resume,
+		prebuild_running,
+		prebuild_schedules_check,
+		prebuild_state,
+		prebuild_system_user,
+		prebuild_track_resource_replacement,
+		prebuild_verify,
+		prebuild_worker_status_read}';
+	-- they show what functions return, and no table
+	views CONSTANT name[] := '{
+		prebuild_identity_stats,
+		prebuild_metadata_stats,
+		prebuild_metrics,
+		prebuild_worker_status}';
+	-- what the control plane's owner calls, and the functions of the triggers that attaching makes
+	of_owner CONSTANT name[] := '{
+		prebuild_attach,
+		prebuild_claim_guard,
+		prebuild_create_control_plane,
+		prebuild_detach,
+		prebuild_identity_changed,
+		prebuild_metadata_fanout,
+		prebuild_pass_wanted,
+		prebuild_pool_touched,
+		prebuild_rebuild,
+		prebuild_schedule,
+		prebuild_unschedule}';
+	functions name[] := app_server;
+	granted regprocedure;
+	granted_view regclass;
+BEGIN
+	IF role IS NULL THEN
+		RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF owner IS NULL THEN
+		RAISE EXCEPTION 'argument "owner" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF owner THEN
+		functions := functions OPERATOR(pg_catalog.||) of_owner;
+	END IF;
+	FOR granted IN
+		SELECT p.oid
+		FROM pg_catalog.pg_extension e
+		JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) e.oid
+		JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+		AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+		AND d.deptype OPERATOR(pg_catalog.=) 'e'
+		AND p.proname OPERATOR(pg_catalog.=) ANY (functions)
+	LOOP
+		EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', granted, role);
+	END LOOP;
+	FOR granted_view IN
+		SELECT c.oid
+		FROM pg_catalog.pg_extension e
+		JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) e.oid
+		JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+		AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+		AND d.deptype OPERATOR(pg_catalog.=) 'e'
+		AND c.relkind OPERATOR(pg_catalog.=) 'v'
+		AND c.relname OPERATOR(pg_catalog.=) ANY (views)
+	LOOP
+		EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', granted_view, role);
+	END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.prebuild_grant(regrole, boolean) IS
+'Give a role EXECUTE on the functions that an app server calls, and SELECT on the views; with owner, EXECUTE also on what the owner of the control plane''s tables calls';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_grant(regrole, boolean) FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_required_rights_row AS (
+	relation regclass,
+	privileges text[]
+);
+
+-- Tables that only some control planes have are named where they are there.
+CREATE FUNCTION @extschema@.prebuild_required_rights()
+RETURNS SETOF @extschema@.prebuild_required_rights_row
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 30
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT c.oid::regclass, required.privileges
+	FROM (VALUES
+		('group_members', '{SELECT,INSERT}'::text[]),
+		('groups', '{SELECT,INSERT}'),
+		('notification_messages', '{INSERT}'),
+		('notification_preferences', '{SELECT}'),
+		('notification_templates', '{SELECT}'),
+		('organization_members', '{SELECT,INSERT}'),
+		('organizations', '{SELECT}'),
+		('parameter_schemas', '{SELECT}'),
+		('provisioner_daemons', '{SELECT}'),
+		('provisioner_jobs', '{SELECT,INSERT,UPDATE}'),
+		('site_configs', '{SELECT,INSERT,UPDATE}'),
+		('template_version_parameters', '{SELECT}'),
+		('template_version_preset_parameters', '{SELECT}'),
+		('template_version_preset_prebuild_schedules', '{SELECT}'),
+		('template_version_presets', '{SELECT,UPDATE}'),
+		('template_version_terraform_values', '{SELECT}'),
+		('template_version_variables', '{SELECT}'),
+		('template_version_workspace_tags', '{SELECT}'),
+		('template_versions', '{SELECT}'),
+		('templates', '{SELECT}'),
+		('users', '{SELECT}'),
+		('workspace_agent_metadata', '{SELECT,INSERT,UPDATE}'),
+		('workspace_agents', '{SELECT,UPDATE}'),
+		('workspace_build_parameters', '{SELECT,INSERT}'),
+		('workspace_builds', '{SELECT,INSERT}'),
+		('workspace_resources', '{SELECT}'),
+		('workspaces', '{SELECT,INSERT,UPDATE}')) required (name, privileges)
+	JOIN pg_class c ON c.relname = required.name AND c.relkind IN ('r', 'p', 'v', 'f')
+	JOIN pg_namespace n ON n.oid = c.relnamespace
+	-- the library, which defines the setting and its default, may not be loaded in this session yet
+	WHERE n.nspname = coalesce(current_setting('prebuild.control_plane_schema', true), 'public')
+	ORDER BY required.name;
+END;
+
+COMMENT ON FUNCTION @extschema@.prebuild_required_rights() IS
+'Rights on the control plane''s tables that a role needs, beside those of prebuild_grant() and USAGE on the schema, to call everything that an app server calls: no more and no less';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_required_rights() FROM PUBLIC;

@@ -121,8 +121,8 @@ SELECT preset_name, active, desired, actual, starting, pending_stale
 FROM prebuild_state(t0()) ORDER BY preset_name COLLATE "C";
 \echo preset|action|count|reason
 SELECT s.preset_name, a.action, a.count, a.reason FROM prebuild_plan(t0()) WITH ORDINALITY
-	a (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, n)
-JOIN prebuild_state(t0()) s USING (preset_id) ORDER BY s.preset_name COLLATE "C", a.n;
+	a (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, template_name, preset_name, n)
+JOIN prebuild_state(t0()) s ON s.preset_id = a.preset_id ORDER BY s.preset_name COLLATE "C", a.n;
 SELECT is(pass(), 'created 1, deleted 1, canceled 4', 'the pass');
 SELECT is(pass(n => 7), '', 'at once');
 \echo workspace|latest build|deleted
