@@ -154,7 +154,26 @@ has_waiting_namesake(Relation catalog, Form_pg_constraint constraint, const Oid 
 	return found;
 }
 
-/* Add the names (RangeVar) of a table's constraints that can be deferred to a list. */
+/* Is a constraint's name in a list (of RangeVar)? */
+static bool
+is_named(List *names, Form_pg_constraint constraint)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		RangeVar *name = lfirst(cell);
+
+		if (strcmp(name->relname, NameStr(constraint->conname)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Add the names (RangeVar) of a table's constraints that can be deferred to a list, in which each
+ * name stands once: all tables are of one schema.
+ */
 static List *
 add_deferrable(List *names, Relation catalog, Oid table, const Oid *tables, int ntables)
 {
@@ -169,7 +188,7 @@ add_deferrable(List *names, Relation catalog, Oid table, const Oid *tables, int 
 	{
 		Form_pg_constraint constraint = (Form_pg_constraint) GETSTRUCT(tuple);
 
-		if (constraint->condeferrable &&
+		if (constraint->condeferrable && !is_named(names, constraint) &&
 			!has_waiting_namesake(catalog, constraint, tables, ntables))
 			names = lappend(names, makeRangeVar(get_namespace_name(constraint->connamespace),
 												pstrdup(NameStr(constraint->conname)), -1));
