@@ -66,14 +66,23 @@ CREATE FUNCTION fixture.refuse_same() RETURNS trigger LANGUAGE plpgsql AS $$ BEG
 END $$;
 CREATE CONSTRAINT TRIGGER names AFTER INSERT OR UPDATE ON workspaces DEFERRABLE INITIALLY DEFERRED
 	FOR EACH ROW EXECUTE FUNCTION fixture.refuse_same();
+CREATE FUNCTION fixture.refuse_other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	IF NEW.name LIKE 'other%' THEN RAISE EXCEPTION 'the other' USING ERRCODE = 'check_violation'; END IF;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER others AFTER INSERT OR UPDATE ON workspaces DEFERRABLE INITIALLY IMMEDIATE
+	FOR EACH ROW EXECUTE FUNCTION fixture.refuse_other();
 BEGIN;
 SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
 SELECT is(is_immediate('UPDATE workspaces SET name = ''same'' || id'), false, 'one that is deferred stays so');
+SELECT is(is_immediate('UPDATE workspaces SET name = ''other'' || id'), true, 'one that is immediate, too');
 ROLLBACK;
 BEGIN;
 SET CONSTRAINTS ALL IMMEDIATE;
+SET CONSTRAINTS others DEFERRED;
 SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
 SELECT is(is_immediate('UPDATE workspaces SET name = ''same'' || id'), true, 'one that the caller made immediate stays so');
+SELECT is(is_immediate('UPDATE workspaces SET name = ''other'' || id'), false, 'and one that he deferred');
 SELECT is(is_immediate('INSERT INTO own (n) VALUES (1), (1)'), true, 'and so does one of his own');
 ROLLBACK;
 
