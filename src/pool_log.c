@@ -60,9 +60,11 @@ is_systems(const TriggerData *trigger, TupleTableSlot *row, int column)
 }
 
 /*
- * Trigger: log the row. After each row of the tables that attach.c lists, with the kind of the id
+ * Trigger: log the row. After each row of the tables that attached_triggers.c lists, with the kind of the id
  * as argument: workspace, job, resource, or pool for the ids of workspaces themselves, of which
- * only those of the system user are logged. The first of the trigger's columns has the id.
+ * only those of the system user are logged. The first of the trigger's columns has the id; they are
+ * those that it is on, or the arguments that follow. Columns that are missing cannot be compared:
+ * then all that is known is that something was touched, as after a TRUNCATE.
  * After a TRUNCATE: log that much, as it shows nowhere else where the table's file is of the same
  * transaction, and then stays.
  */
@@ -72,7 +74,7 @@ prebuild_pool_touched(PG_FUNCTION_ARGS)
 	static const pg_uuid_t nothing = { { 0 } };
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	bool updated;
-	const int16 *columns;
+	const WatchedColumns *watched;
 	char kind;
 	const pg_uuid_t *id;
 	const pg_uuid_t *new_id;
@@ -83,28 +85,32 @@ prebuild_pool_touched(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	}
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr < 2 ||
-		trigger->tg_trigger->tgnargs != 1)
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnargs < 1 ||
+		(watched = trigger_watched(fcinfo, 1))->n < 2)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_pool_touched() is called by the triggers of "
 							   "prebuild_attach() only")));
+	if (!watched->complete)
+	{
+		append(fcinfo, 't', &nothing);
+		return PointerGetDatum(NULL);
+	}
 	updated = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
-	columns = trigger->tg_trigger->tgattr;
 	kind = trigger->tg_trigger->tgargs[0][0];
 	if (kind == 'p')
 	{
-		if (!is_systems(trigger, trigger->tg_trigslot, columns[1]) &&
-			!(updated && is_systems(trigger, trigger->tg_newslot, columns[1])))
+		if (!is_systems(trigger, trigger->tg_trigslot, watched->columns[1]) &&
+			!(updated && is_systems(trigger, trigger->tg_newslot, watched->columns[1])))
 			return PointerGetDatum(NULL);
 		kind = 'w';
 	}
-	if (updated && !trigger_columns_changed(trigger))
+	if (updated && !trigger_columns_changed(trigger, watched))
 		return PointerGetDatum(NULL);
 
-	id = trigger_id(trigger, trigger->tg_trigslot, columns[0]);
+	id = trigger_id(trigger, trigger->tg_trigslot, watched->columns[0]);
 	if (id != NULL)
 		append(fcinfo, kind, id);
-	new_id = updated ? trigger_id(trigger, trigger->tg_newslot, columns[0]) : NULL;
+	new_id = updated ? trigger_id(trigger, trigger->tg_newslot, watched->columns[0]) : NULL;
 	if (new_id != NULL && (id == NULL || memcmp(id, new_id, sizeof(*id)) != 0))
 		append(fcinfo, kind, new_id);
 	return PointerGetDatum(NULL);

@@ -256,7 +256,7 @@ run_pass(Pass *pass)
 static bool
 fold_pool(void *argument)
 {
-	pool_state_fold();
+	pool_state_fold(false);
 	return true;
 }
 
@@ -293,6 +293,8 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	refresh_pool();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	run_pass(pass);
+	/* at the end, as it locks tables; the next pass builds the stored pool */
+	pool_state_mend();
 	PopActiveSnapshot();
 	plans_leave();
 	AtEOXact_GUC(true, guc_level);
