@@ -20,6 +20,7 @@
 #include "pass_stats.h"
 #include "pause.h"
 #include "plans.h"
+#include "pruning.h"
 #include "rows.h"
 
 PG_FUNCTION_INFO_V1(prebuild_metrics_read);
@@ -106,9 +107,14 @@ read_replacements(Datum *arrays)
 	ArrayParameter *presets = array_new(UUIDOID);
 	ArrayParameter *counts = array_new(INT8OID);
 	uint64 n = plan_execute(&plan,
-							"SELECT template_id, preset_id, pg_catalog.count(*)"
-							" FROM {ext}prebuild_replacement WHERE preset_id IS NOT NULL"
-							" GROUP BY template_id, preset_id",
+							psprintf("SELECT r.template_id, r.preset_id, pg_catalog.count(*)"
+									 " FROM {ext}prebuild_replacement r"
+									 " WHERE r.preset_id IS NOT NULL"
+									 " GROUP BY r.template_id, r.preset_id%s",
+									 pruning_has_claim_counts()
+										 ? " UNION ALL SELECT c.template_id, c.preset_id, c.claims"
+										   " FROM {ext}prebuild_replacement_count c"
+										 : ""),
 							PLAN_READ_OWN, 0, NULL, NULL, NULL);
 
 	/* the rows stay until SPI_finish: the ids are used where they are */

@@ -32,6 +32,7 @@
 #include "plans.h"
 #include "pool_state.h"
 #include "provision.h"
+#include "pruning.h"
 #include "rows.h"
 #include "status.h"
 #include "subtransaction.h"
@@ -230,6 +231,48 @@ presets_with_work(Pass *pass, int *presets)
 	return n;
 }
 
+/*
+ * Do what no fault is worth a pass for, in a subtransaction; a fault of one's own is a warning.
+ * what: what was not done then.
+ */
+static void
+do_aside(SubtransactionWork work, void *argument, const char *what, const char *hint)
+{
+	ErrorData *error = subtransaction_run(work, argument);
+
+	if (error == NULL)
+		return;
+	if (!may_be_the_items_fault(error->sqlerrcode))
+		ReThrowError(error);
+	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", what, error->message),
+					  hint ? errhint("%s", hint) : 0));
+}
+
+static bool
+fold_pool(void *argument)
+{
+	pool_state_fold(false);
+	return true;
+}
+
+/*
+ * Bring the stored pool up to date, which makes the pass, and whoever reads until the next one,
+ * fast. Without it everything is answered from the tables.
+ */
+static void
+refresh_pool(void)
+{
+	do_aside(fold_pool, NULL, "the stored pool was not brought up to date",
+			 "prebuild_rebuild() builds it anew.");
+}
+
+static bool
+prune(void *argument)
+{
+	pruning_run(argument);
+	return true;
+}
+
 /* Run the pass, the lock being held and the active snapshot taken after it. */
 static void
 run_pass(Pass *pass)
@@ -250,32 +293,9 @@ run_pass(Pass *pass)
 	pass->npresets = pool->npresets;
 	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
 						 pass->totals.canceled, pass->failed);
+	do_aside(prune, pass->judgement, "old rows of the extension's own tables were not removed",
+			 NULL);
 	pass_stats_add(GetCurrentTimestamp() - pass->began);
-}
-
-static bool
-fold_pool(void *argument)
-{
-	pool_state_fold(false);
-	return true;
-}
-
-/*
- * Bring the stored pool up to date, which makes the pass, and whoever reads until the next one,
- * fast. No fault there is worth a pass: without it everything is answered from the tables.
- */
-static void
-refresh_pool(void)
-{
-	ErrorData *error = subtransaction_run(fold_pool, NULL);
-
-	if (error == NULL)
-		return;
-	if (!may_be_the_items_fault(error->sqlerrcode))
-		ReThrowError(error);
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the stored pool was not brought up to date: %s", error->message),
-					  errhint("prebuild_rebuild() builds it anew.")));
 }
 
 /* Run the pass with its own snapshot and patience, the lock being held. */
