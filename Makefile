@@ -20,8 +20,11 @@ PG_CPPFLAGS = -DPREBUILD_VERSION='"$(EXTVERSION)"'
 # script/test adds -Werror: a compiler that is newer than this release must not break an install.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter $(WERROR)
 SHLIB_LINK = -luuid
+# What the library shows to others, on every version: a name of ours that the server or another
+# library has as well would be taken for it.
+SHLIB_EXPORTS = src/exports.txt
 
-EXTRA_CLEAN = sql/$(EXTENSION)--*.sql test/unit/build
+EXTRA_CLEAN = sql/$(EXTENSION)--*.sql test/unit/build src/exports.txt src/exports.list
 
 PG_CONFIG ?= pg_config
 # The server's own flags are gcc's; clang says so of those that it does not know.
@@ -34,6 +37,11 @@ include $(PGXS)
 # One install script out of one file per area, in the order of their numbers.
 sql/$(EXTENSION)--$(EXTVERSION).sql: $(sort $(wildcard sql/[0-9][0-9]_*.sql))
 	cat $^ > $@
+
+# Functions that SQL calls, each with its description, and what the server looks for by name.
+src/exports.txt: $(OBJS:.o=.c) Makefile
+	(printf '%s\n' Pg_magic_func _PG_init prebuild_worker_main && \
+	 sed -n 's/^PG_FUNCTION_INFO_V1(\([a-z0-9_]*\)).*/\1\npg_finfo_\1/p' $(OBJS:.o=.c)) > $@
 
 # Objects depend on every header: there are few, and a stale object is worse.
 $(OBJS): $(wildcard src/*.h) $(EXTENSION).control

@@ -28,6 +28,7 @@
 #include "fanout.h"
 #include "metadata_statements.h"
 #include "plans.h"
+#include "result_row.h"
 #include "sql_arrays.h"
 #include "subtransaction.h"
 
@@ -288,13 +289,9 @@ prebuild_agent_metadata_upsert(PG_FUNCTION_ARGS)
 	int lengths[UPSERT_ARGUMENTS];
 	MetadataRow *rows;
 	MetadataCounts counts;
-	TupleDesc result_type;
-	Datum values[4];
-	bool nulls[4] = { false };
+	ResultRow row;
 
 	PreventCommandDuringRecovery("prebuild_agent_metadata_upsert()");
-	if (get_call_result_type(fcinfo, NULL, &result_type) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
 	for (int i = 0; i < UPSERT_ARGUMENTS; i++)
 	{
 		argument_require(fcinfo, i, names[i]);
@@ -315,9 +312,10 @@ prebuild_agent_metadata_upsert(PG_FUNCTION_ARGS)
 	counts = agent_metadata_write(rows, lengths[0]);
 	plans_leave();
 
-	values[0] = Int64GetDatum(counts.updated);
-	values[1] = Int64GetDatum(counts.inserted);
-	values[2] = Int64GetDatum(counts.skipped);
-	values[3] = Int32GetDatum(counts.notified);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(result_type), values, nulls)));
+	row.n = 0;
+	result_put_int8(&row, counts.updated);
+	result_put_int8(&row, counts.inserted);
+	result_put_int8(&row, counts.skipped);
+	result_put_int4(&row, counts.notified);
+	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }

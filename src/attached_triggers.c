@@ -5,9 +5,9 @@
  *
  * Locking contract: what is to do is found out without locks, so that nothing to do takes none.
  * Otherwise all tables concerned are locked in the order of the list below, in a subtransaction
- * with a lock timeout well under deadlock_timeout: a session that waits for one of our locks is
- * never held up for long, and a deadlock resolves itself by our giving up. Then we try again
- * after a pause. What is to do is found out once more under the locks. To create or replace a
+ * that waits for all of them together well under deadlock_timeout: a session that waits for one of
+ * our locks is never held up for long, and a deadlock resolves itself by our giving up. Then we try
+ * again after a pause. What is to do is found out once more under the locks. To create or replace a
  * trigger takes a lock that readers do not mind (ShareRowExclusive); only to drop one takes the lock
  * that everybody minds (AccessExclusive), as in PostgreSQL itself.
  */
@@ -59,8 +59,8 @@ typedef struct AttachedTrigger
 	bool (*wanted)(const AttachOptions *options);
 } AttachedTrigger;
 
-/* One try for a lock takes at most this, and at most a quarter of deadlock_timeout. */
-#define MAX_LOCK_TIMEOUT_MS 100
+/* One try for all locks takes at most this, and at most half of deadlock_timeout. */
+#define MAX_TRY_MS 500
 
 /* Bounds of the random pause between two tries. */
 #define MIN_PAUSE_MS 20
@@ -378,9 +378,22 @@ table_name(const AttachedTrigger *trigger)
 	return quote_qualified_identifier(setting_control_plane_schema, trigger->table);
 }
 
+/* Lock a table, for which we wait until a time at most. */
+static void
+lock_table(Oid table, LOCKMODE mode, TimestampTz until)
+{
+	char timeout[32];
+
+	snprintf(timeout, sizeof(timeout), "%ldms",
+			 Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)));
+	set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+					  false);
+	LockRelationOid(table, mode);
+}
+
 /* Lock what the plan concerns, each table once and in the strongest mode that it needs. */
 static void
-lock_tables(const AttachPlan *plan)
+lock_tables(const AttachPlan *plan, TimestampTz until)
 {
 	for (size_t i = 0; i < lengthof(triggers); i++)
 	{
@@ -398,7 +411,7 @@ lock_tables(const AttachPlan *plan)
 								 : AccessExclusiveLock);
 		}
 		if (first && mode != NoLock)
-			LockRelationOid(plan->tables[i], mode);
+			lock_table(plan->tables[i], mode, until);
 	}
 }
 
@@ -463,17 +476,14 @@ static void
 lock_and_carry_out(const AttachOptions *options, const AttachPlan *plan)
 {
 	int nest_level = NewGUCNestLevel();
-	char timeout[32];
+	TimestampTz until =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(MAX_TRY_MS, DeadlockTimeout / 2));
 	AttachPlan current;
 
-	snprintf(timeout, sizeof(timeout), "%dms",
-			 Max(1, Min(MAX_LOCK_TIMEOUT_MS, DeadlockTimeout / 4)));
-	set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-					  false);
-	lock_tables(plan);
+	lock_tables(plan, until);
 	/* another session may have attached or detached meanwhile */
 	current = make_plan(options);
-	lock_tables(&current);
+	lock_tables(&current, until);
 	carry_out(&current);
 	AtEOXact_GUC(true, nest_level);
 }

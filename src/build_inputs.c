@@ -22,6 +22,7 @@
 #include "control_plane_catalog.h"
 #include "parameter_value.h"
 #include "plans.h"
+#include "result_row.h"
 #include "settings.h"
 
 /* A preset while it is judged. Strings and lists live in the batch's work context. */
@@ -561,14 +562,10 @@ prebuild_build_inputs(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = CurrentMemoryContext;
 	BuildInputs *inputs;
-	TupleDesc tupdesc;
-	Datum values[5] = { 0 };
-	bool nulls[5] = { false, false, true, true, true };
+	ResultRow row;
+	bool possible;
 
 	argument_require(fcinfo, 0, "preset_id");
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
 	plans_enter(fcinfo);
 	MemoryContextSwitchTo(context);
 	control_plane_require();
@@ -577,17 +574,13 @@ prebuild_build_inputs(PG_FUNCTION_ARGS)
 	if (!inputs->found)
 		argument_no_such_preset(PG_GETARG_DATUM(0));
 
-	values[0] = BoolGetDatum(inputs->check == BUILD_POSSIBLE);
-	values[1] = CStringGetTextDatum(verdict_name(inputs->check));
-	nulls[2] = inputs->reason == NULL;
-	if (!nulls[2])
-		values[2] = CStringGetTextDatum(inputs->reason);
-	if (inputs->check == BUILD_POSSIBLE)
-	{
-		nulls[3] = nulls[4] = false;
-		values[3] = DirectFunctionCall1(jsonb_in, CStringGetDatum(name_values_to_json(
-													  inputs->nparameters, inputs->parameters)));
-		values[4] = DirectFunctionCall1(jsonb_in, CStringGetDatum(inputs->tags));
-	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+	possible = inputs->check == BUILD_POSSIBLE;
+	row.n = 0;
+	result_put_bool(&row, possible);
+	result_put_text(&row, verdict_name(inputs->check));
+	result_put_text(&row, inputs->reason);
+	result_put_json(&row,
+					possible ? name_values_to_json(inputs->nparameters, inputs->parameters) : NULL);
+	result_put_json(&row, possible ? inputs->tags : NULL);
+	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }

@@ -30,6 +30,7 @@
 #include "plans.h"
 #include "pool_lock.h"
 #include "pool_sql.h"
+#include "result_row.h"
 #include "rows.h"
 
 /* How long to wait for rows that others hold before looking a second time, in milliseconds. */
@@ -163,7 +164,7 @@ is_eligible_now(const Claim *claim, const Id *workspace_id)
  * when a trigger of the control plane keeps it back.
  */
 static bool
-give(const Claim *claim, const Id *workspace_id, Tuplestorestate *result, TupleDesc descriptor)
+give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDOID, TEXTOID,		 TEXTOID, TIMESTAMPTZOID,
@@ -187,10 +188,12 @@ give(const Claim *claim, const Id *workspace_id, Tuplestorestate *result, TupleD
 	AtEOXact_GUC(true, guc_level);
 	if (given)
 	{
-		bool isnull[2];
-		Datum row[2] = { row_value(0, 1, &isnull[0]), row_value(0, 2, &isnull[1]) };
+		ResultRow row;
 
-		tuplestore_putvalues(result, descriptor, row, isnull);
+		row.n = 0;
+		result_put(&row, UUIDOID, row_get(0, 1));
+		result_put(&row, TEXTOID, row_get(0, 2));
+		result_row_store(result, &row);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return given;
@@ -226,7 +229,7 @@ claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over, Return
 		candidate.build_id = row_id(0, 2);
 		SPI_freetuptable(SPI_tuptable);
 		given = pool_lock(&member, 1) == 1 && is_eligible_now(claim, &candidate.id) &&
-				give(claim, &candidate.id, rsinfo->setResult, rsinfo->setDesc);
+				give(claim, &candidate.id, rsinfo);
 		*passed_over = !given;
 	}
 	SPI_cursor_close(candidates);

@@ -22,7 +22,8 @@
 
 /* The module's name and version show in pg_get_loaded_modules() from 18 on. */
 #if PG_VERSION_NUM >= 180000
-#define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "prebuild_ext", .version = PREBUILD_VERSION)
+#define PREBUILD_MODULE_MAGIC                                                                      \
+	PG_MODULE_MAGIC_EXT(.name = "prebuild_ext", .version = PREBUILD_VERSION)
 #else
 #define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC
 #endif

@@ -20,10 +20,9 @@
 #include "schedule.h"
 #include "settings.h"
 
-/* Put the running prebuilds of a view of the stored pool into a tuplestore. */
+/* Put the running prebuilds of a view of the stored pool into a result set. */
 static void
-stored_running(const PoolView *view, const Datum *preset_id, Tuplestorestate *store,
-			   MemoryContext store_context)
+stored_running(const PoolView *view, const Datum *preset_id, ReturnSetInfo *set)
 {
 	static KeptPlan all_plan, one_plan;
 	Oid argtypes[] = { view->argtypes[0], view->argtypes[1], view->argtypes[2], UUIDOID };
@@ -35,19 +34,18 @@ stored_running(const PoolView *view, const Datum *preset_id, Tuplestorestate *st
 	" m.created_at FROM" STORED_MEMBERS " WHERE " STORED_IS_RUNNING
 
 	if (preset_id == NULL)
-		plan_into_tuplestore(&all_plan, STORED_RUNNING " ORDER BY m.id", PLAN_READ_OWN, 3, argtypes,
-							 values, NULL, store, store_context);
+		plan_into_set(&all_plan, STORED_RUNNING " ORDER BY m.id", PLAN_READ_OWN, 3, argtypes,
+					  values, NULL, set);
 	else
-		plan_into_tuplestore(&one_plan,
-							 STORED_RUNNING " AND m.current_preset_id {=} $4 ORDER BY m.id",
-							 PLAN_READ_OWN, 4, argtypes, values, NULL, store, store_context);
+		plan_into_set(&one_plan, STORED_RUNNING " AND m.current_preset_id {=} $4 ORDER BY m.id",
+					  PLAN_READ_OWN, 4, argtypes, values, NULL, set);
 }
 
 /*
- * Put the running prebuilds into a tuplestore, all of them or those of one preset.
+ * Put the running prebuilds into a result set, all of them or those of one preset.
  */
 void
-control_plane_running(const Datum *preset_id, Tuplestorestate *store, MemoryContext store_context)
+control_plane_running(const Datum *preset_id, ReturnSetInfo *set)
 {
 	static KeptPlan all_plan, one_plan;
 	static const Oid argtypes[] = { UUIDOID };
@@ -62,28 +60,27 @@ control_plane_running(const Datum *preset_id, Tuplestorestate *store, MemoryCont
 
 	control_plane_require();
 	if (pool_state_view(&view))
-		stored_running(&view, preset_id, store, store_context);
+		stored_running(&view, preset_id, set);
 	else if (preset_id == NULL)
-		plan_into_tuplestore(&all_plan, RUNNING " ORDER BY w.id", PLAN_READ, 0, NULL, NULL, NULL,
-							 store, store_context);
+		plan_into_set(&all_plan, RUNNING " ORDER BY w.id", PLAN_READ, 0, NULL, NULL, NULL, set);
 	else
 	{
 		values[0] = *preset_id;
-		plan_into_tuplestore(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id",
-							 PLAN_READ, 1, argtypes, values, NULL, store, store_context);
+		plan_into_set(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id", PLAN_READ,
+					  1, argtypes, values, NULL, set);
 	}
 }
 
 /*
- * Put every pool member, running or not, into a tuplestore: what an operator looks at.
+ * Put every pool member, running or not, into a result set: what an operator looks at.
  */
 void
-control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
+control_plane_pool(ReturnSetInfo *set)
 {
 	static KeptPlan plan;
 
 	control_plane_require();
-	plan_into_tuplestore(
+	plan_into_set(
 		&plan,
 		"SELECT m.id, m.name, m.template_id, t.name::pg_catalog.text, m.template_version_id,"
 		" m.build_number, m.transition, m.job_status, m.current_preset_id,"
@@ -103,7 +100,7 @@ control_plane_pool(Tuplestorestate *store, MemoryContext store_context)
 					" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
 					" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
 					" ORDER BY m.id",
-		PLAN_READ, 0, NULL, NULL, NULL, store, store_context);
+		PLAN_READ, 0, NULL, NULL, NULL, set);
 }
 
 /* Position of a preset in the snapshot, which is ordered by id, or -1. */

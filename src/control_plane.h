@@ -8,7 +8,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
-#include "utils/tuplestore.h"
+#include "nodes/execnodes.h"
 #include "utils/uuid.h"
 
 #include "decision.h"
@@ -33,9 +33,8 @@ typedef struct ControlPlaneSnapshot
 	PresetInfo *info; /* parallel to pool.presets */
 } ControlPlaneSnapshot;
 
-extern void control_plane_running(const Datum *preset_id, Tuplestorestate *store,
-								  MemoryContext store_context);
-extern void control_plane_pool(Tuplestorestate *store, MemoryContext store_context);
+extern void control_plane_running(const Datum *preset_id, ReturnSetInfo *set);
+extern void control_plane_pool(ReturnSetInfo *set);
 extern int control_plane_find_preset(const PoolSnapshot *pool, const Id *id);
 extern ControlPlaneSnapshot *control_plane_snapshot(TimestampTz at);
 

@@ -16,6 +16,7 @@
 #include "control_plane_catalog.h"
 #include "cron_range.h"
 #include "plans.h"
+#include "result_row.h"
 #include "schedule.h"
 #include "timezone.h"
 
@@ -197,29 +198,33 @@ static void
 store_span(const ScheduleSpan *span, void *context)
 {
 	ForecastSink *sink = context;
-	Datum values[4];
-	bool nulls[4] = { false };
+	ResultRow row;
 
-	values[0] = TimestampTzGetDatum(span->starts_at);
-	values[1] = TimestampTzGetDatum(span->ends_at);
-	values[2] = Int32GetDatum(span->desired);
-	nulls[3] = span->deciding < 0;
-	values[3] =
-		nulls[3] ? (Datum) 0 : CStringGetTextDatum(sink->schedules[span->deciding].cron_expression);
-	tuplestore_putvalues(sink->result->setResult, sink->result->setDesc, values, nulls);
-	if (!nulls[3])
-		pfree(DatumGetPointer(values[3]));
+	row.n = 0;
+	result_put_time(&row, span->starts_at);
+	result_put_time(&row, span->ends_at);
+	result_put_int4(&row, span->desired);
+	result_put_text(&row,
+					span->deciding < 0 ? NULL : sink->schedules[span->deciding].cron_expression);
+	result_row_store(sink->result, &row);
+	if (!row.nulls[3])
+		pfree(DatumGetPointer(row.values[3]));
 }
 
 /* The one row of a preset that is not kept at any number of instances. */
 static void
 store_unscheduled(ReturnSetInfo *result, TimestampTz start, TimestampTz end)
 {
-	Datum values[4] = { TimestampTzGetDatum(start), TimestampTzGetDatum(end) };
-	bool nulls[4] = { false, false, true, true };
+	ResultRow row;
 
-	if (start < end)
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	if (start >= end)
+		return;
+	row.n = 0;
+	result_put_time(&row, start);
+	result_put_time(&row, end);
+	result_put_null(&row, INT4OID);
+	result_put_null(&row, TEXTOID);
+	result_row_store(result, &row);
 }
 
 /*

@@ -88,7 +88,8 @@ marks_read(ArrayParameter *presets)
 	Datum values[] = { array_datum(presets) };
 	List *marks = NIL;
 	uint64 n = plan_execute(&plan,
-							"SELECT m.preset_id, m.kind, m.detail FROM {ext}prebuild_mark m"
+							"SELECT m.preset_id::pg_catalog.uuid, m.kind::pg_catalog.text,"
+							" m.detail::pg_catalog.text FROM {ext}prebuild_mark m"
 							" WHERE m.preset_id {=} ANY ($1)",
 							PLAN_READ_OWN, 1, argtypes, values, NULL);
 

@@ -10,8 +10,6 @@
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/typcache.h"
 #include "utils/uuid.h"
 
 #include "control_plane.h"
@@ -21,6 +19,7 @@
 #include "identity_tables.h"
 #include "ids.h"
 #include "plans.h"
+#include "result_row.h"
 #include "settings.h"
 
 /*
@@ -112,7 +111,7 @@ keep(const IdentityMoment *before, const Datum *values, HeapTupleHeader row)
  * cache, if it did not change since.
  */
 static HeapTupleHeader
-ask_tables(Oid function, const pg_uuid_t *agent, const IdentityMoment *before)
+ask_tables(FunctionCallInfo fcinfo, const pg_uuid_t *agent, const IdentityMoment *before)
 {
 	MemoryContext caller_context = CurrentMemoryContext;
 	Datum argument = UUIDPGetDatum(agent);
@@ -127,18 +126,17 @@ ask_tables(Oid function, const pg_uuid_t *agent, const IdentityMoment *before)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
 	if (SPI_processed > 0)
 	{
-		TupleDesc columns = lookup_rowtype_tupdesc(get_func_rettype(function), -1);
 		MemoryContext spi_context = MemoryContextSwitchTo(caller_context);
-		Datum values[COLUMNS];
-		bool nulls[COLUMNS];
+		ResultRow answer;
 
-		if (columns->natts != COLUMNS)
-			elog(ERROR, "return type does not have %d columns", COLUMNS);
-		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
-		row = DatumGetHeapTupleHeader(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));
-		ReleaseTupleDesc(columns);
+		answer.n = COLUMNS;
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, answer.values,
+						  answer.nulls);
+		for (int i = 0; i < COLUMNS; i++)
+			answer.types[i] = SPI_gettypeid(SPI_tuptable->tupdesc, i + 1);
+		row = DatumGetHeapTupleHeader(result_row_datum(fcinfo, &answer));
 		if (before != NULL)
-			keep(before, values, row);
+			keep(before, answer.values, row);
 		MemoryContextSwitchTo(spi_context);
 	}
 	if (SPI_finish() != SPI_OK_FINISH)
@@ -170,13 +168,13 @@ prebuild_agent_identity(PG_FUNCTION_ARGS)
 		row = identity_cache_find(agent, now.at);
 		identity_stats_count(row != NULL ? IDENTITY_HIT : IDENTITY_MISS, 1);
 		if (row == NULL)
-			row = ask_tables(function, agent, &now);
+			row = ask_tables(fcinfo, agent, &now);
 	}
 	else
 	{
 		identity_stats_count(IDENTITY_MISS, 1);
 		identity_tables_require();
-		row = ask_tables(function, agent, NULL);
+		row = ask_tables(fcinfo, agent, NULL);
 	}
 	if (row == NULL)
 	{

@@ -9,7 +9,6 @@
  */
 #include "compat.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
@@ -18,6 +17,7 @@
 #include "utils/builtins.h"
 
 #include "identity_stats.h"
+#include "result_row.h"
 
 /* Databases that are counted; those that come later keep their counts to their sessions. */
 #define PLACES 128
@@ -139,18 +139,13 @@ Datum
 prebuild_identity_stats_read(PG_FUNCTION_ARGS)
 {
 	Place *place = place_here();
-	TupleDesc columns;
-	Datum values[1 + IDENTITY_EVENTS];
-	bool nulls[1 + IDENTITY_EVENTS] = { false };
+	ResultRow row;
 
 	add_pending();
-	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE ||
-		columns->natts != lengthof(values))
-		elog(ERROR, "return type does not have %d columns", (int) lengthof(values));
-	values[0] = CStringGetTextDatum(place != NULL ? "database" : "session");
+	row.n = 0;
+	result_put_text(&row, place != NULL ? "database" : "session");
 	for (int event = 0; event < IDENTITY_EVENTS; event++)
-		values[1 + event] =
-			Int64GetDatum(place != NULL ? (int64) pg_atomic_read_u64(&place->data.counts[event])
-										: (int64) session_counts[event]);
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
+		result_put_int8(&row, place != NULL ? (int64) pg_atomic_read_u64(&place->data.counts[event])
+											: (int64) session_counts[event]);
+	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }

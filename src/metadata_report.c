@@ -8,19 +8,17 @@
  */
 #include "compat.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/typcache.h"
 
 #include "agent_metadata.h"
 #include "arguments.h"
 #include "metadata_batcher.h"
 #include "plans.h"
+#include "result_row.h"
 #include "settings.h"
 #include "sql_arrays.h"
 #include "worker_slots.h"
@@ -209,13 +207,13 @@ write_report(FunctionCallInfo fcinfo, Report *report)
 static Datum
 result_row(FunctionCallInfo fcinfo, int queued, int dropped, int rejected)
 {
-	TupleDesc columns = lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
-	Datum values[3] = { Int32GetDatum(queued), Int32GetDatum(dropped), Int32GetDatum(rejected) };
-	bool nulls[3] = { false };
-	Datum row = HeapTupleGetDatum(heap_form_tuple(columns, values, nulls));
+	ResultRow row;
 
-	ReleaseTupleDesc(columns);
-	return row;
+	row.n = 0;
+	result_put_int4(&row, queued);
+	result_put_int4(&row, dropped);
+	result_put_int4(&row, rejected);
+	return result_row_datum(fcinfo, &row);
 }
 
 PG_FUNCTION_INFO_V1(prebuild_agent_metadata_report);

@@ -8,11 +8,12 @@
  */
 #include "compat.h"
 
-#include "access/htup_details.h"
+#include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 
 #include "metadata_stats.h"
+#include "result_row.h"
 #include "settings.h"
 #include "worker_slots.h"
 
@@ -117,45 +118,21 @@ copy_stats(int slot, FlushStats *stats)
 	LWLockRelease(&database->stats_lock);
 }
 
-/* A row under construction. */
-typedef struct RowBuilder
-{
-	Datum values[20];
-	bool nulls[20];
-	int n;
-} RowBuilder;
-
+/* Put a time; 0 is none. */
 static void
-add(RowBuilder *row, Datum value, bool null)
+put_time(ResultRow *row, TimestampTz at)
 {
-	row->values[row->n] = value;
-	row->nulls[row->n++] = null;
+	if (at != 0)
+		result_put_time(row, at);
+	else
+		result_put_null(row, TIMESTAMPTZOID);
 }
 
-/* Add a time; 0 is none. */
+/* Put a text; an empty one is none. */
 static void
-add_time(RowBuilder *row, TimestampTz at)
+put_text(ResultRow *row, const char *string)
 {
-	add(row, TimestampTzGetDatum(at), at == 0);
-}
-
-/* Add a text; an empty one is none. */
-static void
-add_text(RowBuilder *row, const char *string)
-{
-	add(row, CStringGetTextDatum(string), string[0] == '\0');
-}
-
-/* The row as the function's result. */
-static Datum
-finish_row(FunctionCallInfo fcinfo, RowBuilder *row)
-{
-	TupleDesc columns;
-
-	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE ||
-		columns->natts != row->n)
-		elog(ERROR, "return type does not have %d columns", row->n);
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), row->values, row->nulls));
+	result_put_text(row, string[0] != '\0' ? string : NULL);
 }
 
 PG_FUNCTION_INFO_V1(prebuild_metadata_stats_read);
@@ -167,29 +144,30 @@ prebuild_metadata_stats_read(PG_FUNCTION_ARGS)
 	int slot = slot_here();
 	FlushStats stats = { 0 };
 	BatcherDatabase *database = NULL;
-	RowBuilder row = { .n = 0 };
+	ResultRow row;
 
 	if (slot != NO_SLOT)
 	{
 		database = batcher_database(slot);
 		copy_stats(slot, &stats);
 	}
-	add_text(&row, database && worker_slot_buffers(slot) ? "buffered" : "direct");
-	add(&row, Int64GetDatum(database ? pg_atomic_read_u64(&database->waiting) : 0), false);
-	add(&row, Int64GetDatum(database ? pg_atomic_read_u64(&database->reported) : 0), false);
-	add(&row, Int64GetDatum(stats.flushed), false);
-	add(&row, Int64GetDatum(stats.skipped), false);
-	add(&row, Int64GetDatum(stats.refused), false);
-	add(&row, Int64GetDatum(database ? pg_atomic_read_u64(&database->dropped) : 0), false);
+	row.n = 0;
+	put_text(&row, database && worker_slot_buffers(slot) ? "buffered" : "direct");
+	result_put_int8(&row, database ? pg_atomic_read_u64(&database->waiting) : 0);
+	result_put_int8(&row, database ? pg_atomic_read_u64(&database->reported) : 0);
+	result_put_int8(&row, stats.flushed);
+	result_put_int8(&row, stats.skipped);
+	result_put_int8(&row, stats.refused);
+	result_put_int8(&row, database ? pg_atomic_read_u64(&database->dropped) : 0);
 	for (int i = 0; i < FLUSH_REASONS; i++)
-		add(&row, Int64GetDatum(stats.batches[i]), false);
-	add(&row, Int64GetDatum(stats.failed_flushes), false);
-	add(&row, Int64GetDatum(stats.publish_errors), false);
-	add_text(&row, stats.last_error);
-	add_time(&row, stats.last_error_at);
-	add_time(&row, stats.last_flush_at);
-	add(&row, Int64GetDatum(database ? (int64) setting_metadata_buffer_size * 1024 : 0), false);
-	PG_RETURN_DATUM(finish_row(fcinfo, &row));
+		result_put_int8(&row, stats.batches[i]);
+	result_put_int8(&row, stats.failed_flushes);
+	result_put_int8(&row, stats.publish_errors);
+	put_text(&row, stats.last_error);
+	put_time(&row, stats.last_error_at);
+	put_time(&row, stats.last_flush_at);
+	result_put_int8(&row, database ? (int64) setting_metadata_buffer_size * 1024 : 0);
+	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }
 
 /* Add a histogram's rows: cumulative counts by upper bound, the last one infinity. */
@@ -201,15 +179,16 @@ put_histogram(ReturnSetInfo *result, const char *name, const char *reason,
 
 	for (int i = 0; i <= nbounds; i++)
 	{
-		RowBuilder row = { .n = 0 };
+		ResultRow row;
 
+		row.n = 0;
 		cumulative += histogram->buckets[i];
-		add_text(&row, name);
-		add_text(&row, reason);
-		add(&row, Float8GetDatum(i < nbounds ? bounds[i] : get_float8_infinity()), false);
-		add(&row, Int64GetDatum(cumulative), false);
-		add(&row, Float8GetDatum(histogram->sum), false);
-		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+		put_text(&row, name);
+		put_text(&row, reason);
+		result_put_float8(&row, i < nbounds ? bounds[i] : get_float8_infinity());
+		result_put_int8(&row, cumulative);
+		result_put_float8(&row, histogram->sum);
+		result_row_store(result, &row);
 	}
 }
 
@@ -244,24 +223,28 @@ prebuild_worker_status_read(PG_FUNCTION_ARGS)
 {
 	int number = slot_here();
 	WorkerSlot *slot;
-	RowBuilder row = { .n = 0 };
+	ResultRow row;
 
 	if (number == NO_SLOT)
 		PG_RETURN_NULL();
 	slot = worker_slot(number);
+	row.n = 0;
 	LWLockAcquire(&slot->lock, LW_SHARED);
-	add_text(&row, slot->database);
-	add_text(&row, worker_state_name(pg_atomic_read_u32(&slot->state)));
-	add_text(&row, slot->detail);
-	add_text(&row, slot->role);
-	add(&row, Int32GetDatum(slot->pid), slot->pid == 0);
-	add_time(&row, slot->started_at);
-	add(&row, Int64GetDatum(slot->starts), false);
-	add_text(&row, slot->last_error);
-	add_time(&row, slot->last_error_at);
-	add(&row, Int64GetDatum(slot->passes), false);
-	add(&row, Int64GetDatum(slot->failed_passes), false);
-	add_time(&row, slot->last_pass_at);
+	put_text(&row, slot->database);
+	put_text(&row, worker_state_name(pg_atomic_read_u32(&slot->state)));
+	put_text(&row, slot->detail);
+	put_text(&row, slot->role);
+	if (slot->pid != 0)
+		result_put_int4(&row, slot->pid);
+	else
+		result_put_null(&row, INT4OID);
+	put_time(&row, slot->started_at);
+	result_put_int8(&row, slot->starts);
+	put_text(&row, slot->last_error);
+	put_time(&row, slot->last_error_at);
+	result_put_int8(&row, slot->passes);
+	result_put_int8(&row, slot->failed_passes);
+	put_time(&row, slot->last_pass_at);
 	LWLockRelease(&slot->lock);
-	PG_RETURN_DATUM(finish_row(fcinfo, &row));
+	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }

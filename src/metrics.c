@@ -21,6 +21,7 @@
 #include "pause.h"
 #include "plans.h"
 #include "pruning.h"
+#include "result_row.h"
 #include "rows.h"
 
 PG_FUNCTION_INFO_V1(prebuild_metrics_read);
@@ -29,28 +30,19 @@ PG_FUNCTION_INFO_V1(prebuild_metrics_read);
 	"pg_catalog.jsonb_build_object('template_name', s.template_name,"                              \
 	" 'preset_name', s.preset_name, 'organization_name', s.organization_name)"
 
-/* Add the rows that a statement has left in SPI_tuptable. */
-static void
-put_rows(ReturnSetInfo *rsinfo, uint64 n)
-{
-	for (uint64 i = 0; i < n; i++)
-		tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
-	SPI_freetuptable(SPI_tuptable);
-}
-
 /* Add one metric without labels. */
 static void
 put_value(ReturnSetInfo *rsinfo, const char *name, double value, const char *help)
 {
-	Datum values[5];
-	bool nulls[5] = { 0 };
+	ResultRow row;
 
-	values[0] = CStringGetTextDatum(name);
-	values[1] = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-	values[2] = Float8GetDatum(value);
-	values[3] = CStringGetTextDatum("gauge");
-	values[4] = CStringGetTextDatum(help);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	row.n = 0;
+	result_put_text(&row, name);
+	result_put_json(&row, "{}");
+	result_put_float8(&row, value);
+	result_put_text(&row, "gauge");
+	result_put_text(&row, help);
+	result_row_store(rsinfo, &row);
 }
 
 /* pool: what there is and what is wanted, of active template versions */
@@ -61,41 +53,42 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 	static const Oid argtypes[] = { TIMESTAMPTZOID };
 	Datum values[] = { TimestampTzGetDatum(at) };
 
-	put_rows(rsinfo,
-			 plan_execute(
-				 &plan,
-				 "SELECT m.name::pg_catalog.text, " LABELS ","
-				 " m.value::pg_catalog.float8, 'gauge'::pg_catalog.text, m.help::pg_catalog.text"
-				 " FROM (SELECT s.template_name, s.preset_name, s.organization_name,"
-				 "   pg_catalog.sum(s.desired), pg_catalog.sum(s.actual),"
-				 "   pg_catalog.sum(s.eligible), pg_catalog.bool_or(s.hard_limited),"
-				 "   pg_catalog.bool_or(s.prebuild_status {=} 'validation_failed'),"
-				 "   pg_catalog.bool_or(s.backoff_until {>=} $1)"
-				 "  FROM {ext}prebuild_state($1) s WHERE s.active"
-				 "  GROUP BY s.template_name, s.preset_name, s.organization_name)"
-				 "  s (template_name, preset_name, organization_name, desired, running, eligible,"
-				 "   hard_limited, validation_failed, backing_off),"
-				 " LATERAL (VALUES"
-				 "  ('coderd_prebuilt_workspaces_desired', s.desired,"
-				 "   'Prebuilt workspaces that a preset should have'),"
-				 "  ('coderd_prebuilt_workspaces_running', s.running,"
-				 "   'Prebuilt workspaces that run, whether their agents are ready or not'),"
-				 "  ('coderd_prebuilt_workspaces_eligible', s.eligible,"
-				 "   'Prebuilt workspaces that can be claimed'),"
-				 "  ('coderd_prebuilt_workspaces_preset_hard_limited',"
-				 "   CASE WHEN s.hard_limited THEN 1 END,"
-				 "   '1 for a preset whose newest builds all failed, absent otherwise'),"
-				 "  ('coderd_prebuilt_workspaces_preset_validation_failed',"
-				 "   CASE WHEN s.validation_failed THEN 1 END,"
-				 "   '1 for a preset that cannot be built until its template changes, absent"
-				 " otherwise'),"
-				 "  ('prebuild_ext_preset_backing_off', CASE WHEN s.backing_off THEN 1 END,"
-				 "   '1 for a preset that is not built for now, as builds failed lately, absent"
-				 " otherwise'))"
-				 " m (name, value, help)"
-				 " WHERE m.value IS NOT NULL"
-				 " ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
-				 PLAN_READ, 1, argtypes, values, NULL));
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&plan,
+			"SELECT m.name::pg_catalog.text, " LABELS ","
+			" m.value::pg_catalog.float8, 'gauge'::pg_catalog.text, m.help::pg_catalog.text"
+			" FROM (SELECT s.template_name, s.preset_name, s.organization_name,"
+			"   pg_catalog.sum(s.desired), pg_catalog.sum(s.actual),"
+			"   pg_catalog.sum(s.eligible), pg_catalog.bool_or(s.hard_limited),"
+			"   pg_catalog.bool_or(s.prebuild_status {=} 'validation_failed'),"
+			"   pg_catalog.bool_or(s.backoff_until {>=} $1)"
+			"  FROM {ext}prebuild_state($1) s WHERE s.active"
+			"  GROUP BY s.template_name, s.preset_name, s.organization_name)"
+			"  s (template_name, preset_name, organization_name, desired, running, eligible,"
+			"   hard_limited, validation_failed, backing_off),"
+			" LATERAL (VALUES"
+			"  ('coderd_prebuilt_workspaces_desired', s.desired,"
+			"   'Prebuilt workspaces that a preset should have'),"
+			"  ('coderd_prebuilt_workspaces_running', s.running,"
+			"   'Prebuilt workspaces that run, whether their agents are ready or not'),"
+			"  ('coderd_prebuilt_workspaces_eligible', s.eligible,"
+			"   'Prebuilt workspaces that can be claimed'),"
+			"  ('coderd_prebuilt_workspaces_preset_hard_limited',"
+			"   CASE WHEN s.hard_limited THEN 1 END,"
+			"   '1 for a preset whose newest builds all failed, absent otherwise'),"
+			"  ('coderd_prebuilt_workspaces_preset_validation_failed',"
+			"   CASE WHEN s.validation_failed THEN 1 END,"
+			"   '1 for a preset that cannot be built until its template changes, absent"
+			" otherwise'),"
+			"  ('prebuild_ext_preset_backing_off', CASE WHEN s.backing_off THEN 1 END,"
+			"   '1 for a preset that is not built for now, as builds failed lately, absent"
+			" otherwise'))"
+			" m (name, value, help)"
+			" WHERE m.value IS NOT NULL"
+			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
+			PLAN_READ, 1, argtypes, values, NULL));
 }
 
 /* The claims that replaced resources, counted by template and preset, in three arrays. */
@@ -106,16 +99,19 @@ read_replacements(Datum *arrays)
 	ArrayParameter *templates = array_new(UUIDOID);
 	ArrayParameter *presets = array_new(UUIDOID);
 	ArrayParameter *counts = array_new(INT8OID);
-	uint64 n = plan_execute(&plan,
-							psprintf("SELECT r.template_id, r.preset_id, pg_catalog.count(*)"
-									 " FROM {ext}prebuild_replacement r"
-									 " WHERE r.preset_id IS NOT NULL"
-									 " GROUP BY r.template_id, r.preset_id%s",
-									 pruning_has_claim_counts()
-										 ? " UNION ALL SELECT c.template_id, c.preset_id, c.claims"
-										   " FROM {ext}prebuild_replacement_count c"
-										 : ""),
-							PLAN_READ_OWN, 0, NULL, NULL, NULL);
+	uint64 n =
+		plan_execute(&plan,
+					 psprintf("SELECT r.template_id::pg_catalog.uuid,"
+							  " r.preset_id::pg_catalog.uuid, pg_catalog.count(*)"
+							  " FROM {ext}prebuild_replacement r"
+							  " WHERE r.preset_id IS NOT NULL"
+							  " GROUP BY r.template_id, r.preset_id%s",
+							  pruning_has_claim_counts()
+								  ? " UNION ALL SELECT c.template_id::pg_catalog.uuid,"
+									" c.preset_id::pg_catalog.uuid, c.claims::pg_catalog.int8"
+									" FROM {ext}prebuild_replacement_count c"
+								  : ""),
+					 PLAN_READ_OWN, 0, NULL, NULL, NULL);
 
 	/* the rows stay until SPI_finish: the ids are used where they are */
 	for (uint64 i = 0; i < n; i++)
@@ -138,7 +134,7 @@ put_history(ReturnSetInfo *rsinfo)
 	Datum values[3];
 
 	read_replacements(values);
-	put_rows(
+	result_store_rows(
 		rsinfo,
 		plan_execute(
 			&plan,
@@ -192,8 +188,8 @@ put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 	put_value(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
 			  (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
 			  "Unix time at which these metrics were true");
-	put_rows(rsinfo, pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
-										"How long passes of the reconciliation took"));
+	result_store_rows(rsinfo, pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
+												 "How long passes of the reconciliation took"));
 }
 
 /* metadata: how the buffer of agent metadata of this database does, since the server started */
@@ -202,45 +198,47 @@ put_metadata(ReturnSetInfo *rsinfo)
 {
 	static KeptPlan counters, histograms;
 
-	put_rows(rsinfo,
-			 plan_execute(
-				 &counters,
-				 "SELECT 'coderd_agentapi_metadata_' {||} m.name,"
-				 " pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('reason', r.reason)),"
-				 " r.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
-				 " FROM {ext}prebuild_metadata_stats_read() s, (VALUES"
-				 "  (1, 'batches_total', 'Batches of agent metadata written'),"
-				 "  (2, 'flushed_total', 'Entries of agent metadata written'),"
-				 "  (3, 'dropped_keys_total',"
-				 "   'Entries of agent metadata refused, as the buffer was full'),"
-				 "  (4, 'publish_errors_total',"
-				 "   'Batches of agent metadata that could not be published'))"
-				 " m (metric, name, help), LATERAL (VALUES"
-				 "  (1, 'capacity', s.batches_capacity), (1, 'scheduled', s.batches_scheduled),"
-				 "  (1, 'shutdown', s.batches_shutdown), (1, 'manual', s.batches_manual),"
-				 "  (2, NULL, s.flushed), (3, NULL, s.dropped), (4, NULL, s.publish_errors))"
-				 " r (metric, reason, value)"
-				 " WHERE r.metric {=} m.metric ORDER BY m.metric, r.reason",
-				 PLAN_READ_OWN, 0, NULL, NULL, NULL));
-	put_rows(rsinfo,
-			 plan_execute(
-				 &histograms,
-				 "SELECT 'coderd_agentapi_metadata_' {||} h.histogram {||} m.suffix,"
-				 " pg_catalog.jsonb_strip_nulls("
-				 "  pg_catalog.jsonb_build_object('reason', h.reason, 'le', m.bound)),"
-				 " m.value::pg_catalog.float8, 'histogram'::pg_catalog.text,"
-				 " (CASE h.histogram"
-				 "  WHEN 'batch_size' THEN 'Entries in a batch of agent metadata'"
-				 "  WHEN 'batch_utilization' THEN 'Keys of an agent in a batch of agent metadata'"
-				 "  ELSE 'How long writing a batch of agent metadata took' END)::pg_catalog.text"
-				 " FROM {ext}prebuild_metadata_histograms() h, LATERAL ("
-				 "  SELECT '_bucket', CASE WHEN h.upper_bound {=} 'Infinity' THEN '+Inf'"
-				 "    ELSE h.upper_bound::pg_catalog.text END, h.count::pg_catalog.float8"
-				 "  UNION ALL SELECT '_sum', NULL, h.sum WHERE h.upper_bound {=} 'Infinity'"
-				 "  UNION ALL SELECT '_count', NULL, h.count WHERE h.upper_bound {=} 'Infinity')"
-				 "  m (suffix, bound, value)"
-				 " ORDER BY h.histogram, h.reason, h.upper_bound, m.suffix",
-				 PLAN_READ_OWN, 0, NULL, NULL, NULL));
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&counters,
+			"SELECT 'coderd_agentapi_metadata_' {||} m.name,"
+			" pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('reason', r.reason)),"
+			" r.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
+			" FROM {ext}prebuild_metadata_stats_read() s, (VALUES"
+			"  (1, 'batches_total', 'Batches of agent metadata written'),"
+			"  (2, 'flushed_total', 'Entries of agent metadata written'),"
+			"  (3, 'dropped_keys_total',"
+			"   'Entries of agent metadata refused, as the buffer was full'),"
+			"  (4, 'publish_errors_total',"
+			"   'Batches of agent metadata that could not be published'))"
+			" m (metric, name, help), LATERAL (VALUES"
+			"  (1, 'capacity', s.batches_capacity), (1, 'scheduled', s.batches_scheduled),"
+			"  (1, 'shutdown', s.batches_shutdown), (1, 'manual', s.batches_manual),"
+			"  (2, NULL, s.flushed), (3, NULL, s.dropped), (4, NULL, s.publish_errors))"
+			" r (metric, reason, value)"
+			" WHERE r.metric {=} m.metric ORDER BY m.metric, r.reason",
+			PLAN_READ_OWN, 0, NULL, NULL, NULL));
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&histograms,
+			"SELECT 'coderd_agentapi_metadata_' {||} h.histogram {||} m.suffix,"
+			" pg_catalog.jsonb_strip_nulls("
+			"  pg_catalog.jsonb_build_object('reason', h.reason, 'le', m.bound)),"
+			" m.value::pg_catalog.float8, 'histogram'::pg_catalog.text,"
+			" (CASE h.histogram"
+			"  WHEN 'batch_size' THEN 'Entries in a batch of agent metadata'"
+			"  WHEN 'batch_utilization' THEN 'Keys of an agent in a batch of agent metadata'"
+			"  ELSE 'How long writing a batch of agent metadata took' END)::pg_catalog.text"
+			" FROM {ext}prebuild_metadata_histograms() h, LATERAL ("
+			"  SELECT '_bucket', CASE WHEN h.upper_bound {=} 'Infinity' THEN '+Inf'"
+			"    ELSE h.upper_bound::pg_catalog.text END, h.count::pg_catalog.float8"
+			"  UNION ALL SELECT '_sum', NULL, h.sum WHERE h.upper_bound {=} 'Infinity'"
+			"  UNION ALL SELECT '_count', NULL, h.count WHERE h.upper_bound {=} 'Infinity')"
+			"  m (suffix, bound, value)"
+			" ORDER BY h.histogram, h.reason, h.upper_bound, m.suffix",
+			PLAN_READ_OWN, 0, NULL, NULL, NULL));
 }
 
 /* identity: how the cache of identities does; all sessions together, so on a preloading server only */
@@ -249,20 +247,21 @@ put_identity(ReturnSetInfo *rsinfo)
 {
 	static KeptPlan plan;
 
-	put_rows(rsinfo,
-			 plan_execute(
-				 &plan,
-				 "SELECT 'prebuild_ext_identity_cache_' {||} m.name, '{}'::pg_catalog.jsonb,"
-				 " m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
-				 " FROM {ext}prebuild_identity_stats_read() s, LATERAL (VALUES"
-				 "  (1, 'hits_total', s.hits, 'Identities of agents given from the cache'),"
-				 "  (2, 'misses_total', s.misses,"
-				 "   'Identities of agents for which the tables were asked'),"
-				 "  (3, 'invalidations_total', s.invalidations,"
-				 "   'Identities of agents dropped as what they say may have changed'))"
-				 " m (position, name, value, help)"
-				 " WHERE s.scope {=} 'database' ORDER BY m.position",
-				 PLAN_READ_OWN, 0, NULL, NULL, NULL));
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&plan,
+			"SELECT 'prebuild_ext_identity_cache_' {||} m.name, '{}'::pg_catalog.jsonb,"
+			" m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
+			" FROM {ext}prebuild_identity_stats_read() s, LATERAL (VALUES"
+			"  (1, 'hits_total', s.hits, 'Identities of agents given from the cache'),"
+			"  (2, 'misses_total', s.misses,"
+			"   'Identities of agents for which the tables were asked'),"
+			"  (3, 'invalidations_total', s.invalidations,"
+			"   'Identities of agents dropped as what they say may have changed'))"
+			" m (position, name, value, help)"
+			" WHERE s.scope {=} 'database' ORDER BY m.position",
+			PLAN_READ_OWN, 0, NULL, NULL, NULL));
 }
 
 /* The parts, in the order in which they are given. */

@@ -23,7 +23,9 @@
 #include "utils/syscache.h"
 
 #include "plans.h"
+#include "result_row.h"
 #include "settings.h"
+#include "versions.h"
 
 /* Schema and owner of the function that was entered last: those of the whole extension. */
 static char extension_schema[NAMEDATALEN];
@@ -179,6 +181,47 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 	return entry->plan = plan;
 }
 
+/*
+ * Add to an error that comes of objects of the extension which are missing, or are not as this
+ * library knows them, what to do about it. Argument: the template of the statement.
+ */
+static void
+explain_versions(void *argument)
+{
+	ErrorContextCallback *inner = error_context_stack;
+
+	/* what a function that the statement called did is that one's affair */
+	while (inner->callback != explain_versions)
+		inner = inner->previous;
+	if (inner->arg != argument || strstr(argument, "{ext}") == NULL)
+		return;
+	switch (geterrcode())
+	{
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_UNDEFINED_COLUMN:
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_UNDEFINED_OBJECT:
+		case ERRCODE_DATATYPE_MISMATCH:
+		case ERRCODE_CANNOT_COERCE:
+		case ERRCODE_INVALID_COLUMN_REFERENCE:
+		case ERRCODE_WRONG_OBJECT_TYPE:
+			errhint(VERSIONS_HINT);
+			break;
+		default:
+			break;
+	}
+}
+
+/* Have errors of a template explained until the callback is taken off error_context_stack. */
+static void
+watch_versions(ErrorContextCallback *callback, const char *sql_template)
+{
+	callback->callback = explain_versions;
+	callback->arg = unconstify(char *, sql_template);
+	callback->previous = error_context_stack;
+	error_context_stack = callback;
+}
+
 /* Whose rights a statement runs with; an error resets them with its (sub)transaction. */
 typedef struct Rights
 {
@@ -210,9 +253,12 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 	bool latest = mode == PLAN_READ_LATEST;
 	bool read_only = latest || mode == PLAN_READ || mode == PLAN_READ_OWN;
 	Snapshot snapshot = mode == PLAN_WRITE_OWN_ACTIVE ? GetActiveSnapshot() : InvalidSnapshot;
-	Rights before = take_rights(mode);
+	ErrorContextCallback fault;
+	Rights before;
 	int result;
 
+	watch_versions(&fault, sql_template);
+	before = take_rights(mode);
 	if (latest)
 	{
 		CommandCounterIncrement();
@@ -223,6 +269,7 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 	if (latest)
 		PopActiveSnapshot();
 	SetUserIdAndSecContext(before.user, before.security_context);
+	error_context_stack = fault.previous;
 	if (result < 0)
 		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result));
 	return SPI_processed;
@@ -244,26 +291,76 @@ bind_parameters(int nargs, const Oid *argtypes, Datum *values, const char *nulls
 	return params;
 }
 
+/* A receiver of rows that puts them into a set when they fit its type. */
+typedef struct SetReceiver
+{
+	DestReceiver receiver;
+	DestReceiver *store;
+	TupleDesc columns; /* of the set */
+} SetReceiver;
+
+static void
+set_receiver_start(DestReceiver *self, int operation, TupleDesc columns)
+{
+	SetReceiver *set = (SetReceiver *) self;
+
+	result_columns_require(set->columns, columns);
+	set->store->rStartup(set->store, operation, columns);
+}
+
+static bool
+set_receiver_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	DestReceiver *store = ((SetReceiver *) self)->store;
+
+	return store->receiveSlot(slot, store);
+}
+
+static void
+set_receiver_stop(DestReceiver *self)
+{
+	DestReceiver *store = ((SetReceiver *) self)->store;
+
+	store->rShutdown(store);
+}
+
+/* SPI's memory goes when it is left. */
+static void
+set_receiver_destroy(DestReceiver *self)
+{
+}
+
 /*
- * Execute a reading template straight into a tuplestore, without a copy in between, in the
- * active snapshot (mode PLAN_READ or PLAN_READ_OWN). The statement's columns must have the types
- * of the store's row type.
+ * Execute a reading template straight into a function's result set, without a copy in between, in
+ * the active snapshot (mode PLAN_READ or PLAN_READ_OWN). The columns are fitted to those of the
+ * set as result_columns_require() says.
  */
 void
-plan_into_tuplestore(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
-					 const Oid *argtypes, Datum *values, const char *nulls, Tuplestorestate *store,
-					 MemoryContext store_context)
+plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+			  const Oid *argtypes, Datum *values, const char *nulls, ReturnSetInfo *set)
 {
 	SPIExecuteOptions options = { 0 };
-	Rights before = take_rights(mode);
+	SetReceiver receiver = { .receiver = { .receiveSlot = set_receiver_receive,
+										   .rStartup = set_receiver_start,
+										   .rShutdown = set_receiver_stop,
+										   .rDestroy = set_receiver_destroy,
+										   .mydest = DestTuplestore },
+							 .store = CreateTuplestoreDestReceiver(),
+							 .columns = set->setDesc };
+	ErrorContextCallback fault;
+	Rights before;
 	int result;
 
+	SetTuplestoreDestReceiverParams(receiver.store, set->setResult,
+									set->econtext->ecxt_per_query_memory, false, NULL, NULL);
 	options.params = bind_parameters(nargs, argtypes, values, nulls);
 	options.read_only = true;
-	options.dest = CreateTuplestoreDestReceiver();
-	SetTuplestoreDestReceiverParams(options.dest, store, store_context, false, NULL, NULL);
+	options.dest = &receiver.receiver;
+	watch_versions(&fault, sql_template);
+	before = take_rights(mode);
 	result = SPI_execute_plan_extended(plan_get(kept, sql_template, nargs, argtypes), &options);
 	SetUserIdAndSecContext(before.user, before.security_context);
+	error_context_stack = fault.previous;
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
 }

@@ -13,7 +13,7 @@
 
 #include "fmgr.h"
 #include "executor/spi.h"
-#include "utils/tuplestore.h"
+#include "nodes/execnodes.h"
 
 /*
  * A statement kept for the life of the backend; a static variable at the place of its use.
@@ -53,8 +53,8 @@ extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
 						   const Oid *argtypes);
 extern uint64 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 						   const Oid *argtypes, Datum *values, const char *nulls);
-extern void plan_into_tuplestore(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
-								 const Oid *argtypes, Datum *values, const char *nulls,
-								 Tuplestorestate *store, MemoryContext store_context);
+extern void plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+						  const Oid *argtypes, Datum *values, const char *nulls,
+						  ReturnSetInfo *set);
 
 #endif /* PREBUILD_PLANS_H */

@@ -19,8 +19,7 @@ prebuild_running(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
-	control_plane_running(PG_ARGISNULL(0) ? NULL : &preset_id, rsinfo->setResult,
-						  rsinfo->econtext->ecxt_per_query_memory);
+	control_plane_running(PG_ARGISNULL(0) ? NULL : &preset_id, rsinfo);
 	plans_leave();
 	return (Datum) 0;
 }
@@ -33,7 +32,7 @@ prebuild_pool(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
-	control_plane_pool(rsinfo->setResult, rsinfo->econtext->ecxt_per_query_memory);
+	control_plane_pool(rsinfo);
 	plans_leave();
 	return (Datum) 0;
 }

@@ -17,6 +17,7 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -24,9 +25,29 @@
 #include "utils/xid8.h"
 
 #include "ids.h"
+#include "result_row.h"
 #include "triggers.h"
+#include "versions.h"
 
 PG_FUNCTION_INFO_V1(prebuild_pool_touched);
+
+/*
+ * Raise object_not_in_prerequisite_state unless the log has the n columns that are written, and
+ * others of a newer script only where these may be NULL: no entry may be lost or wrong.
+ */
+static void
+require_columns(TupleDesc columns, int n)
+{
+	bool fits = columns->natts >= n;
+
+	for (int i = n; i < columns->natts; i++)
+		fits = fits && !TupleDescAttr(columns, i)->attnotnull;
+	if (!fits)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table prebuild_pool_log has other columns than this library writes"),
+				 errhint(VERSIONS_HINT)));
+}
 
 /* Append one entry. kind: as in the table's column. */
 static void
@@ -35,16 +56,19 @@ append(FunctionCallInfo fcinfo, char kind, const pg_uuid_t *id)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	Oid log = get_relname_relid("prebuild_pool_log", get_func_namespace(fcinfo->flinfo->fn_oid));
 	Relation relation = OidIsValid(log) ? try_relation_open(log, RowExclusiveLock) : NULL;
-	Datum values[] = { FullTransactionIdGetDatum(GetTopFullTransactionId()),
-					   ObjectIdGetDatum(RelationGetNamespace(trigger->tg_relation)),
-					   CharGetDatum(kind), UUIDPGetDatum(id) };
-	bool nulls[lengthof(values)] = { 0 };
+	ResultRow row;
 	HeapTuple entry;
 
 	/* without the log nobody believes the stored pool, and the application is to go on */
 	if (relation == NULL)
 		return;
-	entry = heap_form_tuple(RelationGetDescr(relation), values, nulls);
+	row.n = 0;
+	result_put(&row, XID8OID, FullTransactionIdGetDatum(GetTopFullTransactionId()));
+	result_put(&row, OIDOID, ObjectIdGetDatum(RelationGetNamespace(trigger->tg_relation)));
+	result_put(&row, CHAROID, CharGetDatum(kind));
+	result_put_uuid(&row, id);
+	require_columns(RelationGetDescr(relation), row.n);
+	entry = result_row_tuple(RelationGetDescr(relation), &row);
 	CatalogTupleInsert(relation, entry);
 	heap_freetuple(entry);
 	relation_close(relation, NoLock);

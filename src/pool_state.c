@@ -55,6 +55,7 @@
 #include "pool_trust.h"
 #include "rows.h"
 #include "settings.h"
+#include "versions.h"
 
 /* "prebuild" in ASCII. */
 #define POOL_STATE_LOCK INT64CONST(0x7072656275696c64)
@@ -208,6 +209,9 @@ open_view(PoolView *view, const char **reason)
 
 	if (XactIsoLevel == XACT_SERIALIZABLE)
 		*reason = "the transaction is SERIALIZABLE";
+	else if (!pool_member_known())
+		*reason =
+			"this library keeps members otherwise than the installed version of the extension";
 	else if (!pool_tables_readable())
 		*reason = "the current role may not read all rows of its tables";
 	else if (!pool_tables_at_rest())
@@ -409,9 +413,10 @@ pool_state_mend(void)
 /*
  * Bring the stored pool of an attached control plane up to date; build it anew where it is not to
  * be believed, give it up where not all changes are logged any more. Nothing happens while another
- * session does it, and next to nothing where the caller may not read the tables. Not in REPEATABLE
- * READ or SERIALIZABLE. mends: do in between what otherwise is left to pool_state_mend(). Returns
- * the number of log entries that were folded. SPI is connected.
+ * session does it or where the script is of a version that keeps members otherwise, and next to
+ * nothing where the caller may not read the tables. Not in REPEATABLE READ or SERIALIZABLE. mends:
+ * do in between what otherwise is left to pool_state_mend(). Returns the number of log entries that
+ * were folded. SPI is connected.
  */
 int64
 pool_state_fold(bool mends)
@@ -421,7 +426,7 @@ pool_state_fold(bool mends)
 	PoolTrust trust;
 
 	unwatched = false;
-	if (!OidIsValid(control_plane) ||
+	if (!OidIsValid(control_plane) || !pool_member_known() ||
 		!DatumGetBool(
 			DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK))))
 		return 0;
@@ -490,6 +495,10 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 	require_read_committed("prebuild_rebuild()");
 	plans_enter(fcinfo);
 	control_plane_require();
+	if (!pool_member_known())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("type prebuild_pool_member is not as this library keeps members"),
+						errhint(VERSIONS_HINT)));
 	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK));
 	push_fold_snapshot();
 	trust = pool_trust();
@@ -559,13 +568,12 @@ prebuild_verify(PG_FUNCTION_ARGS)
 		memcpy(values, view.values, sizeof(view.values));
 		argtypes[3] = all.array_type;
 		values[3] = all.members;
-		plan_into_tuplestore(&plan,
-							 "SELECT COALESCE(m.id, d.id), m::{ext}prebuild_pool_member,"
-							 " d::{ext}prebuild_pool_member FROM" STORED_MEMBERS
-							 " FULL JOIN pg_catalog.unnest($4) AS d ON d.id {=} m.id"
-							 " WHERE ROW(m.*) IS DISTINCT FROM ROW(d.*) ORDER BY 1",
-							 PLAN_READ_OWN, 4, argtypes, values, NULL, rsinfo->setResult,
-							 rsinfo->econtext->ecxt_per_query_memory);
+		plan_into_set(&plan,
+					  "SELECT COALESCE(m.id, d.id), m::{ext}prebuild_pool_member,"
+					  " d::{ext}prebuild_pool_member FROM" STORED_MEMBERS
+					  " FULL JOIN pg_catalog.unnest($4) AS d ON d.id {=} m.id"
+					  " WHERE ROW(m.*) IS DISTINCT FROM ROW(d.*) ORDER BY 1",
+					  PLAN_READ_OWN, 4, argtypes, values, NULL, rsinfo);
 	}
 	else
 		say_not_in_use(reason);

@@ -21,7 +21,7 @@
 #include "access/relation.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_type_d.h"
+#include "catalog/pg_type.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -30,6 +30,8 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "control_plane_catalog.h"
 #include "plans.h"
@@ -164,6 +166,54 @@ pool_tables_readable(void)
 }
 
 /*
+ * Is prebuild_pool_member in this database the row that this library makes of a member (MEMBER of
+ * pool_sql.h)? With an older or newer script it may not be: then the tables are asked.
+ */
+bool
+pool_member_known(void)
+{
+	static const struct
+	{
+		const char *name;
+		Oid type;
+	} known[] = {
+		{ "control_plane", OIDOID },
+		{ "id", UUIDOID },
+		{ "name", TEXTOID },
+		{ "template_id", UUIDOID },
+		{ "created_at", TIMESTAMPTZOID },
+		{ "build_id", UUIDOID },
+		{ "template_version_id", UUIDOID },
+		{ "build_number", INT4OID },
+		{ "transition", TEXTOID },
+		{ "job_status", TEXTOID },
+		{ "by_system_user", BOOLOID },
+		{ "job_unclaimed", BOOLOID },
+		{ "job_id", UUIDOID },
+		{ "build_created_at", TIMESTAMPTZOID },
+		{ "build_preset_id", UUIDOID },
+		{ "current_preset_id", UUIDOID },
+		{ "ready", BOOLOID },
+	};
+	Oid type =
+		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
+						ObjectIdGetDatum(plans_extension_schema()));
+	TupleDesc columns = OidIsValid(type) ? lookup_rowtype_tupdesc_noerror(type, -1, true) : NULL;
+	bool same = columns != NULL && columns->natts == lengthof(known);
+
+	for (size_t i = 0; i < lengthof(known) && same; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(columns, i);
+
+		same = strcmp(NameStr(column->attname), known[i].name) == 0 &&
+			   column->atttypid == known[i].type;
+	}
+	if (columns != NULL)
+		ReleaseTupleDesc(columns);
+	return same;
+}
+
+/*
  * What the active snapshot says of the stored pool. SPI is connected; the result is palloc'd in
  * the current context. With the rights of the extension's owner, on catalogs and own tables alone.
  */
@@ -182,7 +232,8 @@ pool_trust(void)
 	plan_execute(
 		&plan,
 		"SELECT f.fingerprint, m.fingerprint {=} f.fingerprint, m.members::pg_catalog.int8,"
-		" m.log_from, m.log_open, m.control_plane IS NOT NULL,"
+		" m.log_from::pg_catalog.xid8, m.log_open::pg_catalog.xid8[],"
+		" m.control_plane IS NOT NULL,"
 		" COALESCE(pg_catalog.starts_with(m.fingerprint, '" POOL_GIVEN_UP "'), false)"
 		" FROM (SELECT (" FINGERPRINT ") AS fingerprint OFFSET 0) f"
 		" LEFT JOIN {ext}prebuild_pool_marker m ON m.control_plane {=} $1",

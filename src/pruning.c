@@ -1,6 +1,6 @@
 /*
  * pruning.c
- *	  Bounds of the extension's own tables, at the end of each pass. A constant number of
+ *	  Bounds of the extension's own tables, seen to at the end of each pass. A constant number of
  *	  statements, each of which takes at most ROWS_AT_ONCE rows, so that a pass ends in time
  *	  whatever has piled up: the next one goes on.
  *
@@ -14,6 +14,7 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -119,10 +120,10 @@ forgive(ArrayParameter *presets)
 /*
  * Remove the marks of this control plane's presets that are not active, or gone, and those of
  * control planes that are gone. A mark of before marks said whose they are is everybody's, but a
- * validation_failed only where its preset is seen.
+ * validation_failed only where its preset is seen. SPI is connected.
  */
-static void
-prune_marks(const Judgement *judgement)
+void
+pruning_marks(const Judgement *judgement)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID, TEXTOID };
@@ -148,7 +149,7 @@ prune_marks(const Judgement *judgement)
 		"  ELSE o.control_plane {=} $3 OR NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n"
 		"   WHERE n.nspname {=} o.control_plane::pg_catalog.name) END"
 		" LIMIT " ROWS_AT_ONCE "))"
-		" RETURNING m.preset_id, m.kind {=} 'validation_failed'",
+		" RETURNING m.preset_id::pg_catalog.uuid, m.kind {=} 'validation_failed'",
 		PLAN_WRITE_OWN, 3, argtypes, values, NULL);
 	for (uint64 i = 0; i < n; i++)
 		if (DatumGetBool(row_get(i, 2)))
@@ -161,14 +162,10 @@ prune_marks(const Judgement *judgement)
 	forgive(invalid);
 }
 
-/*
- * Keep the extension's own tables within their bounds, after a pass whose judgement this is. SPI is
- * connected.
- */
+/* Remove events and claims that are too old at the time of a pass. SPI is connected. */
 void
-pruning_run(const Judgement *judgement)
+pruning_old(TimestampTz at)
 {
-	prune_marks(judgement);
-	pruning_events(judgement->settings.at);
-	count_claims(judgement->settings.at);
+	pruning_events(at);
+	count_claims(at);
 }

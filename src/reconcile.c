@@ -16,6 +16,7 @@
 #include "compat.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -33,6 +34,7 @@
 #include "pool_state.h"
 #include "provision.h"
 #include "pruning.h"
+#include "result_row.h"
 #include "rows.h"
 #include "status.h"
 #include "subtransaction.h"
@@ -267,10 +269,31 @@ refresh_pool(void)
 }
 
 static bool
-prune(void *argument)
+prune_marks(void *argument)
 {
-	pruning_run(argument);
+	static const char *const written[] = { "template_version_presets" };
+	int guc_level = plans_control_plane_path();
+
+	pruning_marks(argument);
+	subtransaction_check_constraints(written, lengthof(written));
+	AtEOXact_GUC(true, guc_level);
 	return true;
+}
+
+static bool
+prune_old(void *argument)
+{
+	pruning_old(*(TimestampTz *) argument);
+	return true;
+}
+
+/* Keep the extension's own tables within bounds. */
+static void
+prune(Pass *pass)
+{
+	do_aside(prune_marks, pass->judgement, "marks of presets that are not active were not removed",
+			 NULL);
+	do_aside(prune_old, &pass->at, "old events were not removed", NULL);
 }
 
 /* Run the pass, the lock being held and the active snapshot taken after it. */
@@ -293,8 +316,7 @@ run_pass(Pass *pass)
 	pass->npresets = pool->npresets;
 	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
 						 pass->totals.canceled, pass->failed);
-	do_aside(prune, pass->judgement, "old rows of the extension's own tables were not removed",
-			 NULL);
+	prune(pass);
 	pass_stats_add(GetCurrentTimestamp() - pass->began);
 }
 
@@ -327,19 +349,17 @@ result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked)
 	const int counts[] = { pass->npresets,		 pass->reconciled,		pass->totals.created,
 						   pass->totals.deleted, pass->totals.canceled, pass->backing_off,
 						   pass->failed };
-	Datum values[10];
-	bool nulls[10] = { 0 };
-	TupleDesc descriptor;
+	ResultRow row;
 
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	values[0] = BoolGetDatum(locked);
-	values[1] = BoolGetDatum(pass->paused);
+	row.n = 0;
+	result_put_bool(&row, locked);
+	result_put_bool(&row, pass->paused);
 	for (size_t i = 0; i < lengthof(counts); i++)
-		values[2 + i] = Int32GetDatum(counts[i]);
-	values[9] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
-									TimestampTzGetDatum(pass->began));
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+		result_put_int4(&row, counts[i]);
+	result_put(&row, INTERVALOID,
+			   DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
+								   TimestampTzGetDatum(pass->began)));
+	return result_row_datum(fcinfo, &row);
 }
 
 /* prebuild_reconcile(at timestamptz): one pass */

@@ -11,50 +11,11 @@
 #include "arguments.h"
 #include "judgement.h"
 #include "plans.h"
+#include "result_row.h"
 #include "rows.h"
 
 PG_FUNCTION_INFO_V1(prebuild_state);
 PG_FUNCTION_INFO_V1(prebuild_plan);
-
-/* A row that is filled from left to right. */
-typedef struct Row
-{
-	Datum values[24];
-	bool nulls[24];
-	int n;
-} Row;
-
-static void
-put(Row *row, Datum value)
-{
-	row->values[row->n] = value;
-	row->nulls[row->n++] = false;
-}
-
-static void
-put_null(Row *row)
-{
-	row->values[row->n] = (Datum) 0;
-	row->nulls[row->n++] = true;
-}
-
-static void
-put_text(Row *row, const char *text)
-{
-	if (text != NULL)
-		put(row, CStringGetTextDatum(text));
-	else
-		put_null(row);
-}
-
-static void
-put_row(ReturnSetInfo *rsinfo, Row *row)
-{
-	if (row->n != rsinfo->setDesc->natts)
-		elog(ERROR, "row of %d columns, of which the library fills %d", rsinfo->setDesc->natts,
-			 row->n);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row->values, row->nulls);
-}
 
 /* prebuild_state(at timestamptz): one row per preset that has desired instances */
 Datum
@@ -75,26 +36,27 @@ prebuild_state(PG_FUNCTION_ARGS)
 								 preset->eligible,	preset->extraneous, preset->starting,
 								 preset->stopping,	preset->deleting,	preset->pending_stale,
 								 preset->num_failed };
-		Row row = { .n = 0 };
+		ResultRow row;
 
-		put(&row, id_datum(&preset->id));
-		put_text(&row, info->name);
-		put(&row, id_datum(&preset->template_id));
-		put_text(&row, info->template_name);
-		put(&row, id_datum(&preset->organization_id));
-		put_text(&row, info->organization_name);
-		put(&row, id_datum(&preset->template_version_id));
-		put(&row, BoolGetDatum(preset->active));
+		row.n = 0;
+		result_put_uuid(&row, &preset->id);
+		result_put_text(&row, info->name);
+		result_put_uuid(&row, &preset->template_id);
+		result_put_text(&row, info->template_name);
+		result_put_uuid(&row, &preset->organization_id);
+		result_put_text(&row, info->organization_name);
+		result_put_uuid(&row, &preset->template_version_id);
+		result_put_bool(&row, preset->active);
 		for (size_t c = 0; c < lengthof(counts); c++)
-			put(&row, Int32GetDatum(counts[c]));
+			result_put_int4(&row, counts[c]);
 		if (preset->has_backoff_until)
-			put(&row, TimestampTzGetDatum(preset->backoff_until));
+			result_put_time(&row, preset->backoff_until);
 		else
-			put_null(&row);
-		put(&row, BoolGetDatum(preset->hard_limited));
-		put_text(&row, info->stored_status);
-		put_text(&row, preset->active ? info->cron_expression : NULL);
-		put_row(rsinfo, &row);
+			result_put_null(&row, TIMESTAMPTZOID);
+		result_put_bool(&row, preset->hard_limited);
+		result_put_text(&row, info->stored_status);
+		result_put_text(&row, preset->active ? info->cron_expression : NULL);
+		result_row_store(rsinfo, &row);
 	}
 	plans_leave();
 	return (Datum) 0;
@@ -105,22 +67,23 @@ static void
 put_action(ReturnSetInfo *rsinfo, const Preset *preset, const char *action, int count,
 		   const ArrayParameter *workspace_ids, const char *reason)
 {
-	Row row = { .n = 0 };
+	ResultRow row;
 
-	put(&row, id_datum(&preset->id));
-	put(&row, id_datum(&preset->template_id));
-	put_text(&row, action);
-	put(&row, Int32GetDatum(count));
+	row.n = 0;
+	result_put_uuid(&row, &preset->id);
+	result_put_uuid(&row, &preset->template_id);
+	result_put_text(&row, action);
+	result_put_int4(&row, count);
 	if (workspace_ids != NULL)
-		put(&row, array_datum(workspace_ids));
+		result_put(&row, UUIDARRAYOID, array_datum(workspace_ids));
 	else
-		put_null(&row);
+		result_put_null(&row, UUIDARRAYOID);
 	if (strcmp(action, "backoff") == 0)
-		put(&row, TimestampTzGetDatum(preset->backoff_until));
+		result_put_time(&row, preset->backoff_until);
 	else
-		put_null(&row);
-	put_text(&row, reason);
-	put_row(rsinfo, &row);
+		result_put_null(&row, TIMESTAMPTZOID);
+	result_put_text(&row, reason);
+	result_row_store(rsinfo, &row);
 }
 
 /* Say why some members of a preset go. */

@@ -218,6 +218,8 @@ foreach my $session (@writers)
 	$wrong += $_ foreach $session->{output} =~ /^own (\d+)/mg;
 }
 ok(finish_session($_), 'folds go on') or diag($_->{output}) foreach @folders;
+# The last one to attach may have found no moment without a writer within prebuild.attach_timeout.
+$primary->safe_psql($db, 'SELECT prebuild_attach()');
 
 cmp_ok($looks, '>', 1000, "$looks looks at the pool");
 cmp_ok($own, '>', 20, "$own of them by those who had just changed it");
@@ -225,6 +227,8 @@ cmp_ok($looks - $bypassed, '>', 100, 'the stored pool was read ' . ($looks - $by
 is($wrong, 0, 'and no row was wrong');
 
 $primary->safe_psql($db, 'SELECT prebuild_fold()');
+my $kept = q{SELECT count(*) FROM prebuild_pool_marker WHERE fingerprint !~ '^not kept'};
+is($primary->safe_psql($db, $kept), 1, 'the pool is kept');
 is($primary->safe_psql($db, 'SELECT fixture.wrong(), count(*) FROM prebuild_pool_log'),
 	'0|0', 'after the last fold nothing is left in the log');
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));

@@ -16,13 +16,13 @@ $node->safe_psql($db, q{
 	CREATE FUNCTION fixture.stamp() RETURNS trigger LANGUAGE plpgsql AS
 	'BEGIN NEW.updated_at := now(); RETURN NEW; END'});
 
-# Readers that overlap: as soon as one has ended its transaction, the other holds the tables.
+# Readers that overlap: when one has ended its transaction, others hold the tables for another second.
 my $tables = join ', ', map { "(SELECT count(*) FROM $_)" }
   qw(workspaces workspace_builds provisioner_jobs workspace_resources workspace_agents templates
   template_version_presets template_version_preset_prebuild_schedules users workspace_agent_metadata);
-my $read = "BEGIN; SELECT $tables \\g /dev/null\nSELECT pg_sleep(0.6) \\g /dev/null\nCOMMIT;\n" x 200;
-my @readers = (start_session($node, $db, $read), start_session($node, $db, "SELECT pg_sleep(0.3);\n$read"));
-wait_until($node, $db, q{SELECT count(*) >= 2 FROM pg_locks
+my $read = "BEGIN; SELECT $tables \\g /dev/null\nSELECT pg_sleep(1.5) \\g /dev/null\nCOMMIT;\n" x 100;
+my @readers = map { start_session($node, $db, "SELECT pg_sleep(0.5 * $_);\n$read") } 0 .. 2;
+wait_until($node, $db, q{SELECT count(*) = 3 FROM pg_locks
 	WHERE relation = 'workspaces'::regclass AND mode = 'AccessShareLock'});
 my $refused = 0;
 for (1 .. 5)
