@@ -41,7 +41,8 @@ sql/$(EXTENSION)--$(EXTVERSION).sql: $(sort $(wildcard sql/[0-9][0-9]_*.sql))
 # Functions that SQL calls, each with its description, and what the server looks for by name.
 src/exports.txt: $(OBJS:.o=.c) Makefile
 	(printf '%s\n' Pg_magic_func _PG_init prebuild_worker_main && \
-	 sed -n 's/^PG_FUNCTION_INFO_V1(\([a-z0-9_]*\)).*/\1\npg_finfo_\1/p' $(OBJS:.o=.c)) > $@
+	 sed -n -e 's/^PG_FUNCTION_INFO_V1(\([a-z0-9_]*\)).*/\1\npg_finfo_\1/p' \
+		-e 's/^FUNCTION_OF_LONGER_ROW(\([a-z0-9_]*\), \([0-9_]*\)).*/\1_\2\npg_finfo_\1_\2/p' $(OBJS:.o=.c)) > $@
 
 # Objects depend on every header: there are few, and a stale object is worse.
 $(OBJS): $(wildcard src/*.h) $(EXTENSION).control

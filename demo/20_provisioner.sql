@@ -53,7 +53,42 @@ BEGIN
 END
 $$;
 
--- The same for pg_cron, which calls it every minute.
+-- Give a person a prebuild, as an app server does: claim it and, in the same transaction, add the
+-- build that makes it hers. That is a start of the same version with the state of the build before,
+-- so that the machine stays.
+CREATE FUNCTION demo.claim(person text, preset text, new_name text)
+RETURNS TABLE (workspace_id uuid, workspace text) LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
+DECLARE
+    new_owner uuid;
+    new_job uuid := gen_random_uuid();
+BEGIN
+    SELECT id INTO STRICT new_owner FROM users WHERE username = person;
+    SELECT c.id, c.name INTO workspace_id, workspace
+    FROM prebuild_state() s, prebuild_claim(s.preset_id, new_owner, new_name) c
+    WHERE s.preset_name = preset AND s.active;
+    IF workspace_id IS NULL THEN
+        RETURN;
+    END IF;
+    INSERT INTO provisioner_jobs (id, created_at, updated_at, organization_id, initiator_id,
+                                  provisioner, storage_method, type, input, file_id, tags)
+    SELECT new_job, now(), now(), j.organization_id, new_owner, j.provisioner, j.storage_method,
+           j.type, '{}', j.file_id, j.tags
+    FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id
+    WHERE b.workspace_id = claim.workspace_id AND b.build_number = 1;
+    INSERT INTO workspace_builds (id, created_at, updated_at, workspace_id, template_version_id,
+                                  build_number, transition, initiator_id, job_id, reason,
+                                  provisioner_state, template_version_preset_id)
+    SELECT gen_random_uuid(), now(), now(), b.workspace_id, b.template_version_id,
+           b.build_number + 1, 'start', new_owner, new_job, 'initiator', b.provisioner_state,
+           b.template_version_preset_id
+    FROM workspace_builds b
+    WHERE b.workspace_id = claim.workspace_id AND b.build_number = 1;
+    RETURN NEXT;
+END
+$$;
+
+-- demo.work() for pg_cron, which calls it every minute.
 CREATE PROCEDURE demo.provision() LANGUAGE sql
 AS 'SELECT demo.work()';
 
@@ -78,4 +113,3 @@ FROM (VALUES ('Small', 'v2', 2, interval '2 hours'), ('Emulator', 'v2', 2, inter
 
 INSERT INTO demo.broken_preset SELECT id FROM template_version_presets WHERE name = 'A100';
 SELECT demo.work() \g /dev/null
-ANALYZE;

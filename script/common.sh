@@ -5,17 +5,53 @@
 #                   nothing outside the scratch folder changes
 #   $SCRATCH/build  the build tree
 #   ...             clusters, each in a folder of its own
+#
+# PGMAJOR chooses the PostgreSQL to build with and to run: 14 to 18, from Debian's packages. Without
+# it the scripts take what choose_postgresql() finds.
 
 set -euo pipefail
 export LC_ALL=C.UTF-8
 umask 022
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-PGMAJOR=${PGMAJOR:-15}
-PGLIB=/usr/lib/postgresql/$PGMAJOR
-PGXSDIR=$PGLIB/lib/pgxs
 
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# The newest supported PostgreSQL below the folder $1 that has a server and what it takes to build
+# an extension; nothing where there is none.
+newest_installed() {
+	local major
+	for major in 18 17 16 15 14; do
+		if [ -x "$1/$major/bin/postgres" ] && [ -x "$1/$major/bin/pg_config" ] &&
+			[ -e "$1/$major/lib/pgxs/src/makefiles/pgxs.mk" ]; then
+			printf '%s\n' "$major"
+			return
+		fi
+	done
+}
+
+# The PostgreSQL that this release of Debian brings: the one that its package "postgresql" stands
+# for; nothing where apt knows no packages.
+release_postgresql() {
+	apt-cache depends postgresql 2>/dev/null |
+		sed -n 's/^ *Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | sed -n 1p || true
+}
+
+# Set PGMAJOR unless it is set: what is installed goes before what would have to be installed.
+choose_postgresql() {
+	[ -z "${PGMAJOR:-}" ] || return 0
+	PGMAJOR=$(newest_installed /usr/lib/postgresql)
+	[ -n "$PGMAJOR" ] || PGMAJOR=$(release_postgresql)
+	if [ -z "$PGMAJOR" ] && [ "$(id -u)" = 0 ]; then
+		apt-get update > /dev/null 2>&1 || true
+		PGMAJOR=$(release_postgresql)
+	fi
+	[ -n "$PGMAJOR" ] || die 'no PostgreSQL 14 to 18 is installed and apt offers none: set PGMAJOR'
+}
+
+choose_postgresql
+PGLIB=/usr/lib/postgresql/$PGMAJOR
+PGXSDIR=$PGLIB/lib/pgxs
 
 # Install the Debian packages that are missing among the arguments.
 need_packages() {
@@ -132,6 +168,16 @@ make_in_tree() {
 		cp -a "$PROJECT/test" "$tree/"
 	fi
 	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "WERROR=${WERROR:-}" "$@"
+}
+
+# Put the sources of the release that is the commit $1 into the folder $2.
+release_sources() {
+	git -c safe.directory='*' -C "$PROJECT" archive --format=tar "$1" | tar -C "$2" -xf -
+}
+
+# The releases of test/releases, as lines of version and commit.
+releases() {
+	sed '/^#/d' "$PROJECT/test/releases"
 }
 
 # Build the project and install it into $STAGE. Arguments go to make.

@@ -68,6 +68,14 @@ COMMENT ON FUNCTION @extschema@.prebuild_pool_touched() IS
 'Trigger: log a row that the pool may depend on';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_pool_touched_by_name() IS
+'Trigger: the same on every update, where a BEFORE trigger may change what a statement does not name';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched_by_name() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.prebuild_pool_not_replicated() RETURNS trigger
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -93,7 +101,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_fold';
 
 COMMENT ON FUNCTION @extschema@.prebuild_fold() IS
-'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the log entries it took';
+'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the number of log entries it took';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_fold() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_rebuild() RETURNS integer
@@ -102,7 +110,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_rebuild';
 
 COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
-'Build the stored pool of an attached control plane anew from its tables; returns its members';
+'Build the stored pool of an attached control plane anew from its tables; returns the number of its members';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_rebuild() FROM PUBLIC;
 
 CREATE TYPE @extschema@.prebuild_verify_row AS (

@@ -25,6 +25,9 @@ CREATE TYPE @extschema@.prebuild_state_row AS (
 	cron_expression text
 );
 
+COMMENT ON TYPE @extschema@.prebuild_state_row IS
+'A preset as prebuild_state() sees it; desired to pending_stale count prebuilt workspaces, num_failed builds';
+
 CREATE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_state_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
@@ -32,7 +35,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_state';
 
 COMMENT ON FUNCTION @extschema@.prebuild_state(timestamptz) IS
-'State of each preset that has desired instances, at a time';
+'State of each preset that has desired instances, at a time; ordered by organization, template and preset';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_state(timestamptz) FROM PUBLIC;
 
 CREATE TYPE @extschema@.prebuild_plan_row AS (
@@ -42,16 +45,21 @@ CREATE TYPE @extschema@.prebuild_plan_row AS (
 	count integer,
 	workspace_ids uuid[],
 	backoff_until timestamptz,
-	reason text
+	reason text,
+	template_name text,
+	preset_name text
 );
+
+COMMENT ON TYPE @extschema@.prebuild_plan_row IS
+'An action of a pass; count is of prebuilt workspaces';
 
 CREATE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_plan_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
 SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
-AS 'MODULE_PATHNAME', 'prebuild_plan';
+AS 'MODULE_PATHNAME', 'prebuild_plan_0_2';
 
 COMMENT ON FUNCTION @extschema@.prebuild_plan(timestamptz) IS
-'What prebuild_reconcile() would do at a time, and why; changes nothing';
+'What prebuild_reconcile() would do at a time, and why; changes nothing. Ordered by organization, template and preset, and then as it would be done';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_plan(timestamptz) FROM PUBLIC;
 

@@ -13,6 +13,9 @@ CREATE TYPE @extschema@.prebuild_reconcile_row AS (
 	elapsed interval
 );
 
+COMMENT ON TYPE @extschema@.prebuild_reconcile_row IS
+'What a pass did; created, deleted and canceled count prebuilt workspaces, the other numbers presets';
+
 CREATE FUNCTION @extschema@.prebuild_reconcile(at timestamptz DEFAULT now())
 RETURNS @extschema@.prebuild_reconcile_row
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000

@@ -18,7 +18,7 @@ AS 'MODULE_PATHNAME', 'prebuild_claim';
 
 COMMENT ON FUNCTION @extschema@.prebuild_claim(uuid, uuid, text, text, timestamptz, bigint,
 	timestamptz) IS
-'Give the oldest eligible prebuild of a preset that nobody else holds to a new owner, under a new name; no row when there is none. In REPEATABLE READ and SERIALIZABLE a prebuild that was given away since the transaction''s snapshot is a serialization failure';
+'Give the oldest eligible prebuild of a preset that nobody else holds to a new owner, under a new name; no row when there is none. ttl is in nanoseconds, as in Coder: 8 hours are 28800000000000; NULL is none. In REPEATABLE READ and SERIALIZABLE a prebuild that was given away since the transaction''s snapshot is a serialization failure';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_claim(uuid, uuid, text, text, timestamptz, bigint,
 	timestamptz) FROM PUBLIC;
 
@@ -30,7 +30,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'prebuild_find_preset';
 
 COMMENT ON FUNCTION @extschema@.prebuild_find_preset(uuid, text[], text[]) IS
-'The preset of a template version with the most parameters of which each, name and value, is among those given, or NULL; a name that is given more than once stands for each of its values';
+'The preset of a template version with the most parameters of which each, name and value, is among those given, or NULL; of several one that wants prebuilds, then the oldest; a name that is given more than once stands for each of its values';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_find_preset(uuid, text[], text[]) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_invalidate(preset_id uuid) RETURNS timestamptz

@@ -66,7 +66,7 @@ CREATE TABLE @extschema@.prebuild_pass_stats (
 ) WITH (fillfactor = 10);
 
 COMMENT ON TABLE @extschema@.prebuild_pass_stats IS
-'How long passes took: number, sum and histogram';
+'How long passes took: their number, the sum in seconds, and a histogram';
 
 -- They are data: a dump carries them.
 DO LANGUAGE plpgsql $$

@@ -5,7 +5,7 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION @extschema@.prebuild_agent_ids_encode(uuid[]) IS
-'Payloads of the metadata fan-out channel for these agents, at most 363 ids each';
+'Payloads of the metadata fan-out channel for these agents, each with as many as a message takes';
 
 CREATE FUNCTION @extschema@.prebuild_agent_ids_decode(encoded text) RETURNS SETOF uuid
 AS 'MODULE_PATHNAME'
@@ -28,6 +28,9 @@ CREATE TYPE @extschema@.prebuild_agent_metadata_upsert_row AS (
 	skipped bigint,
 	notified integer
 );
+
+COMMENT ON TYPE @extschema@.prebuild_agent_metadata_upsert_row IS
+'What became of a batch: updated, inserted and skipped count its (agent, key) entries, notified the messages that were sent';
 
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_upsert(
 	agent_ids uuid[], keys text[], metadata_values text[], metadata_errors text[],

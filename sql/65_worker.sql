@@ -6,6 +6,9 @@ CREATE TYPE @extschema@.prebuild_agent_metadata_report_row AS (
 	rejected integer
 );
 
+COMMENT ON TYPE @extschema@.prebuild_agent_metadata_report_row IS
+'What became of a report; all three count its keys';
+
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_report(
 	agent_id uuid, keys text[], metadata_values text[], metadata_errors text[] DEFAULT NULL)
 RETURNS @extschema@.prebuild_agent_metadata_report_row
@@ -17,6 +20,19 @@ COMMENT ON FUNCTION
 'Take the report of one agent: into the buffer, or into the table where no worker writes that';
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_agent_metadata_report(uuid, text[], text[], text[]) FROM PUBLIC;
+
+-- Agents send bytes, which may be no text; as such the server refuses the whole call.
+CREATE FUNCTION @extschema@.prebuild_agent_metadata_report_bytes(
+	agent_id uuid, keys bytea[], metadata_values bytea[], metadata_errors bytea[] DEFAULT NULL)
+RETURNS @extschema@.prebuild_agent_metadata_report_row
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION
+@extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) IS
+'Take the report of one agent in UTF-8 as it was sent: what is no text is replaced by an error';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_flush() RETURNS bigint
 AS 'MODULE_PATHNAME'
@@ -74,6 +90,10 @@ COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.dropped IS
 'Entries refused because the buffer was full';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.publish_errors IS
 'Failed flushes of which the commit failed, as it does when the notification queue is full';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.flushed IS
+'Entries written';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.buffer_size IS
+'Bytes of shared memory for reports that wait, of all databases together; 0 where none are buffered';
 
 CREATE TYPE @extschema@.prebuild_metadata_histogram_row AS (
 	histogram text,
@@ -89,7 +109,7 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION @extschema@.prebuild_metadata_histograms() IS
-'Batch sizes, keys per agent and flush durations: cumulative counts by upper bound, and sums';
+'Batch sizes (entries), keys per agent and flush durations (seconds): cumulative counts by upper bound, and sums';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_metadata_histograms() FROM PUBLIC;
 
 CREATE TYPE @extschema@.prebuild_worker_status_row AS (

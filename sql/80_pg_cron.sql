@@ -11,6 +11,7 @@ DECLARE
 	job text := 'prebuild_reconcile@' OPERATOR(pg_catalog.||) database;
 	command text;
 	job_id bigint;
+	last_run record;
 BEGIN
 	IF cron IS NULL THEN
 		RAISE EXCEPTION 'argument "cron" must not be null' USING ERRCODE = 'null_value_not_allowed';
@@ -31,13 +32,51 @@ BEGIN
 					coalesce(pg_catalog.current_setting('cron.database_name', true), 'not set'),
 					job, cron, command, database, CURRENT_USER);
 	END IF;
-	EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO STRICT job_id USING job, cron, command;
+	BEGIN
+		EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO STRICT job_id USING job, cron, command;
+	EXCEPTION WHEN invalid_parameter_value THEN
+		-- releases that know seconds take 1 to 59 of them
+		IF cron OPERATOR(pg_catalog.!~*) '^\s*([1-9]|[1-5][0-9])\s+seconds?\s*$' THEN
+			RAISE;
+		END IF;
+		RAISE EXCEPTION 'pg_cron % has no schedules in seconds: "%"', (SELECT e.extversion
+				FROM pg_catalog.pg_extension e WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron'), cron
+			USING ERRCODE = 'feature_not_supported',
+				HINT = 'Upgrade pg_cron to 1.5 or later, or have the extension''s worker run the passes'
+					' (prebuild.reconcile_interval).';
+	END;
+
+	-- Where pg_cron cannot connect, scheduling succeeds all the same and nothing ever runs.
+	IF NOT coalesce(pg_catalog.has_table_privilege(
+			pg_catalog.to_regclass('cron.job_run_details'), 'SELECT'), false) THEN
+		RETURN job_id;
+	END IF;
+	EXECUTE 'SELECT d.status, d.return_message, d.start_time FROM cron.job_run_details d'
+		' WHERE d.jobid OPERATOR(pg_catalog.=) $1'
+		' AND d.status OPERATOR(pg_catalog.=) ANY (''{succeeded,failed}''::text[])'
+		' ORDER BY d.runid DESC LIMIT 1'
+	INTO last_run USING job_id;
+	IF last_run.status OPERATOR(pg_catalog.=) 'failed' THEN
+		RAISE WARNING 'the last run of pg_cron''s job "%" failed: %', job,
+			coalesce(pg_catalog.rtrim(last_run.return_message, E' \r\n'), 'pg_cron does not say why')
+			USING HINT = CASE
+				WHEN last_run.return_message OPERATOR(pg_catalog.~~) 'connection failed%' THEN pg_catalog.format(
+					'pg_cron connects to host "%s" as role "%s", without asking for a password. Set'
+					' cron.use_background_workers = on and restart the server, or let the role in by a'
+					' line in the .pgpass file of the server''s user.',
+					coalesce(pg_catalog.current_setting('cron.host', true), 'localhost'), CURRENT_USER)
+				WHEN last_run.return_message OPERATOR(pg_catalog.~~) '%slots%' THEN
+					'pg_cron found no free slot for a background worker: raise max_worker_processes and'
+					' restart the server.'
+				ELSE 'The table cron.job_run_details has all runs. Call the function again after the'
+					' next one.' END;
+	END IF;
 	RETURN job_id;
 END
 $$;
 
 COMMENT ON FUNCTION @extschema@.prebuild_schedule(text) IS
-'Register prebuild_reconcile() with pg_cron, or change its schedule; returns the job''s id';
+'Register prebuild_reconcile() with pg_cron, or change its schedule; warns when the job''s last run failed; returns the job''s id';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_schedule(text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_unschedule() RETURNS boolean

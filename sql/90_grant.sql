@@ -1,17 +1,80 @@
 ---- rights -------------------------------------------------------------------
 
--- What an app server calls. Nothing on the extension's tables, and nothing on the control
--- plane's: those are the operator's affair.
-CREATE FUNCTION @extschema@.prebuild_grant(role regrole) RETURNS void
+-- What is granted is listed here, by name; what is in neither list is granted to nobody. Nothing on
+-- the extension's tables, and nothing on the control plane's: those are the operator's affair.
+CREATE FUNCTION @extschema@.prebuild_grant(role regrole, owner boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	-- what an app server, an operator's tools and the worker call
+	app_server CONSTANT name[] := '{
+		prebuild_agent_identity,
+		prebuild_agent_ids_decode,
+		prebuild_agent_ids_encode,
+		prebuild_agent_ids_notify,
+		prebuild_agent_metadata_flush,
+		prebuild_agent_metadata_report,
+		prebuild_agent_metadata_report_bytes,
+		prebuild_agent_metadata_upsert,
+		prebuild_build_inputs,
+		prebuild_claim,
+		prebuild_cron_matches,
+		prebuild_desired_instances,
+		prebuild_find_preset,
+		prebuild_fold,
+		prebuild_forecast,
+		prebuild_identity_stats_read,
+		prebuild_invalidate,
+		prebuild_metadata_histograms,
+		prebuild_metadata_stats_read,
+		prebuild_metrics_read,
+		prebuild_metrics_text,
+		prebuild_pause,
+		prebuild_plan,
+		prebuild_pool,
+		prebuild_reconcile,
+		prebuild_required_rights,
+		prebuild_resume,
+		prebuild_running,
+		prebuild_schedules_check,
+		prebuild_state,
+		prebuild_system_user,
+		prebuild_track_resource_replacement,
+		prebuild_verify,
+		prebuild_worker_status_read}';
+	-- they show what functions return, and no table
+	views CONSTANT name[] := '{
+		prebuild_identity_stats,
+		prebuild_metadata_stats,
+		prebuild_metrics,
+		prebuild_worker_status}';
+	-- what the control plane's owner calls, and the functions of the triggers that attaching makes
+	of_owner CONSTANT name[] := '{
+		prebuild_attach,
+		prebuild_claim_guard,
+		prebuild_create_control_plane,
+		prebuild_detach,
+		prebuild_identity_changed,
+		prebuild_metadata_fanout,
+		prebuild_pass_wanted,
+		prebuild_pool_touched,
+		prebuild_pool_touched_by_name,
+		prebuild_rebuild,
+		prebuild_schedule,
+		prebuild_unschedule}';
+	functions name[] := app_server;
 	granted regprocedure;
 	granted_view regclass;
 BEGIN
 	IF role IS NULL THEN
 		RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF owner IS NULL THEN
+		RAISE EXCEPTION 'argument "owner" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF owner THEN
+		functions := functions OPERATOR(pg_catalog.||) of_owner;
 	END IF;
 	FOR granted IN
 		SELECT p.oid
@@ -22,15 +85,10 @@ BEGIN
 		AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
 		AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 		AND d.deptype OPERATOR(pg_catalog.=) 'e'
-		AND p.prorettype OPERATOR(pg_catalog.<>) 'pg_catalog.trigger'::pg_catalog.regtype
-		-- the owner's: what creates, attaches, schedules and grants
-		AND p.proname OPERATOR(pg_catalog.<>) ALL ('{prebuild_create_control_plane,prebuild_grant,
-			prebuild_attach,prebuild_detach,prebuild_rebuild,prebuild_schedule,
-			prebuild_unschedule}'::pg_catalog.name[])
+		AND p.proname OPERATOR(pg_catalog.=) ANY (functions)
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', granted, role);
 	END LOOP;
-	-- views show what functions return, and no table
 	FOR granted_view IN
 		SELECT c.oid
 		FROM pg_catalog.pg_extension e
@@ -41,13 +99,64 @@ BEGIN
 		AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
 		AND d.deptype OPERATOR(pg_catalog.=) 'e'
 		AND c.relkind OPERATOR(pg_catalog.=) 'v'
+		AND c.relname OPERATOR(pg_catalog.=) ANY (views)
 	LOOP
 		EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', granted_view, role);
 	END LOOP;
 END
 $$;
 
-COMMENT ON FUNCTION @extschema@.prebuild_grant(regrole) IS
-'Give a role EXECUTE on the functions that an app server calls, and SELECT on the views';
-REVOKE ALL ON FUNCTION @extschema@.prebuild_grant(regrole) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.prebuild_grant(regrole, boolean) IS
+'Give a role EXECUTE on the functions that an app server calls, and SELECT on the views; with owner, EXECUTE also on what the owner of the control plane''s tables calls';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_grant(regrole, boolean) FROM PUBLIC;
 
+CREATE TYPE @extschema@.prebuild_required_rights_row AS (
+	relation regclass,
+	privileges text[]
+);
+
+-- Tables that only some control planes have are named where they are there.
+CREATE FUNCTION @extschema@.prebuild_required_rights()
+RETURNS SETOF @extschema@.prebuild_required_rights_row
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 30
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT c.oid::regclass, required.privileges
+	FROM (VALUES
+		('group_members', '{SELECT,INSERT}'::text[]),
+		('groups', '{SELECT,INSERT}'),
+		('notification_messages', '{INSERT}'),
+		('notification_preferences', '{SELECT}'),
+		('notification_templates', '{SELECT}'),
+		('organization_members', '{SELECT,INSERT}'),
+		('organizations', '{SELECT}'),
+		('parameter_schemas', '{SELECT}'),
+		('provisioner_daemons', '{SELECT}'),
+		('provisioner_jobs', '{SELECT,INSERT,UPDATE}'),
+		('site_configs', '{SELECT,INSERT,UPDATE}'),
+		('template_version_parameters', '{SELECT}'),
+		('template_version_preset_parameters', '{SELECT}'),
+		('template_version_preset_prebuild_schedules', '{SELECT}'),
+		('template_version_presets', '{SELECT,UPDATE}'),
+		('template_version_terraform_values', '{SELECT}'),
+		('template_version_variables', '{SELECT}'),
+		('template_version_workspace_tags', '{SELECT}'),
+		('template_versions', '{SELECT}'),
+		('templates', '{SELECT}'),
+		('users', '{SELECT}'),
+		('workspace_agent_metadata', '{SELECT,INSERT,UPDATE}'),
+		('workspace_agents', '{SELECT,UPDATE}'),
+		('workspace_build_parameters', '{SELECT,INSERT}'),
+		('workspace_builds', '{SELECT,INSERT}'),
+		('workspace_resources', '{SELECT}'),
+		('workspaces', '{SELECT,INSERT,UPDATE}')) required (name, privileges)
+	JOIN pg_class c ON c.relname = required.name AND c.relkind IN ('r', 'p', 'v', 'f')
+	JOIN pg_namespace n ON n.oid = c.relnamespace
+	-- the library, which defines the setting and its default, may not be loaded in this session yet
+	WHERE n.nspname = coalesce(current_setting('prebuild.control_plane_schema', true), 'public')
+	ORDER BY required.name;
+END;
+
+COMMENT ON FUNCTION @extschema@.prebuild_required_rights() IS
+'Rights on the control plane''s tables that a role needs, beside those of prebuild_grant() and USAGE on the schema, to call everything that an app server calls: no more and no less';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_required_rights() FROM PUBLIC;

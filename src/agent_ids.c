@@ -12,13 +12,6 @@ static const char alphabet[64] = { 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 
 
 #define NOT_A_DIGIT 0xFF
 
-/* The number of messages that nids ids take. */
-size_t
-agent_ids_messages(size_t nids)
-{
-	return (nids + AGENT_IDS_PER_MESSAGE - 1) / AGENT_IDS_PER_MESSAGE;
-}
-
 /* Write three bytes as four characters. */
 static inline void
 encode_triple(const uint8_t *bytes, char *text)

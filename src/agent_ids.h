@@ -11,9 +11,8 @@
 
 #define AGENT_ID_BYTES 16
 #define AGENT_ID_CHARS 22
-/* PostgreSQL takes at most 7,999 bytes a message: 363 ids are 7,986. */
-#define AGENT_IDS_PER_MESSAGE 363
-#define AGENT_IDS_MESSAGE_CHARS (AGENT_IDS_PER_MESSAGE * AGENT_ID_CHARS)
+/* How many ids a message of at most so many bytes carries: 363 where it may have 7,999. */
+#define AGENT_IDS_IN(bytes) ((bytes) / AGENT_ID_CHARS)
 
 /* What agent_ids_decode() found wrong. */
 typedef enum AgentIdsFault
@@ -23,7 +22,6 @@ typedef enum AgentIdsFault
 	AGENT_IDS_BAD_CHARACTER, /* outside of the alphabet, or bits beyond the 16th byte */
 } AgentIdsFault;
 
-extern size_t agent_ids_messages(size_t nids);
 extern void agent_ids_encode(const uint8_t *ids, size_t nids, char *text);
 extern AgentIdsFault agent_ids_decode(const char *text, size_t length, uint8_t *ids,
 									  size_t *position);

@@ -26,13 +26,15 @@
 #include "arguments.h"
 #include "control_plane_catalog.h"
 #include "fanout.h"
+#include "metadata_faults.h"
 #include "metadata_statements.h"
 #include "plans.h"
+#include "report_limits.h"
 #include "result_row.h"
 #include "sql_arrays.h"
 #include "subtransaction.h"
 
-/* How many characters the columns take (0: any number). */
+/* How many characters are taken (0: any number). */
 typedef struct ColumnLimits
 {
 	int key;
@@ -62,6 +64,8 @@ read_column_limits(void)
 	control_plane_require_table("workspace_agent_metadata");
 	control_plane_require_table("workspace_agents");
 	limits.key = column_limit(table, "key");
+	if (limits.key == 0 || limits.key > REPORT_KEY_CHARS)
+		limits.key = REPORT_KEY_CHARS;
 	limits.value = column_limit(table, "value");
 	limits.error = column_limit(table, "error");
 	return limits;
@@ -89,6 +93,7 @@ sort_rows(MetadataRow *rows, int n, int *kept)
 	for (int i = 0; i < n; i++)
 	{
 		rows[i].written = false;
+		rows[i].refused = false;
 		/* the display name takes as many characters as the key */
 		if (fits(rows[i].key, limits.key) && fits(rows[i].value, limits.value) &&
 			fits(rows[i].error, limits.error))
@@ -136,16 +141,21 @@ write_sorted(MetadataRow **rows, int n, MetadataCounts *counts)
 	counts->notified = publish_written(rows, n);
 }
 
-/* write_sorted() with the trigger silenced and the planner pinned. */
+/*
+ * write_sorted() under the statements' settings, with the fan-out trigger silenced. check: have all
+ * that is deferred checked now, which is for a transaction of our own.
+ */
 static pg_noinline void
-write_silently(MetadataRow **rows, int n, MetadataCounts *counts)
+write_silently(MetadataRow **rows, int n, bool check, MetadataCounts *counts)
 {
-	int nest_level = metadata_pin_plans();
+	int nest_level = metadata_settings();
 	bool suppressed = fanout_suppress(true);
 
 	PG_TRY();
 	{
 		write_sorted(rows, n, counts);
+		if (check)
+			SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
 	}
 	PG_FINALLY();
 	{
@@ -172,7 +182,7 @@ agent_metadata_write(MetadataRow *rows, int n)
 	MetadataRow **sorted = sort_rows(rows, n, &kept);
 
 	if (kept > 0)
-		write_silently(sorted, kept, &counts);
+		write_silently(sorted, kept, false, &counts);
 	counts.skipped = n - counts.updated - counts.inserted;
 	pfree(sorted);
 	return counts;
@@ -190,7 +200,6 @@ typedef struct Accepting
 static void
 write_some(void *argument, int first, int n)
 {
-	static const char *const written[] = { "workspace_agent_metadata" };
 	Accepting *accepting = argument;
 	MetadataRow **rows = palloc_array(MetadataRow *, n);
 	MetadataCounts counts = { 0 };
@@ -203,68 +212,46 @@ write_some(void *argument, int first, int n)
 	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	write_silently(rows, n, &counts);
-	subtransaction_check_constraints(written, lengthof(written));
+	write_silently(rows, n, true, &counts);
 	SPI_finish();
 	accepting->counts.updated += counts.updated;
 	accepting->counts.inserted += counts.inserted;
 	accepting->counts.notified += counts.notified;
 }
 
-/*
- * True for an error that may be the fault of a row: a bad value, a constraint, whatever a trigger
- * raises on purpose. False for what depends on the state of the database, and passes: a lock, a
- * table or a right that is missing, memory, a cancel.
- */
-static bool
-may_be_a_rows_fault(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_CONNECTION_EXCEPTION:
-		case ERRCODE_FEATURE_NOT_SUPPORTED:
-		case ERRCODE_INVALID_TRANSACTION_STATE:
-		case ERRCODE_INVALID_CATALOG_NAME:
-		case ERRCODE_INVALID_SCHEMA_NAME:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-		case ERRCODE_CONFIG_FILE_ERROR:
-		case ERRCODE_FDW_ERROR:
-		case ERRCODE_INTERNAL_ERROR:
-			return false;
-		default:
-			return true;
-	}
-}
-
-/* Count a row that was refused. */
+/* Mark and count a row that was refused. */
 static void
 refuse_row(void *argument, int item, const ErrorData *error)
 {
 	Accepting *accepting = argument;
+	MetadataRefusal *refusal = accepting->refusal;
 
+	accepting->rows[item]->refused = true;
 	if (accepting->counts.refused++ == 0)
-		*accepting->refusal = (MetadataRefusal){ accepting->rows[item], error };
+	{
+		refusal->row = accepting->rows[item];
+		refusal->error = error;
+	}
+	refusal->in_doubt |= !metadata_fault_is_a_rows(error);
 }
 
 /*
- * agent_metadata_write() for a batch that nobody corrects: rows that the table refuses, by a
- * constraint or a trigger, are left out, as otherwise they would make their batch fail for ever.
- * *refusal receives the first of them. SPI need not be connected. Raises all other errors.
+ * agent_metadata_write() for a batch that nobody corrects, in a transaction of its own: rows that
+ * the table refuses, by a constraint or a trigger, are left out, as otherwise they would make their
+ * batch fail for ever. is_fault says which errors are taken for such a refusal; all others are
+ * raised. Marks the rows that are refused; *refusal receives the first of them. SPI need not be
+ * connected.
  */
 MetadataCounts
-agent_metadata_write_accepted(MetadataRow *rows, int n, MetadataRefusal *refusal)
+agent_metadata_write_accepted(MetadataRow *rows, int n, bool (*is_fault)(const ErrorData *error),
+							  MetadataRefusal *refusal)
 {
 	int kept;
 	Accepting accepting = { .rows = sort_rows(rows, n, &kept), .refusal = refusal };
-	Halving halving = { &accepting, write_some, may_be_a_rows_fault, refuse_row };
+	Halving halving = { &accepting, write_some, is_fault, refuse_row };
 	MetadataCounts *counts = &accepting.counts;
 
-	*refusal = (MetadataRefusal){ NULL, NULL };
+	*refusal = (MetadataRefusal){ 0 };
 	subtransaction_halve(&halving, 0, kept);
 	counts->skipped = n - counts->updated - counts->inserted - counts->refused;
 	return *counts;
@@ -295,7 +282,9 @@ prebuild_agent_metadata_upsert(PG_FUNCTION_ARGS)
 	for (int i = 0; i < UPSERT_ARGUMENTS; i++)
 	{
 		argument_require(fcinfo, i, names[i]);
-		columns[i] = sql_array_elements(PG_GETARG_DATUM(i), types[i], names[i], &lengths[i]);
+		columns[i] = types[i] == TIMESTAMPTZOID
+						 ? sql_array_times(PG_GETARG_DATUM(i), names[i], &lengths[i])
+						 : sql_array_elements(PG_GETARG_DATUM(i), types[i], names[i], &lengths[i]);
 		sql_array_same_length(lengths[i], lengths[0], names[i], names[0]);
 	}
 

@@ -14,10 +14,12 @@ typedef struct MetadataRefusal
 {
 	const MetadataRow *row;
 	const ErrorData *error;
+	bool in_doubt; /* the error of a refused row, this or another, does not say whose fault it is */
 } MetadataRefusal;
 
 extern MetadataCounts agent_metadata_write(MetadataRow *rows, int n);
 extern MetadataCounts agent_metadata_write_accepted(MetadataRow *rows, int n,
+													bool (*is_fault)(const ErrorData *error),
 													MetadataRefusal *refusal);
 
 #endif /* PREBUILD_AGENT_METADATA_H */

@@ -10,26 +10,11 @@
 
 #include "arguments.h"
 #include "settings.h"
-#include "versions.h"
-
-/*
- * Is the argument given, and not NULL? False where the script in this database is an older one, of
- * which the function does not have it yet. number counts from 0.
- */
-bool
-argument_given(FunctionCallInfo fcinfo, int number)
-{
-	return number < PG_NARGS() && !PG_ARGISNULL(number);
-}
 
 /* Raise an error that names the argument when it is NULL. number counts from 0. */
 void
 argument_require(FunctionCallInfo fcinfo, int number, const char *name)
 {
-	if (number >= PG_NARGS())
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("the function does not have its argument \"%s\"", name),
-						errhint(VERSIONS_HINT)));
 	if (PG_ARGISNULL(number))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("argument \"%s\" must not be null", name)));

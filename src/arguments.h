@@ -10,7 +10,6 @@
 #include "fmgr.h"
 #include "datatype/timestamp.h"
 
-extern bool argument_given(FunctionCallInfo fcinfo, int number);
 extern void argument_require(FunctionCallInfo fcinfo, int number, const char *name);
 extern TimestampTz argument_time(FunctionCallInfo fcinfo, int number, const char *name);
 extern TimestampTz argument_clock(FunctionCallInfo fcinfo, int number, const char *name);

@@ -6,7 +6,7 @@
 
 #include "access/xact.h"
 
-#include "attached_triggers.h"
+#include "attach_locks.h"
 #include "control_plane_catalog.h"
 #include "identity_tables.h"
 #include "plans.h"
@@ -30,7 +30,7 @@ prebuild_attach(PG_FUNCTION_ARGS)
 	options.metadata_fanout = PG_ARGISNULL(0) ? !control_plane_is_coder() : PG_GETARG_BOOL(0);
 	options.guard_claims = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	/* in an older snapshot than that of the locks the next pass builds the stored pool */
-	if (attached_triggers_apply(&options) && !IsolationUsesXactSnapshot())
+	if (attach_apply(&options) && !IsolationUsesXactSnapshot())
 		pool_state_fold(true);
 	plans_leave();
 	PG_RETURN_VOID();
@@ -43,7 +43,7 @@ Datum
 prebuild_detach(PG_FUNCTION_ARGS)
 {
 	plans_enter(fcinfo);
-	if (attached_triggers_apply(NULL))
+	if (attach_apply(NULL))
 		pool_state_forget();
 	plans_leave();
 	PG_RETURN_VOID();

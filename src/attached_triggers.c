@@ -2,21 +2,13 @@
  * attached_triggers.c
  *	  The extension's triggers on the control plane's tables: which they are, whether they are there
  *	  as they should be, and putting them there or taking them off.
- *
- * Locking contract: what is to do is found out without locks, so that nothing to do takes none.
- * Otherwise all tables concerned are locked in the order of the list below, in a subtransaction
- * that waits for all of them together well under deadlock_timeout: a session that waits for one of
- * our locks is never held up for long, and a deadlock resolves itself by our giving up. Then we try
- * again after a pause. What is to do is found out once more under the locks. To create or replace a
- * trigger takes a lock that readers do not mind (ShareRowExclusive); only to drop one takes the lock
- * that everybody minds (AccessExclusive), as in PostgreSQL itself.
+ *	  What is to do is found out without locks; who does it has them (attach_locks.c).
  */
 #include "compat.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
@@ -25,16 +17,13 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
-#include "pgstat.h"
-#include "storage/latch.h"
-#include "storage/lmgr.h"
-#include "storage/proc.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/timestamp.h"
 
 #include "attached_triggers.h"
 #include "control_plane_catalog.h"
@@ -42,7 +31,7 @@
 #include "plans.h"
 #include "pool_log.h"
 #include "settings.h"
-#include "subtransaction.h"
+#include "versions.h"
 
 /* A trigger. To add one is to add a line to the table below. */
 typedef struct AttachedTrigger
@@ -55,16 +44,9 @@ typedef struct AttachedTrigger
 	const char *rows;	  /* REFERENCING and FOR EACH */
 	const char *argument; /* of the function, or NULL */
 	bool always;		  /* also in sessions that replay a replication stream */
-	bool by_name;		  /* its function takes the columns as further arguments, too */
+	const char *by_name;  /* its function on every update, which takes the columns as arguments */
 	bool (*wanted)(const AttachOptions *options);
 } AttachedTrigger;
-
-/* One try for all locks takes at most this, and at most half of deadlock_timeout. */
-#define MAX_TRY_MS 500
-
-/* Bounds of the random pause between two tries. */
-#define MIN_PAUSE_MS 20
-#define MAX_PAUSE_MS 250
 
 static bool
 wants_fanout(const AttachOptions *options)
@@ -88,14 +70,14 @@ wants_always(const AttachOptions *options)
 /*
  * The trigger that notes changes of what identities say, for one table. By columns instead of by a
  * condition: an update that sets none of them then costs nothing, whereas a condition is made ready
- * again for each statement, which costs more than a quarter of a workspace's update. Where a BEFORE
- * trigger may update columns that the statement does not name, it is on every update (see
- * may_change_unnamed()). The first column is the id that identities are noted by.
+ * again for each statement, which costs more than a quarter of a workspace's update. (An update
+ * by a BEFORE trigger of columns that the statement does not name goes unseen by it.) The first
+ * column is the id that identities are noted by.
  */
 #define IDENTITY_TRIGGER_ON(table, columns)                                                        \
 	{                                                                                              \
 		table, IDENTITY_TRIGGER, "{ext}prebuild_identity_changed", "AFTER DELETE OR UPDATE",       \
-			columns, "FOR EACH ROW", NULL, true, true, wants_always                                \
+			columns, "FOR EACH ROW", NULL, true, NULL, wants_always                                \
 	}
 
 /*
@@ -105,35 +87,39 @@ wants_always(const AttachOptions *options)
 #define PASS_TRIGGER_ON(table, timing, columns)                                                    \
 	{                                                                                              \
 		table, "prebuild_pass_wanted", "{ext}prebuild_pass_wanted", timing, columns,               \
-			"FOR EACH STATEMENT", NULL, false, false, wants_always                                 \
+			"FOR EACH STATEMENT", NULL, false, NULL, wants_always                                  \
 	}
 
-/* The trigger that logs what the pool may depend on, for one table. */
+/*
+ * The trigger that logs what the pool may depend on, for one table. Where a BEFORE trigger may update
+ * columns that the statement does not name, it is on every update: see may_change_unnamed().
+ */
 #define POOL_TRIGGER_ON(table, kind, columns)                                                      \
 	{                                                                                              \
 		table, POOL_LOG_TRIGGER, "{ext}prebuild_pool_touched", "AFTER INSERT OR DELETE OR UPDATE", \
-			columns, "FOR EACH ROW", kind, true, true, wants_always                                \
+			columns, "FOR EACH ROW", kind, true, "{ext}prebuild_pool_touched_by_name",             \
+			wants_always                                                                           \
 	}
 
 /* The trigger that logs a TRUNCATE of the same table. */
 #define POOL_TRUNCATE_TRIGGER_ON(table)                                                            \
 	{                                                                                              \
 		table, POOL_TRUNCATE_TRIGGER, "{ext}prebuild_pool_touched", "AFTER TRUNCATE", NULL,        \
-			"FOR EACH STATEMENT", NULL, true, false, wants_always                                  \
+			"FOR EACH STATEMENT", NULL, true, NULL, wants_always                                   \
 	}
 
 static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
 	  "{ext}prebuild_metadata_fanout", "AFTER INSERT", NULL,
-	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, false, wants_fanout },
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_update",
 	  "{ext}prebuild_metadata_fanout", "AFTER UPDATE", NULL,
-	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, false, wants_fanout },
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete",
 	  "{ext}prebuild_metadata_fanout", "AFTER DELETE", NULL,
-	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, false, wants_fanout },
+	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
 	{ "workspaces", "prebuild_claim_guard", "{ext}prebuild_claim_guard", "BEFORE UPDATE",
-	  "owner_id", "FOR EACH ROW", NULL, false, false, wants_guard },
+	  "owner_id", "FOR EACH ROW", NULL, false, NULL, wants_guard },
 	IDENTITY_TRIGGER_ON("workspaces", "id, owner_id, organization_id, template_id, name,"
 									  " autostart_schedule, deleted"),
 	IDENTITY_TRIGGER_ON("users", "id, username"),
@@ -159,30 +145,30 @@ static const AttachedTrigger triggers[] = {
 	PASS_TRIGGER_ON("provisioner_jobs", "AFTER UPDATE", "completed_at"),
 };
 
-/* What is to do about a trigger. */
-typedef enum TriggerWork
-{
-	WORK_NONE,
-	WORK_CREATE,
-	WORK_REPLACE,
-	WORK_DROP,
-	WORK_RECREATE /* drop and create, as the server does not replace one of that kind */
-} TriggerWork;
+StaticAssertDecl(lengthof(triggers) <= ATTACHED_TRIGGERS, "more triggers than a plan has room for");
 
-typedef struct AttachPlan
-{
-	TriggerWork work[lengthof(triggers)];
-	Oid tables[lengthof(triggers)]; /* InvalidOid: not there */
-	bool any;
-} AttachPlan;
-
-/* The oid of the function that a trigger of ours calls. */
+/* The oid of a function, "{ext}name"; InvalidOid where the script has no such. */
 static Oid
-trigger_function(const AttachedTrigger *trigger)
+function_oid(const char *function)
 {
-	char *function = psprintf("%s()", plan_expand(trigger->function));
+	char *schema = get_namespace_name(plans_extension_schema());
 
-	return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(function)));
+	return LookupFuncName(
+		list_make2(makeString(schema), makeString(pstrdup(function + strlen("{ext}")))), 0, NULL,
+		true);
+}
+
+/* The oid of the function that a trigger of ours calls; an error where the script has no such. */
+static Oid
+trigger_function(const char *function)
+{
+	Oid oid = function_oid(function);
+
+	if (!OidIsValid(oid))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+						errmsg("function %s() does not exist", plan_expand(function)),
+						errhint(VERSIONS_HINT)));
+	return oid;
 }
 
 /* Is a column among those of a trigger of ours? */
@@ -226,6 +212,17 @@ may_change_unnamed(const AttachedTrigger *trigger, Oid table, Relation catalog)
 	}
 	systable_endscan(scan);
 	return may;
+}
+
+/*
+ * Is a trigger to be on every update? Not where the script is that of 0.1: then nobody believes the
+ * stored pool.
+ */
+static bool
+is_for_every_update(const AttachedTrigger *trigger, Oid table, Relation catalog)
+{
+	return trigger->by_name != NULL && may_change_unnamed(trigger, table, catalog) &&
+		   OidIsValid(function_oid(trigger->by_name));
 }
 
 /* A trigger's arguments as pg_trigger.tgargs has them, each with its end. */
@@ -274,13 +271,13 @@ static bool
 is_as_made(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog)
 {
 	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-	bool on_all = trigger->by_name && may_change_unnamed(trigger, form->tgrelid, catalog);
+	bool on_all = is_for_every_update(trigger, form->tgrelid, catalog);
 	StringInfoData arguments = arguments_of(trigger, on_all);
 	bool isnull;
 	bytea *tgargs = DatumGetByteaPP(
 		fastgetattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(catalog), &isnull));
 
-	return form->tgfoid == trigger_function(trigger) &&
+	return form->tgfoid == trigger_function(on_all ? trigger->by_name : trigger->function) &&
 		   form->tgenabled == (trigger->always ? TRIGGER_FIRES_ALWAYS : TRIGGER_FIRES_ON_ORIGIN) &&
 		   is_on_columns(form, on_all ? NULL : trigger->columns) &&
 		   VARSIZE_ANY_EXHDR(tgargs) == (size_t) arguments.len &&
@@ -335,13 +332,13 @@ work_for_trigger(const AttachedTrigger *trigger, Oid table, const AttachOptions 
 }
 
 /*
- * Find out what is to do. options NULL: everything off; then, and to mend, tables may be missing.
- * An error where the caller does not own a table; to mend, nothing is to do then.
+ * Find out what is to do, without locks. options NULL: everything off; then, and to mend, tables may
+ * be missing. An error where the caller does not own a table; to mend, nothing is to do then.
  */
-static AttachPlan
-make_plan(const AttachOptions *options)
+AttachPlan
+attached_triggers_plan(const AttachOptions *options)
 {
-	AttachPlan plan = { 0 };
+	AttachPlan plan = { .n = lengthof(triggers) };
 	bool mends = options != NULL && options->mend;
 
 	for (size_t i = 0; i < lengthof(triggers); i++)
@@ -378,43 +375,6 @@ table_name(const AttachedTrigger *trigger)
 	return quote_qualified_identifier(setting_control_plane_schema, trigger->table);
 }
 
-/* Lock a table, for which we wait until a time at most. */
-static void
-lock_table(Oid table, LOCKMODE mode, TimestampTz until)
-{
-	char timeout[32];
-
-	snprintf(timeout, sizeof(timeout), "%ldms",
-			 Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)));
-	set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-					  false);
-	LockRelationOid(table, mode);
-}
-
-/* Lock what the plan concerns, each table once and in the strongest mode that it needs. */
-static void
-lock_tables(const AttachPlan *plan, TimestampTz until)
-{
-	for (size_t i = 0; i < lengthof(triggers); i++)
-	{
-		LOCKMODE mode = NoLock;
-		bool first = true;
-
-		for (size_t j = 0; j < lengthof(triggers); j++)
-		{
-			if (plan->tables[j] != plan->tables[i] || plan->work[j] == WORK_NONE)
-				continue;
-			if (j < i)
-				first = false;
-			mode = Max(mode, plan->work[j] == WORK_CREATE || plan->work[j] == WORK_REPLACE
-								 ? ShareRowExclusiveLock
-								 : AccessExclusiveLock);
-		}
-		if (first && mode != NoLock)
-			lock_table(plan->tables[i], mode, until);
-	}
-}
-
 /*
  * Have DROP EXTENSION take a trigger along, as ALTER TRIGGER … DEPENDS ON EXTENSION does, which
  * would lock readers out.
@@ -436,7 +396,7 @@ static void
 create_trigger(const AttachedTrigger *trigger, Oid table, bool replace)
 {
 	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-	bool on_all = trigger->by_name && may_change_unnamed(trigger, table, catalog);
+	bool on_all = is_for_every_update(trigger, table, catalog);
 	StringInfoData arguments = arguments_of(trigger, on_all);
 	StringInfoData list;
 
@@ -444,20 +404,20 @@ create_trigger(const AttachedTrigger *trigger, Oid table, bool replace)
 	initStringInfo(&list);
 	for (int i = 0; i < arguments.len; i += (int) strlen(arguments.data + i) + 1)
 		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(arguments.data + i));
-	run(psprintf("CREATE %sTRIGGER %s %s%s%s ON %s %s EXECUTE FUNCTION %s(%s)",
-				 replace ? "OR REPLACE " : "", quote_identifier(trigger->name), trigger->timing,
-				 trigger->columns && !on_all ? " OF " : "",
-				 trigger->columns && !on_all ? trigger->columns : "", table_name(trigger),
-				 trigger->rows, plan_expand(trigger->function), list.data));
+	run(psprintf(
+		"CREATE %sTRIGGER %s %s%s%s ON %s %s EXECUTE FUNCTION %s(%s)", replace ? "OR REPLACE " : "",
+		quote_identifier(trigger->name), trigger->timing, trigger->columns && !on_all ? " OF " : "",
+		trigger->columns && !on_all ? trigger->columns : "", table_name(trigger), trigger->rows,
+		plan_expand(on_all ? trigger->by_name : trigger->function), list.data));
 	if (trigger->always)
 		run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table_name(trigger),
 					 quote_identifier(trigger->name)));
 	depend_on_extension(table, trigger->name);
 }
 
-/* Do what the plan says. The tables are locked. */
-static void
-carry_out(const AttachPlan *plan)
+/* Do what a plan says. The tables are locked; SPI is connected. */
+void
+attached_triggers_carry_out(const AttachPlan *plan)
 {
 	for (size_t i = 0; i < lengthof(triggers); i++)
 	{
@@ -469,122 +429,4 @@ carry_out(const AttachPlan *plan)
 		if (work != WORK_NONE && work != WORK_DROP)
 			create_trigger(&triggers[i], plan->tables[i], work == WORK_REPLACE);
 	}
-}
-
-/* Lock and do what is to do, with a lock timeout. */
-static void
-lock_and_carry_out(const AttachOptions *options, const AttachPlan *plan)
-{
-	int nest_level = NewGUCNestLevel();
-	TimestampTz until =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(MAX_TRY_MS, DeadlockTimeout / 2));
-	AttachPlan current;
-
-	lock_tables(plan, until);
-	/* another session may have attached or detached meanwhile */
-	current = make_plan(options);
-	lock_tables(&current, until);
-	carry_out(&current);
-	AtEOXact_GUC(true, nest_level);
-}
-
-/* What one try is about. */
-typedef struct Try
-{
-	const AttachOptions *options;
-	const AttachPlan *plan;
-} Try;
-
-static bool
-try_work(void *argument)
-{
-	const Try *try = argument;
-
-	lock_and_carry_out(try->options, try->plan);
-	return true;
-}
-
-/*
- * One try, in a subtransaction: false when a lock was not to be had, with all locks given back.
- */
-static bool
-try_once(const AttachOptions *options, const AttachPlan *plan)
-{
-	Try try = { options, plan };
-	ErrorData *error = subtransaction_run(try_work, &try);
-
-	if (error == NULL)
-		return true;
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		ReThrowError(error);
-	FreeErrorData(error);
-	return false;
-}
-
-/* Wait a random time, so that two sessions that are in each other's way part. */
-static void
-pause_randomly(void)
-{
-	uint32 random = 0;
-
-	(void) pg_strong_random(&random, sizeof(random));
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 MIN_PAUSE_MS + random % (MAX_PAUSE_MS - MIN_PAUSE_MS), PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
-/*
- * Bring the triggers into the state that the options ask for (NULL: none). Returns false when there
- * was nothing to do. An error where the locks are not to be had within prebuild.attach_timeout.
- * SPI is connected.
- */
-bool
-attached_triggers_apply(const AttachOptions *options)
-{
-	TimestampTz deadline =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), setting_attach_timeout);
-
-	for (;;)
-	{
-		AttachPlan plan = make_plan(options);
-
-		if (!plan.any)
-			return false;
-		if (try_once(options, &plan))
-			return true;
-		if (GetCurrentTimestamp() >= deadline)
-			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-							errmsg("could not lock the control plane's tables within %d ms",
-								   setting_attach_timeout),
-							errhint("A long transaction holds one of them: see pg_locks, or raise "
-									"prebuild.attach_timeout.")));
-		pause_randomly();
-	}
-}
-
-/*
- * Put right those triggers that are there, by one try: what DISABLE and ENABLE TRIGGER have made of
- * them, and what a BEFORE trigger that was added since asks for. Returns whether there was something
- * and it is done; false where the current user does not own the tables, or the locks are not to be
- * had. SPI is connected. Holds the locks to the end of the transaction.
- */
-bool
-attached_triggers_mend(void)
-{
-	static const AttachOptions options = { .mend = true };
-	AttachPlan plan = make_plan(&options);
-	Try try = { &options, &plan };
-	ErrorData *error;
-
-	if (!plan.any)
-		return false;
-	error = subtransaction_run(try_work, &try);
-	if (error == NULL)
-		return true;
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
-		ReThrowError(error);
-	ereport(DEBUG1, (errmsg_internal("triggers not mended: %s", error->message)));
-	FreeErrorData(error);
-	return false;
 }

@@ -39,6 +39,9 @@
 /* The control plane's column is a varchar(64). */
 #define MAX_NAME_LENGTH 64
 
+/* A time to live is in nanoseconds, as in Coder's column; less than a minute is a mistaken unit. */
+#define NANOSECONDS_PER_MINUTE INT64CONST(60000000000)
+
 PG_FUNCTION_INFO_V1(prebuild_claim);
 
 /* What is asked for. */
@@ -46,7 +49,7 @@ typedef struct Claim
 {
 	Id preset_id;
 	TimestampTz at;
-	/* the new owner, name, autostart schedule, next start, time to live, and the time again */
+	/* the new owner, name, autostart schedule, next start, time to live (ns), and the time again */
 	Datum values[6];
 	char nulls[6];
 } Claim;
@@ -264,11 +267,15 @@ read_arguments(FunctionCallInfo fcinfo, Claim *claim)
 							   MAX_NAME_LENGTH, length)));
 	if (!PG_ARGISNULL(4))
 		(void) argument_time(fcinfo, 4, "next_start_at");
-	ttl = PG_ARGISNULL(5) ? 0 : PG_GETARG_INT64(5);
-	if (ttl < 0)
+	ttl = PG_ARGISNULL(5) ? NANOSECONDS_PER_MINUTE : PG_GETARG_INT64(5);
+	if (ttl < NANOSECONDS_PER_MINUTE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"ttl\" must not be negative, as " INT64_FORMAT " is", ttl)));
+				 errmsg("argument \"ttl\" must be at least a minute in nanoseconds, " INT64_FORMAT
+						", not " INT64_FORMAT,
+						NANOSECONDS_PER_MINUTE, ttl),
+				 errhint("As in Coder, the time to live is in nanoseconds: 8 hours are "
+						 "28800000000000. NULL is none.")));
 
 	memcpy(claim->preset_id.bytes, PG_GETARG_UUID_P(0)->data, UUID_LEN);
 	claim->at = argument_time(fcinfo, 6, "at");

@@ -7,6 +7,13 @@
 
 #include "postgres.h"
 
+/* Before all other headers: those of an unknown release may be missing or different. */
+#if PG_VERSION_NUM < 140000
+#error "prebuild_ext needs PostgreSQL 14 or newer"
+#elif PG_VERSION_NUM >= 190000
+#error "this release of prebuild_ext knows PostgreSQL 14 to 18: use a newer one"
+#endif
+
 #include "common/jsonapi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -15,10 +22,6 @@
 #include "storage/shmem.h" /* mul_size, which later minor releases declare in utils/palloc.h */
 #include "utils/guc.h"
 #include "utils/tuplestore.h"
-
-#if PG_VERSION_NUM < 140000
-#error "prebuild_ext needs PostgreSQL 14 or newer"
-#endif
 
 /* The module's name and version show in pg_get_loaded_modules() from 18 on. */
 #if PG_VERSION_NUM >= 180000

@@ -13,6 +13,7 @@
 
 #include "control_plane.h"
 #include "control_plane_catalog.h"
+#include "ids.h"
 #include "plans.h"
 #include "pool_sql.h"
 #include "pool_state.h"
@@ -185,6 +186,8 @@ read_preset(ControlPlaneSnapshot *snapshot, uint64 i)
 	preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
 	info->stored_status = row_text(i, 14);
 	preset->status = parse_status(info->stored_status);
+	info->organization_deleted = DatumGetBool(row_get(i, 15));
+	info->can_want = DatumGetBool(row_get(i, 16));
 }
 
 /* Read the presets that have desired instances. */
@@ -200,7 +203,7 @@ read_presets(ControlPlaneSnapshot *snapshot)
 				 " t.deleted::pg_catalog.bool,"
 				 " t.deprecated {<>} '', p.desired_instances::pg_catalog.int4,"
 				 " p.invalidate_after_secs::pg_catalog.int4, %s::pg_catalog.timestamptz,"
-				 " p.prebuild_status::pg_catalog.text"
+				 " p.prebuild_status::pg_catalog.text, o.deleted::pg_catalog.bool, " PRESET_CAN_WANT
 				 " FROM {cp}template_version_presets p"
 				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id"
@@ -308,22 +311,22 @@ ask_for_members(void)
 			"SELECT m.id, m.created_at, m.template_version_id, m.build_id, m.job_id,"
 			" m.build_created_at, m.build_number, m.transition, m.job_status, m.by_system_user,"
 			" m.job_unclaimed, CASE WHEN " STORED_IS_RUNNING " THEN m.ready ELSE false END,"
-			" m.build_preset_id, CASE WHEN " STORED_IS_RUNNING " THEN m.current_preset_id END"
-			" FROM" STORED_MEMBERS " WHERE m.build_id IS NOT NULL ORDER BY m.id",
+			" m.build_preset_id, m.current_preset_id FROM" STORED_MEMBERS
+			" WHERE m.build_id IS NOT NULL ORDER BY m.id",
 			PLAN_READ_OWN, 3, view.argtypes, view.values, NULL);
-	return plan_execute(&plan,
-						"SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
-						" b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
-						" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
-						" b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
-						" b.job_status::pg_catalog.text,"
-						" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
-						" " IS_UNCLAIMED ","
-						" CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
-						" b.template_version_preset_id::pg_catalog.uuid,"
-						" CASE WHEN " IS_RUNNING " THEN " CURRENT_PRESET
-						" END" POOL_WITH_LATEST_BUILD " ORDER BY w.id",
-						PLAN_READ, 0, NULL, NULL, NULL);
+	return plan_execute(
+		&plan,
+		"SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
+		" b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
+		" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
+		" b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
+		" b.job_status::pg_catalog.text,"
+		" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
+		" " IS_UNCLAIMED ","
+		" CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
+		" b.template_version_preset_id::pg_catalog.uuid, " CURRENT_PRESET POOL_WITH_LATEST_BUILD
+		" ORDER BY w.id",
+		PLAN_READ, 0, NULL, NULL, NULL);
 }
 
 /* Read every pool member with its latest build. */
@@ -354,6 +357,45 @@ read_members(PoolSnapshot *pool)
 		member->current_preset = preset_column(pool, i, 14);
 	}
 	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * Find out which members are sick, of those for which it matters, in the active snapshot. From the
+ * tables, also where the pool is kept: it is asked for few members and seldom, and what the kept
+ * pool says of a member is as true of the tables in the same snapshot. SPI is connected.
+ */
+void
+control_plane_find_sick(PoolSnapshot *pool)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	ArrayParameter *jobs = array_new(UUIDOID);
+	Datum values[1];
+	uint64 nsick;
+	Id *sick;
+
+	for (int i = 0; i < pool->nmembers; i++)
+		if (decision_needs_health(pool, &pool->members[i]))
+			array_add_id(jobs, &pool->members[i].job_id);
+	if (jobs->n == 0)
+		return;
+	values[0] = array_datum(jobs);
+	nsick = plan_execute(&plan,
+						 "SELECT b.job_id FROM pg_catalog.unnest($1) AS b (job_id) WHERE " IS_SICK
+						 " ORDER BY b.job_id",
+						 PLAN_READ, 1, argtypes, values, NULL);
+	sick = palloc_array(Id, nsick + 1);
+	for (uint64 i = 0; i < nsick; i++)
+		sick[i] = row_id(i, 1);
+	SPI_freetuptable(SPI_tuptable);
+
+	for (int i = 0; i < pool->nmembers; i++)
+	{
+		PoolMember *member = &pool->members[i];
+
+		if (decision_needs_health(pool, member))
+			member->sick = bsearch(&member->job_id, sick, nsick, sizeof(Id), id_compare) != NULL;
+	}
 }
 
 /*

@@ -37,7 +37,7 @@ static const struct
 	Need need;
 	const char *columns[24];
 } needed_tables[] = {
-	{ "organizations", NEED_ALWAYS, { "id", "name" } },
+	{ "organizations", NEED_ALWAYS, { "id", "name", "deleted" } },
 	{ "users", NEED_ALWAYS, { "id", "deleted" } },
 	{ "organization_members",
 	  NEED_ALWAYS,

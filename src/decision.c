@@ -3,9 +3,11 @@
  *	  Desired against actual. Three steps, each over the whole snapshot:
  *
  *	  decision_judge()	 counts what is there, finds backoff and hard limit, says which members
- *						 go, and how many instances are missing
- *	  (the caller)		 finds out whether the presets that miss some can be built at all
- *	  decision_settle()	 says what is created now, what is withheld and why, shares the caps
+ *						 go for what they are, how many are too many and how many are missing
+ *	  (the caller)		 finds out whether the presets that miss some can be built at all, and,
+ *						 of the presets that have too many, which members are sick
+ *	  decision_settle()	 says which of too many go, what is created now, what is withheld and
+ *						 why, shares the caps
  *
  *	  Pure: no server, no clock, no allocation.
  */
@@ -101,24 +103,38 @@ count_running(PoolMember *member, Preset *preset, int64_t at)
 		preset->eligible += member->ready;
 }
 
+/*
+ * True for a pending build that would be deleted as soon as it runs: the preset is not active, and
+ * neither is the build itself. The build's own version counts, not the preset's: a version that
+ * becomes active while its first prebuilds are created leaves builds of the active version that
+ * carry a preset of the one before.
+ */
+static bool
+is_stale(const PoolMember *member, const Preset *preset)
+{
+	return !preset->active &&
+		   (preset->template_deleted || preset->template_deprecated ||
+			!ids_equal(&member->template_version_id, &preset->active_version_id)) &&
+		   member->build_number == 1 && member->transition == TRANSITION_START &&
+		   member->job_status == JOB_PENDING && member->job_unclaimed;
+}
+
 /* Count a member whose latest build is on its way, for the preset that the build carries. */
 static void
 count_building(PoolMember *member, Preset *preset)
 {
 	if (!member->by_system_user)
 		return;
-	if (ids_equal(&member->template_version_id, &preset->active_version_id))
+	if (is_stale(member, preset))
+	{
+		preset->pending_stale++;
+		member->verdict = VERDICT_CANCEL;
+	}
+	else if (ids_equal(&member->template_version_id, &preset->active_version_id))
 	{
 		preset->starting += member->transition == TRANSITION_START;
 		preset->stopping += member->transition == TRANSITION_STOP;
 		preset->deleting += member->transition == TRANSITION_DELETE;
-	}
-	if (!ids_equal(&preset->template_version_id, &preset->active_version_id) &&
-		member->build_number == 1 && member->transition == TRANSITION_START &&
-		member->job_status == JOB_PENDING && member->job_unclaimed)
-	{
-		preset->pending_stale++;
-		member->verdict = VERDICT_CANCEL;
 	}
 }
 
@@ -136,18 +152,36 @@ compare_by_newest_build(const void *left, const void *right)
 	return memcmp(a->build_id.bytes, b->build_id.bytes, sizeof(a->build_id.bytes));
 }
 
-/* Order by current preset, then the oldest workspace first, ties by its id. */
+/* Order the oldest workspace first, ties by its id. */
 static int
-compare_by_oldest(const void *left, const void *right)
+compare_by_age(const PoolMember *a, const PoolMember *b)
+{
+	if (a->created_at != b->created_at)
+		return compare_int64(a->created_at, b->created_at);
+	return memcmp(a->id.bytes, b->id.bytes, sizeof(a->id.bytes));
+}
+
+/* Order what is worth the least first: the sick, then those not ready, then the oldest. */
+static int
+compare_by_worth(const PoolMember *a, const PoolMember *b)
+{
+	if (a->sick != b->sick)
+		return a->sick ? -1 : 1;
+	if (a->ready != b->ready)
+		return a->ready ? 1 : -1;
+	return compare_by_age(a, b);
+}
+
+/* Order by current preset, then what is worth the least first. */
+static int
+compare_by_preset_and_worth(const void *left, const void *right)
 {
 	const PoolMember *a = *(PoolMember *const *) left;
 	const PoolMember *b = *(PoolMember *const *) right;
 
 	if (a->current_preset != b->current_preset)
 		return a->current_preset < b->current_preset ? -1 : 1;
-	if (a->created_at != b->created_at)
-		return compare_int64(a->created_at, b->created_at);
-	return memcmp(a->id.bytes, b->id.bytes, sizeof(a->id.bytes));
+	return compare_by_worth(a, b);
 }
 
 /* Linear delay, num_failed times the interval, without overflow. */
@@ -227,38 +261,10 @@ judge_all_failures(PoolSnapshot *snapshot, const DecisionSettings *settings)
 	}
 }
 
-/* Mark the oldest of the running members that are more than desired. */
-static void
-judge_extraneous(PoolSnapshot *snapshot)
-{
-	int n = 0;
-	int preset = -1;
-	int left = 0;
-
-	for (int i = 0; i < snapshot->nmembers; i++)
-	{
-		PoolMember *member = &snapshot->members[i];
-
-		if (is_running(member) && member->verdict == VERDICT_LEAVE && member->current_preset >= 0 &&
-			snapshot->presets[member->current_preset].extraneous > 0)
-			snapshot->order[n++] = member;
-	}
-	qsort(snapshot->order, n, sizeof(PoolMember *), compare_by_oldest);
-	for (int i = 0; i < n; i++)
-	{
-		if (snapshot->order[i]->current_preset != preset)
-		{
-			preset = snapshot->order[i]->current_preset;
-			left = snapshot->presets[preset].extraneous;
-		}
-		if (left-- > 0)
-			snapshot->order[i]->verdict = VERDICT_DELETE_EXTRANEOUS;
-	}
-}
-
 /*
- * Work out each preset's state and each member's verdict. Fills the state part of the presets
- * and the members' verdict; reads nothing but what the reader filled in.
+ * Work out each preset's state and each member's verdict, but for which of too many members go.
+ * Fills the state part of the presets and the members' verdict; reads nothing but what the reader
+ * filled in.
  */
 void
 decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
@@ -271,6 +277,7 @@ decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		PoolMember *member = &snapshot->members[i];
 
 		member->verdict = VERDICT_LEAVE;
+		member->sick = false;
 		if (is_running(member) && member->current_preset >= 0)
 			count_running(member, &snapshot->presets[member->current_preset], settings->at);
 		else if (is_building(member) && member->build_preset >= 0)
@@ -290,7 +297,6 @@ decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		else if (preset->desired - valid > preset->starting)
 			preset->shortfall = preset->desired - valid - preset->starting;
 	}
-	judge_extraneous(snapshot);
 }
 
 /*
@@ -301,6 +307,48 @@ bool
 decision_needs_check(const Preset *preset)
 {
 	return preset->active && (preset->shortfall > 0 || preset->marked_invalid_by_us);
+}
+
+/* True for a running member of a preset that has too many, that goes for no other reason. */
+static bool
+may_be_extraneous(const PoolSnapshot *snapshot, const PoolMember *member)
+{
+	return is_running(member) && member->verdict == VERDICT_LEAVE && member->current_preset >= 0 &&
+		   snapshot->presets[member->current_preset].extraneous > 0;
+}
+
+/*
+ * True when the caller has to find out whether a member is sick: some of its preset go, and it is
+ * not ready, as no sick one is.
+ */
+bool
+decision_needs_health(const PoolSnapshot *snapshot, const PoolMember *member)
+{
+	return !member->ready && may_be_extraneous(snapshot, member);
+}
+
+/* Mark those of the running members that are more than desired. */
+static void
+settle_extraneous(PoolSnapshot *snapshot)
+{
+	int n = 0;
+	int preset = -1;
+	int left = 0;
+
+	for (int i = 0; i < snapshot->nmembers; i++)
+		if (may_be_extraneous(snapshot, &snapshot->members[i]))
+			snapshot->order[n++] = &snapshot->members[i];
+	qsort(snapshot->order, n, sizeof(PoolMember *), compare_by_preset_and_worth);
+	for (int i = 0; i < n; i++)
+	{
+		if (snapshot->order[i]->current_preset != preset)
+		{
+			preset = snapshot->order[i]->current_preset;
+			left = snapshot->presets[preset].extraneous;
+		}
+		if (left-- > 0)
+			snapshot->order[i]->verdict = VERDICT_DELETE_EXTRANEOUS;
+	}
 }
 
 /* Say what the stored status of a preset should be. */
@@ -445,7 +493,10 @@ decision_acting_preset(const PoolMember *member)
 	return member->verdict == VERDICT_CANCEL ? member->build_preset : member->current_preset;
 }
 
-/* Order by preset, then in the order of execution, then the oldest first, ties by id. */
+/*
+ * Order by preset, then in the order of execution, then the oldest first, ties by id; of what is
+ * too many, what is worth the least first.
+ */
 static int
 compare_by_action(const void *left, const void *right)
 {
@@ -458,9 +509,7 @@ compare_by_action(const void *left, const void *right)
 		return preset_a < preset_b ? -1 : 1;
 	if (a->verdict != b->verdict)
 		return a->verdict < b->verdict ? -1 : 1;
-	if (a->created_at != b->created_at)
-		return compare_int64(a->created_at, b->created_at);
-	return memcmp(a->id.bytes, b->id.bytes, sizeof(a->id.bytes));
+	return a->verdict == VERDICT_DELETE_EXTRANEOUS ? compare_by_worth(a, b) : compare_by_age(a, b);
 }
 
 /* Line up the members to act on and give each preset its slice of them. */
@@ -483,9 +532,9 @@ line_up_actions(PoolSnapshot *snapshot)
 }
 
 /*
- * Work out what is created now and what is withheld, from the state and the checks. Fills the
- * last part of the presets, and the snapshot's order: the members to act on, by preset and then
- * in the order of execution.
+ * Work out which of too many members go, what is created now and what is withheld, from the state
+ * and what the caller found out. Fills the last part of the presets, and the snapshot's order: the
+ * members to act on, by preset and then in the order of execution.
  */
 void
 decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings)
@@ -501,5 +550,6 @@ decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		preset->create = preset->withheld == WITHHELD_NOT ? preset->shortfall : 0;
 	}
 	apply_caps(snapshot, settings);
+	settle_extraneous(snapshot);
 	line_up_actions(snapshot);
 }

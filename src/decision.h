@@ -50,7 +50,7 @@ typedef enum PrebuildStatus
 typedef enum Verdict
 {
 	VERDICT_LEAVE,
-	VERDICT_CANCEL,			   /* stale pending build of a version that is not active */
+	VERDICT_CANCEL,			   /* pending first build that nobody will want */
 	VERDICT_DELETE_INACTIVE,   /* running, of a preset that is not active */
 	VERDICT_DELETE_EXPIRED,	   /* running, too old or invalidated */
 	VERDICT_DELETE_EXTRANEOUS, /* running, more than desired */
@@ -73,7 +73,10 @@ typedef struct PoolMember
 	bool ready;				/* has agents and all are ready; known for running members only */
 	int32_t build_preset;	/* index of the latest build's preset in the snapshot, or -1 */
 	int32_t current_preset; /* index of the current preset in the snapshot, or -1 */
-	Verdict verdict;		/* filled by decision_judge() */
+	Verdict verdict; /* filled by decision_judge(), of extraneous ones by decision_settle() */
+
+	/* filled between decision_judge() and decision_settle(), where decision_needs_health() */
+	bool sick; /* one of its agents is in a state that it does not get ready from */
 } PoolMember;
 
 /* Why a preset that wants prebuilds does not get them, the strongest reason first. */
@@ -170,6 +173,7 @@ extern bool decision_is_active(const Preset *preset);
 extern int64_t decision_expires_before(const Preset *preset, int64_t at);
 extern void decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings);
 extern bool decision_needs_check(const Preset *preset);
+extern bool decision_needs_health(const PoolSnapshot *snapshot, const PoolMember *member);
 extern int decision_acting_preset(const PoolMember *member);
 extern void decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings);
 

@@ -19,14 +19,16 @@
 
 #include "agent_ids.h"
 #include "fanout.h"
+#include "notify.h"
 #include "settings.h"
 #include "sql_arrays.h"
 
 #define BATCH_CHANNEL "workspace_agent_metadata_batch"
 #define AGENT_CHANNEL_PREFIX "workspace_agent_metadata:"
 
-/* PostgreSQL takes payloads shorter than NOTIFY_PAYLOAD_MAX_LENGTH, which is private to async.c. */
-#define MAX_PAYLOAD 7999
+/* As many ids as the server takes in one message. */
+#define IDS_PER_MESSAGE AGENT_IDS_IN(NOTIFY_LONGEST_PAYLOAD)
+#define MESSAGE_CHARS (IDS_PER_MESSAGE * AGENT_ID_CHARS)
 
 /* Set while the extension writes metadata itself and publishes the changes on its own. */
 static bool suppressed = false;
@@ -75,13 +77,13 @@ unique_ids(pg_uuid_t *ids, int n)
 int
 fanout_publish_ids(pg_uuid_t *ids, int n)
 {
-	char payload[AGENT_IDS_MESSAGE_CHARS + 1];
+	char payload[MESSAGE_CHARS + 1];
 	int messages = 0;
 
 	n = unique_ids(ids, n);
-	for (int first = 0; first < n; first += AGENT_IDS_PER_MESSAGE)
+	for (int first = 0; first < n; first += IDS_PER_MESSAGE)
 	{
-		int count = Min(AGENT_IDS_PER_MESSAGE, n - first);
+		int count = Min(IDS_PER_MESSAGE, n - first);
 
 		CHECK_FOR_INTERRUPTS();
 		agent_ids_encode(ids[first].data, count, payload);
@@ -107,41 +109,55 @@ compare_changes(const void *a, const void *b)
 	return order;
 }
 
-/* A time as coderd writes it into JSON: RFC 3339, in UTC, to the microsecond. */
+/*
+ * A time as coderd writes it into JSON: RFC 3339, in UTC, to the microsecond. One that this form
+ * has no words for (infinite, a year of more than four digits) is Go's zero time.
+ */
 static char *
 json_time(TimestampTz at)
 {
 	struct pg_tm tm;
 	fsec_t fsec;
 
-	if (TIMESTAMP_NOT_FINITE(at) || timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
+	if (TIMESTAMP_NOT_FINITE(at) || timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0 ||
+		tm.tm_year < 1 || tm.tm_year > 9999)
 		return pstrdup("0001-01-01T00:00:00Z");
 	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
 					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
 }
 
+/* The newest time of some changes that has an end, or DT_NOBEGIN. */
+static TimestampTz
+newest_time(const FanoutChange *changes, int n)
+{
+	TimestampTz newest = DT_NOBEGIN;
+
+	for (int i = 0; i < n; i++)
+		if (!TIMESTAMP_IS_NOEND(changes[i].collected_at))
+			newest = Max(newest, changes[i].collected_at);
+	return newest;
+}
+
 /*
  * Queue the messages of one agent, whose changes these are: as many as it takes for the keys to
- * fit. Returns the number of messages.
+ * fit. A key that fits into none is left out with a WARNING. Returns the number of messages.
  */
 static int
 publish_agent(FanoutChange *changes, int n)
 {
 	char *channel;
-	TimestampTz newest = changes[0].collected_at;
 	StringInfoData payload;
 	StringInfoData key;
 	int start;
 	int messages = 0;
 
-	for (int i = 1; i < n; i++)
-		newest = Max(newest, changes[i].collected_at);
 	channel =
 		psprintf(AGENT_CHANNEL_PREFIX "%s",
 				 DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&changes[0].agent))));
 	initStringInfo(&key);
 	initStringInfo(&payload);
-	appendStringInfo(&payload, "{\"collected_at\": \"%s\", \"keys\": [", json_time(newest));
+	appendStringInfo(&payload, "{\"collected_at\": \"%s\", \"keys\": [",
+					 json_time(newest_time(changes, n)));
 	start = payload.len;
 
 	for (int i = 0; i < n; i++)
@@ -151,11 +167,10 @@ publish_agent(FanoutChange *changes, int n)
 		resetStringInfo(&key);
 		escape_json(&key, name);
 		pfree(name);
-		if (payload.len > start && payload.len + key.len + 4 > MAX_PAYLOAD)
+		if (payload.len > start && payload.len + key.len + 4 > NOTIFY_LONGEST_PAYLOAD)
 		{
 			appendStringInfoString(&payload, "]}");
-			Async_Notify(channel, payload.data);
-			messages++;
+			messages += notify_send(channel, payload.data);
 			payload.len = start;
 		}
 		if (payload.len > start)
@@ -163,11 +178,11 @@ publish_agent(FanoutChange *changes, int n)
 		appendBinaryStringInfo(&payload, key.data, key.len);
 	}
 	appendStringInfoString(&payload, "]}");
-	Async_Notify(channel, payload.data);
+	messages += notify_send(channel, payload.data);
 	pfree(key.data);
 	pfree(payload.data);
 	pfree(channel);
-	return messages + 1;
+	return messages;
 }
 
 /*
@@ -207,19 +222,19 @@ fanout_publish(FanoutChange *changes, int n)
 
 PG_FUNCTION_INFO_V1(prebuild_agent_ids_encode);
 
-/* SQL: prebuild_agent_ids_encode(agent_ids uuid[]) → setof text, at most 363 ids each. */
+/* SQL: prebuild_agent_ids_encode(agent_ids uuid[]) → setof text, IDS_PER_MESSAGE ids each at most. */
 Datum
 prebuild_agent_ids_encode(PG_FUNCTION_ARGS)
 {
 	int n;
 	const pg_uuid_t *ids = sql_array_uuids(PG_GETARG_DATUM(0), "agent_ids", &n);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	text *chunk = palloc(VARHDRSZ + AGENT_IDS_MESSAGE_CHARS);
+	text *chunk = palloc(VARHDRSZ + MESSAGE_CHARS);
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	for (int first = 0; first < n; first += AGENT_IDS_PER_MESSAGE)
+	for (int first = 0; first < n; first += IDS_PER_MESSAGE)
 	{
-		int count = Min(AGENT_IDS_PER_MESSAGE, n - first);
+		int count = Min(IDS_PER_MESSAGE, n - first);
 		Datum value = PointerGetDatum(chunk);
 		bool null = false;
 

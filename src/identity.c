@@ -27,9 +27,10 @@
  * workspace is being stopped. The columns are those of prebuild_agent_identity_row.
  */
 static const char *const identity_query =
-	"SELECT a.id, a.name::pg_catalog.text, w.id, w.name::pg_catalog.text,"
-	" w.owner_id, u.username::pg_catalog.text, w.organization_id,"
-	" w.template_id, t.name::pg_catalog.text, w.autostart_schedule::pg_catalog.text"
+	"SELECT a.id::pg_catalog.uuid, a.name::pg_catalog.text, w.id::pg_catalog.uuid,"
+	" w.name::pg_catalog.text, w.owner_id::pg_catalog.uuid, u.username::pg_catalog.text,"
+	" w.organization_id::pg_catalog.uuid, w.template_id::pg_catalog.uuid, t.name::pg_catalog.text,"
+	" w.autostart_schedule::pg_catalog.text"
 	" FROM {cp}workspace_agents a"
 	" JOIN {cp}workspace_resources r ON r.id {=} a.resource_id"
 	" JOIN {cp}workspace_builds b ON b.job_id {=} r.job_id"

@@ -2,7 +2,7 @@
  * judgement.c
  *	  What a pass at a given time would do. There is one code path for "what would happen" and
  *	  "make it happen": read the snapshot, judge it, look into whether what is missing can be
- *	  built, settle.
+ *	  built and which of too many are sick, settle.
  */
 #include "compat.h"
 
@@ -112,6 +112,7 @@ judgement_make(TimestampTz at)
 	apply_marks(judgement);
 	decision_judge(pool, &judgement->settings);
 	check_builds(judgement);
+	control_plane_find_sick(pool);
 	decision_settle(pool, &judgement->settings);
 	return judgement;
 }

@@ -1,8 +1,9 @@
 /*
  * membership.c
- *	  The system user's place in the organizations: a member of each that has presets with desired
- *	  instances, and in that organization's group for prebuilds, through which administrators give
- *	  prebuilds their quota.
+ *	  The system user's place in the organizations: a member of each in which there are prebuilds,
+ *	  or may be with the templates as they are, and in that organization's group for prebuilds,
+ *	  through which administrators give prebuilds their quota. Nowhere else: in Coder an organization
+ *	  that has members or groups left cannot be deleted.
  *
  *	  Safe against others who do the same at the same time: what exists is skipped by its unique
  *	  key, and nothing is ever changed.
@@ -22,18 +23,44 @@
 #define GROUP_DISPLAY_NAME "Prebuilt Workspaces"
 
 /*
- * The distinct organizations of the presets, in order; returns their number. organizations: room
- * for as many as there are presets.
+ * Does a preset need the system user in its organization? Older versions and deleted templates come
+ * to nothing more, not even where their prebuilds still have to go: who deletes an organization
+ * deletes its templates first.
+ */
+static bool
+needs_place(const Preset *preset, const PresetInfo *info, bool has_members)
+{
+	return !info->organization_deleted && !preset->template_deleted &&
+		   id_compare(&preset->template_version_id, &preset->active_version_id) == 0 &&
+		   (info->can_want || has_members);
+}
+
+/*
+ * The distinct organizations in which the system user needs a place, in order; returns their
+ * number. organizations: room for as many as there are presets.
  */
 int
-membership_organizations(const PoolSnapshot *pool, Id *organizations)
+membership_organizations(const ControlPlaneSnapshot *snapshot, Id *organizations)
 {
+	const PoolSnapshot *pool = &snapshot->pool;
+	bool *has_members = palloc0_array(bool, pool->npresets + 1);
+	int found = 0;
 	int n = 0;
 
+	for (int i = 0; i < pool->nmembers; i++)
+	{
+		const PoolMember *member = &pool->members[i];
+
+		if (member->build_preset >= 0)
+			has_members[member->build_preset] = true;
+		if (member->current_preset >= 0)
+			has_members[member->current_preset] = true;
+	}
 	for (int i = 0; i < pool->npresets; i++)
-		organizations[i] = pool->presets[i].organization_id;
-	qsort(organizations, pool->npresets, sizeof(Id), id_compare);
-	for (int i = 0; i < pool->npresets; i++)
+		if (needs_place(&pool->presets[i], &snapshot->info[i], has_members[i]))
+			organizations[found++] = pool->presets[i].organization_id;
+	qsort(organizations, found, sizeof(Id), id_compare);
+	for (int i = 0; i < found; i++)
 		if (n == 0 || id_compare(&organizations[n - 1], &organizations[i]) != 0)
 			organizations[n++] = organizations[i];
 	return n;

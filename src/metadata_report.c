@@ -13,9 +13,11 @@
 #include "catalog/pg_type_d.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "agent_metadata.h"
 #include "arguments.h"
+#include "database_text.h"
 #include "metadata_batcher.h"
 #include "plans.h"
 #include "result_row.h"
@@ -39,25 +41,24 @@ typedef struct Report
 	size_t keys_bytes; /* the sum of the keys that was too much, or 0 */
 } Report;
 
-/* pg_mbcliplen() for report_apply_limits(). */
-static size_t
-clip_text(const char *data, size_t length, size_t limit)
-{
-	return pg_mbcliplen(data, (int) length, (int) limit);
-}
-
-/* A text Datum's bytes. */
+/*
+ * What an argument's element has: text, or bytes that are to be UTF-8. *fault receives why they are
+ * no text of the database's; the result is then the bytes.
+ */
 static ReportText
-report_text(Datum value)
+report_text(Datum value, Oid type, ReportFault *fault)
 {
-	text *string = (text *) DatumGetPointer(value);
+	struct varlena *element = (struct varlena *) DatumGetPointer(value);
+	ReportText string = { VARDATA_ANY(element), VARSIZE_ANY_EXHDR(element) };
 
-	return (ReportText){ VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string) };
+	if (type == BYTEAOID)
+		(void) database_text_from_utf8(string, &string, fault);
+	return string;
 }
 
-/* Read the arguments into report->all. */
+/* Read the arguments, arrays of text or of bytes, into report->all. */
 static void
-read_arguments(FunctionCallInfo fcinfo, Report *report)
+read_arguments(FunctionCallInfo fcinfo, Oid type, Report *report)
 {
 	int length;
 	Datum *keys;
@@ -68,21 +69,25 @@ read_arguments(FunctionCallInfo fcinfo, Report *report)
 	argument_require(fcinfo, 1, "keys");
 	argument_require(fcinfo, 2, "metadata_values");
 	report->agent = *PG_GETARG_UUID_P(0);
-	keys = sql_array_elements(PG_GETARG_DATUM(1), TEXTOID, "keys", &report->n);
-	values = sql_array_elements(PG_GETARG_DATUM(2), TEXTOID, "metadata_values", &length);
+	keys = sql_array_elements(PG_GETARG_DATUM(1), type, "keys", &report->n);
+	values = sql_array_elements(PG_GETARG_DATUM(2), type, "metadata_values", &length);
 	sql_array_same_length(length, report->n, "metadata_values", "keys");
 	if (!PG_ARGISNULL(3))
 	{
-		errors = sql_array_elements(PG_GETARG_DATUM(3), TEXTOID, "metadata_errors", &length);
+		errors = sql_array_elements(PG_GETARG_DATUM(3), type, "metadata_errors", &length);
 		sql_array_same_length(length, report->n, "metadata_errors", "keys");
 	}
 
 	report->all = palloc_array(ReportEntry, report->n + 1);
 	for (int i = 0; i < report->n; i++)
 	{
-		report->all[i].key = report_text(keys[i]);
-		report->all[i].value = report_text(values[i]);
-		report->all[i].error = errors ? report_text(errors[i]) : (ReportText){ "", 0 };
+		ReportEntry *entry = &report->all[i];
+
+		entry->key_fault = entry->value_fault = entry->error_fault = (ReportFault){ 0 };
+		entry->key = report_text(keys[i], type, &entry->key_fault);
+		entry->value = report_text(values[i], type, &entry->value_fault);
+		entry->error =
+			errors ? report_text(errors[i], type, &entry->error_fault) : (ReportText){ "", 0 };
 	}
 }
 
@@ -116,7 +121,7 @@ replace_same_key(ReportEntry **entries, int n, ReportEntry *newer)
 static void
 apply_limits(Report *report)
 {
-	ReportEncoding encoding = { GetDatabaseEncoding() == PG_UTF8, clip_text };
+	ReportEncoding encoding = { GetDatabaseEncoding() == PG_UTF8, database_text_clip };
 	int within = (int) report_keys_within_limit(report->all, report->n, &report->keys_bytes);
 	uint64 bits = 0;
 
@@ -127,8 +132,9 @@ apply_limits(Report *report)
 		ReportEntry *entry = &report->all[i];
 		uint64 bit = key_bit(entry->key);
 
-		if (entry->key.length > REPORT_KEY_CHARS &&
-			pg_mbstrlen_with_len(entry->key.data, (int) entry->key.length) > REPORT_KEY_CHARS)
+		if (entry->key_fault.encoding != NULL ||
+			(entry->key.length > REPORT_KEY_CHARS &&
+			 pg_mbstrlen_with_len(entry->key.data, (int) entry->key.length) > REPORT_KEY_CHARS))
 			report->rejected++;
 		else if ((bits & bit) != 0 && replace_same_key(report->entries, report->nentries, entry))
 			report->merged++;
@@ -182,9 +188,10 @@ static void
 write_report(FunctionCallInfo fcinfo, Report *report)
 {
 	MetadataRow *rows = palloc_array(MetadataRow, report->nentries + 1);
+	char *name = psprintf("%s()", get_func_name(fcinfo->flinfo->fn_oid));
 
-	PreventCommandIfReadOnly("prebuild_agent_metadata_report()");
-	PreventCommandDuringRecovery("prebuild_agent_metadata_report()");
+	PreventCommandIfReadOnly(name);
+	PreventCommandDuringRecovery(name);
 	for (int i = 0; i < report->nentries; i++)
 	{
 		const ReportEntry *entry = report->entries[i];
@@ -216,19 +223,14 @@ result_row(FunctionCallInfo fcinfo, int queued, int dropped, int rejected)
 	return result_row_datum(fcinfo, &row);
 }
 
-PG_FUNCTION_INFO_V1(prebuild_agent_metadata_report);
-
-/*
- * SQL: prebuild_agent_metadata_report(agent_id, keys, metadata_values, metadata_errors) →
- * (queued, dropped, rejected), which add up to the number of keys given.
- */
-Datum
-prebuild_agent_metadata_report(PG_FUNCTION_ARGS)
+/* Take a report whose arrays have elements of a type. */
+static Datum
+take_report(FunctionCallInfo fcinfo, Oid type)
 {
 	Report report = { 0 };
 	int dropped = 0;
 
-	read_arguments(fcinfo, &report);
+	read_arguments(fcinfo, type, &report);
 	apply_limits(&report);
 	report.collected_at = GetCurrentTimestamp();
 	if (!buffer_report(&report, &dropped))
@@ -238,6 +240,30 @@ prebuild_agent_metadata_report(PG_FUNCTION_ARGS)
 						  errmsg("metadata keys of %zu bytes exceeded %d bytes", report.keys_bytes,
 								 REPORT_KEYS_BYTES)));
 	return result_row(fcinfo, report.nentries + report.merged - dropped, dropped, report.rejected);
+}
+
+PG_FUNCTION_INFO_V1(prebuild_agent_metadata_report);
+
+/*
+ * SQL: prebuild_agent_metadata_report(agent_id, keys, metadata_values, metadata_errors) →
+ * (queued, dropped, rejected), which add up to the number of keys given.
+ */
+Datum
+prebuild_agent_metadata_report(PG_FUNCTION_ARGS)
+{
+	return take_report(fcinfo, TEXTOID);
+}
+
+PG_FUNCTION_INFO_V1(prebuild_agent_metadata_report_bytes);
+
+/*
+ * SQL: prebuild_agent_metadata_report_bytes(), the same with arrays of bytea in UTF-8. A value or an
+ * error that is no text is replaced by an error that says so, a key that is none is rejected.
+ */
+Datum
+prebuild_agent_metadata_report_bytes(PG_FUNCTION_ARGS)
+{
+	return take_report(fcinfo, BYTEAOID);
 }
 
 PG_FUNCTION_INFO_V1(prebuild_agent_metadata_flush);

@@ -20,6 +20,7 @@ typedef struct MetadataRow
 	Datum error;
 	TimestampTz collected_at;
 	bool written; /* set by agent_metadata_write() */
+	bool refused; /* set by agent_metadata_write_accepted() */
 } MetadataRow;
 
 /* updated + inserted + skipped + refused is the number of rows that were given. */

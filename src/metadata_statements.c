@@ -1,7 +1,7 @@
 /*
  * metadata_statements.c
  *	  The statements that a batch of agent metadata is written by. All run in one SPI connection,
- *	  between metadata_pin_plans() and the end of its nest level; agent_metadata.c has the locking
+ *	  between metadata_settings() and the end of its nest level; agent_metadata.c has the locking
  *	  contract.
  */
 #include "compat.h"
@@ -23,6 +23,9 @@
 
 #define SAME_ROW "m.workspace_agent_id {=} b.agent_id AND m.key {=} b.key"
 
+/* A row that says "infinity", which plain SQL can store, is no newer than any report. */
+#define NOT_NEWER(than) "(m.collected_at {<=} " than " OR NOT pg_catalog.isfinite(m.collected_at))"
+
 /* "batch" is no table, see metadata_rows_register(). */
 static const char lock_agents[] = "SELECT a.id FROM {cp}workspace_agents a "
 								  "WHERE a.id {=} ANY ($1) ORDER BY a.id FOR KEY SHARE OF a";
@@ -34,7 +37,7 @@ static const char lock_rows[] =
 static const char update_rows[] =
 	"UPDATE {cp}workspace_agent_metadata m "
 	"SET value = b.value, error = b.error, collected_at = b.collected_at FROM batch b "
-	"WHERE " SAME_ROW " AND m.collected_at {<=} b.collected_at RETURNING b.number";
+	"WHERE " SAME_ROW " AND " NOT_NEWER("b.collected_at") " RETURNING b.number";
 
 static const char find_missing[] =
 	"SELECT FROM batch b WHERE NOT EXISTS "
@@ -47,8 +50,9 @@ static const char upsert_rows[] =
 	"b.collected_at FROM batch b ORDER BY b.number "
 	"ON CONFLICT (workspace_agent_id, key) DO UPDATE "
 	"SET value = excluded.value, error = excluded.error, collected_at = excluded.collected_at "
-	"WHERE m.collected_at {<=} excluded.collected_at "
-	"RETURNING m.workspace_agent_id, m.key::pg_catalog.text, m.xmax {=} '0'::pg_catalog.xid";
+	"WHERE " NOT_NEWER(
+		"excluded.collected_at") " "
+								 "RETURNING m.workspace_agent_id, m.key::pg_catalog.text, m.xmax {=} '0'::pg_catalog.xid";
 
 /* Change a setting until the end of the enclosing nest level. */
 static void
@@ -58,13 +62,14 @@ set_here(const char *name, const char *value)
 }
 
 /*
- * Keep the planner to the one good shape, whatever the statistics say: an index probe for each
- * row of the batch. Returns the nest level of settings that undoes it.
+ * Settings that the statements run under: the search_path that the control plane's triggers find
+ * its tables by, and a planner that is kept to the one good shape, whatever the statistics say: an
+ * index probe for each row of the batch. Returns the nest level of settings that undoes it.
  */
 int
-metadata_pin_plans(void)
+metadata_settings(void)
 {
-	int nest_level = NewGUCNestLevel();
+	int nest_level = plans_control_plane_path();
 
 	set_here("enable_seqscan", "off");
 	set_here("enable_bitmapscan", "off");
@@ -72,6 +77,8 @@ metadata_pin_plans(void)
 	set_here("enable_mergejoin", "off");
 	set_here("enable_material", "off");
 	set_here("plan_cache_mode", "force_generic_plan");
+	/* a trigger's query without an index is planned here too, at a cost that calls for compilation */
+	set_here("jit", "off");
 	return nest_level;
 }
 

@@ -9,7 +9,7 @@
 
 #include "metadata_rows.h"
 
-extern int metadata_pin_plans(void);
+extern int metadata_settings(void);
 extern int metadata_lock_agents(MetadataRow **rows, int n);
 extern void metadata_update_or_upsert(MetadataRow **rows, int n, MetadataCounts *counts);
 

@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/float.h"
 
+#include "database_text.h"
 #include "metadata_stats.h"
 #include "result_row.h"
 #include "settings.h"
@@ -67,7 +68,10 @@ metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies, in
 static void
 note_error(FlushStats *stats, const char *message, TimestampTz at)
 {
-	strlcpy(stats->last_error, message, sizeof(stats->last_error));
+	size_t length = database_text_clip(message, strlen(message), sizeof(stats->last_error) - 1);
+
+	memcpy(stats->last_error, message, length);
+	stats->last_error[length] = '\0';
 	stats->last_error_at = at;
 }
 

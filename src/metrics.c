@@ -187,9 +187,10 @@ put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 			  "1 while reconciliation is paused, otherwise 0");
 	put_value(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
 			  (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
-			  "Unix time at which these metrics were true");
-	result_store_rows(rsinfo, pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
-												 "How long passes of the reconciliation took"));
+			  "Unix time at which these metrics were true, in seconds");
+	result_store_rows(rsinfo,
+					  pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
+										 "How long passes of the reconciliation took, in seconds"));
 }
 
 /* metadata: how the buffer of agent metadata of this database does, since the server started */
@@ -230,7 +231,7 @@ put_metadata(ReturnSetInfo *rsinfo)
 			" (CASE h.histogram"
 			"  WHEN 'batch_size' THEN 'Entries in a batch of agent metadata'"
 			"  WHEN 'batch_utilization' THEN 'Keys of an agent in a batch of agent metadata'"
-			"  ELSE 'How long writing a batch of agent metadata took' END)::pg_catalog.text"
+			"  ELSE 'How long writing a batch of agent metadata took, in seconds' END)::pg_catalog.text"
 			" FROM {ext}prebuild_metadata_histograms() h, LATERAL ("
 			"  SELECT '_bucket', CASE WHEN h.upper_bound {=} 'Infinity' THEN '+Inf'"
 			"    ELSE h.upper_bound::pg_catalog.text END, h.count::pg_catalog.float8"

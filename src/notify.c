@@ -12,9 +12,6 @@
 
 #include "notify.h"
 
-/* The server takes payloads shorter than this (NOTIFY_PAYLOAD_MAX_LENGTH of async.c). */
-#define PAYLOAD_LIMIT (BLCKSZ - NAMEDATALEN - 128)
-
 /* Of the queue's size: above this nothing optional is added. */
 #define FULLEST_QUEUE 0.5
 
@@ -45,12 +42,12 @@ notify_send(const char *channel, const char *payload)
 {
 	size_t length = strlen(payload);
 
-	if (length >= PAYLOAD_LIMIT)
+	if (length > NOTIFY_LONGEST_PAYLOAD)
 	{
 		ereport(WARNING, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						  errmsg("notification on channel \"%s\" left out: its %zu bytes are more "
 								 "than the %d that fit",
-								 channel, length, PAYLOAD_LIMIT - 1)));
+								 channel, length, NOTIFY_LONGEST_PAYLOAD)));
 		return false;
 	}
 	Async_Notify(channel, payload);

@@ -105,6 +105,7 @@ set_pause(FunctionCallInfo fcinfo, bool paused)
 	Datum values[2];
 	Jsonb *json;
 	char *text;
+	int guc_level;
 
 	plans_enter(fcinfo);
 	control_plane_require();
@@ -112,12 +113,14 @@ set_pause(FunctionCallInfo fcinfo, bool paused)
 	json = text == NULL ? NULL : parse_json(text);
 	values[0] = CStringGetTextDatum(json != NULL && JB_ROOT_IS_OBJECT(json) ? text : "{}");
 	values[1] = BoolGetDatum(paused);
+	guc_level = plans_control_plane_path();
 	plan_execute(&plan,
 				 "INSERT INTO {cp}site_configs AS s (key, value) VALUES ('" SETTINGS_KEY "',"
 				 " ($1::pg_catalog.jsonb {||} pg_catalog.jsonb_build_object('" PAUSED_FIELD
 				 "', $2))::pg_catalog.text)"
 				 " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
 				 PLAN_WRITE, 2, argtypes, values, NULL);
+	AtEOXact_GUC(true, guc_level);
 	plans_leave();
 }
 

@@ -46,15 +46,25 @@
 	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
 
 /*
- * True when the latest build's job has agents and all of them are ready. OFFSET 0 keeps the
- * planner from joining agents to resources in any way but by probes, which without statistics
- * it would do by reading all agents for each member.
+ * What holds of all (bool_and) or of any (bool_or) of the agents that count for a member, those of
+ * the latest build's job; false without any. OFFSET 0 keeps the planner from joining agents to
+ * resources in any way but by probes, which without statistics it would do by reading all agents
+ * for each member.
  */
-#define IS_READY                                                                                   \
-	"COALESCE((SELECT pg_catalog.bool_and(a.ready) FROM {cp}workspace_resources r, LATERAL ("      \
-	"   SELECT wa.lifecycle_state {=} 'ready' AS ready FROM {cp}workspace_agents wa"               \
+#define OF_AGENTS(aggregate, condition)                                                            \
+	"COALESCE((SELECT pg_catalog." aggregate "(a.holds) FROM {cp}workspace_resources r, LATERAL (" \
+	"   SELECT " condition " AS holds FROM {cp}workspace_agents wa"                                \
 	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
 	"  WHERE r.job_id {=} b.job_id), false)"
+
+/* True when the latest build's job has agents and all of them are ready. */
+#define IS_READY OF_AGENTS("bool_and", "wa.lifecycle_state {=} 'ready'")
+
+/* True when one of them has failed to start, or has gone or is going: it does not get ready. */
+#define IS_SICK                                                                                    \
+	OF_AGENTS("bool_or",                                                                           \
+			  "wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout,"          \
+			  "shutting_down,shutdown_timeout,shutdown_error,off}'::pg_catalog.text[])")
 
 /* True when nobody has taken the latest build's job. */
 #define IS_UNCLAIMED                                                                               \

@@ -44,7 +44,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "attached_triggers.h"
+#include "attach_locks.h"
 #include "control_plane.h"
 #include "control_plane_catalog.h"
 #include "events.h"
@@ -395,7 +395,7 @@ push_fold_snapshot(void)
 static bool
 mend_triggers(void)
 {
-	return !IsTransactionBlock() && attached_triggers_mend();
+	return !IsTransactionBlock() && attach_mend();
 }
 
 /*

@@ -55,22 +55,26 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
  * A table's trigger "t" sees every change when all of these hold. (In pg_trigger.tgtype 1 is for
  * each row, 2 before, 16 on update.) $1 is the control plane's schema, $3 the extension's.
  */
-#define IS_OURS(t)                                                                                 \
+#define CALLS(t, function)                                                                         \
 	"EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid {=} " t ".tgfoid"                        \
-	" AND p.pronamespace {=} $3 AND p.proname {=} 'prebuild_pool_touched')"
+	" AND p.pronamespace {=} $3 AND p.proname {=} '" function "')"
 
 /*
- * It is on the columns by the names that they have now; or on every update, and knows the columns
- * by its arguments.
+ * It calls our function and is on the columns by the names that they have now; or it is on every
+ * update, and calls the function that knows the columns by its arguments.
  */
-#define IS_ON_COLUMNS                                                                              \
-	"CASE t.tgattr::pg_catalog.text WHEN '' THEN pg_catalog.encode(t.tgargs, 'escape') {=}"        \
-	" pg_catalog.replace(pg_catalog.concat_ws(', ', watched.kind, watched.names, ''), ', ',"       \
-	"  E'\\\\000')"                                                                                \
-	" ELSE watched.names {=} (SELECT pg_catalog.string_agg(a.attname, ', ' ORDER BY n.position)"   \
-	"  FROM pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) WITH ORDINALITY AS n (column_,"         \
-	"   position) JOIN pg_catalog.pg_attribute a ON a.attrelid {=} c.oid"                          \
-	"   AND a.attnum {=} n.column_ AND NOT a.attisdropped) END"
+#define IS_ON_COLUMNS                                                                                                                                             \
+	"CASE t.tgattr::pg_catalog.text WHEN '' THEN " CALLS(                                                                                                         \
+		"t",                                                                                                                                                      \
+		"prebuild_pool_touched_by_name") " AND pg_catalog.encode(t.tgargs, 'escape') {=}"                                                                         \
+										 " pg_catalog.replace(pg_catalog.concat_ws(', ', watched.kind, watched.names, ''), ', ',"                                 \
+										 "  E'\\\\000')"                                                                                                          \
+										 " ELSE " CALLS(                                                                                                          \
+											 "t",                                                                                                                 \
+											 "prebuild_pool_touched") " AND watched.names {=} (SELECT pg_catalog.string_agg(a.attname, ', ' ORDER BY n.position)" \
+																	  "  FROM pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) WITH ORDINALITY AS n (column_,"      \
+																	  "   position) JOIN pg_catalog.pg_attribute a ON a.attrelid {=} c.oid"                       \
+																	  "   AND a.attnum {=} n.column_ AND NOT a.attisdropped) END"
 
 /* A BEFORE trigger "x" may change a row in an update that "t" does not fire for. */
 #define IS_UNSEEN                                                                                  \
@@ -80,12 +84,13 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 
 #define TRUNCATE_TRIGGER(t) t ".tgrelid {=} c.oid AND " t ".tgname {=} '" POOL_TRUNCATE_TRIGGER "'"
 
-#define SEES_EVERYTHING                                                                            \
-	"t.tgenabled {=} 'A' AND " IS_OURS(                                                            \
-		"t") " AND " IS_ON_COLUMNS                                                                 \
-			 " AND EXISTS (SELECT FROM pg_catalog.pg_trigger u WHERE " TRUNCATE_TRIGGER(           \
-				 "u") "  AND u.tgfoid {=} t.tgfoid AND u.tgenabled {=} 'A')"                       \
-					  " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger x WHERE " IS_UNSEEN ")"
+#define SEES_EVERYTHING                                                                                                     \
+	"t.tgenabled {=} 'A' AND " IS_ON_COLUMNS                                                                                \
+	" AND EXISTS (SELECT FROM pg_catalog.pg_trigger u WHERE " TRUNCATE_TRIGGER("u") "  AND u.tgenabled {=} 'A' AND " CALLS( \
+		"u",                                                                                                                \
+		"prebuild_pool_touched") ")"                                                                                        \
+								 " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger x WHERE " IS_UNSEEN                    \
+								 ")"
 
 #define HAS_CHILDREN "EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent {=} c.oid)"
 
@@ -287,33 +292,34 @@ pool_trust_fault(Oid control_plane, char **hint)
 			"    WHEN c.relpersistence {<>} 'p' THEN 'table \"%s\" is unlogged'"
 			"    WHEN " HAS_CHILDREN " THEN 'other tables inherit from table \"%s\"'"
 			"    WHEN t.oid IS NULL THEN 'table \"%s\" lacks trigger \"" POOL_LOG_TRIGGER "\"'"
-			"    WHEN NOT " IS_OURS(
-				"t") " OR NOT " IS_ON_COLUMNS "    THEN '" LOG_TRIGGER
-					 " is not as prebuild_attach() makes it now'"
-					 "    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is switched off'"
-					 "    WHEN t.tgenabled {<>} 'A' THEN '" LOG_TRIGGER
-					 " does not fire in all sessions'"
-					 "    WHEN u.oid IS NULL OR u.tgfoid {<>} t.tgfoid"
-					 "    THEN 'table \"%s\" lacks trigger \"" POOL_TRUNCATE_TRIGGER "\"'"
-					 "    WHEN u.tgenabled {<>} 'A'"
-					 "    THEN 'trigger \"" POOL_TRUNCATE_TRIGGER
-					 "\" of table \"%s\" does not fire in all"
-					 " sessions' WHEN unseen.tgname IS NOT NULL THEN 'trigger \"%2$s\" of table \"%1$s\" may"
-					 " change columns that a statement does not name, unseen by \"" POOL_LOG_TRIGGER
-					 "\"'"
-					 "    END, watched.table_, unseen.tgname)"
-					 "  FROM " WATCHED " LEFT JOIN pg_catalog.pg_class c"
-					 "   ON c.relname {=} watched.table_::pg_catalog.name AND c.relnamespace {=} $1"
-					 "  LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"
-					 "   AND t.tgname {=} '" POOL_LOG_TRIGGER "'"
-					 "  LEFT JOIN pg_catalog.pg_trigger u ON " TRUNCATE_TRIGGER(
-						 "u") "  LEFT JOIN LATERAL (SELECT x.tgname FROM pg_catalog.pg_trigger x WHERE " IS_UNSEEN
-							  "   ORDER BY x.tgname LIMIT 1) unseen ON true) f"
-							  " WHERE f.fault IS NOT NULL AND EXISTS ("
-							  "  SELECT FROM pg_catalog.pg_trigger a JOIN pg_catalog.pg_class o ON o.oid {=} a.tgrelid"
-							  "  WHERE o.relnamespace {=} $1 AND a.tgname {=} ANY ('{" POOL_LOG_TRIGGER
-							  "," POOL_TRUNCATE_TRIGGER "}'::pg_catalog.name[]))"
-							  " ORDER BY f.rank, f.table_ LIMIT 1",
+			"    WHEN NOT " IS_ON_COLUMNS "    THEN '" LOG_TRIGGER
+			" is not as prebuild_attach() makes it now'"
+			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is switched off'"
+			"    WHEN t.tgenabled {<>} 'A' THEN '" LOG_TRIGGER " does not fire in all sessions'"
+			"    WHEN u.oid IS NULL OR NOT " CALLS(
+				"u",
+				"prebuild_pool_touched") "    THEN 'table \"%s\" lacks trigger \"" POOL_TRUNCATE_TRIGGER
+										 "\"'"
+										 "    WHEN u.tgenabled {<>} 'A'"
+										 "    THEN 'trigger \"" POOL_TRUNCATE_TRIGGER
+										 "\" of table \"%s\" does not fire in all"
+										 " sessions' WHEN unseen.tgname IS NOT NULL THEN 'trigger \"%2$s\" of table \"%1$s\" may"
+										 " change columns that a statement does not name, unseen by \"" POOL_LOG_TRIGGER
+										 "\"'"
+										 "    END, watched.table_, unseen.tgname)"
+										 "  FROM " WATCHED " LEFT JOIN pg_catalog.pg_class c"
+										 "   ON c.relname {=} watched.table_::pg_catalog.name AND c.relnamespace {=} $1"
+										 "  LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"
+										 "   AND t.tgname {=} '" POOL_LOG_TRIGGER "'"
+										 "  LEFT JOIN pg_catalog.pg_trigger u ON " TRUNCATE_TRIGGER(
+											 "u") "  LEFT JOIN LATERAL (SELECT x.tgname FROM pg_catalog.pg_trigger x WHERE " IS_UNSEEN
+												  "   ORDER BY x.tgname LIMIT 1) unseen ON true) f"
+												  " WHERE f.fault IS NOT NULL AND EXISTS ("
+												  "  SELECT FROM pg_catalog.pg_trigger a JOIN pg_catalog.pg_class o ON o.oid {=} a.tgrelid"
+												  "  WHERE o.relnamespace {=} $1 AND a.tgname {=} ANY ('{" POOL_LOG_TRIGGER
+												  "," POOL_TRUNCATE_TRIGGER
+												  "}'::pg_catalog.name[]))"
+												  " ORDER BY f.rank, f.table_ LIMIT 1",
 			PLAN_READ_OWN, 3, argtypes, values, NULL) > 0)
 	{
 		bool null;

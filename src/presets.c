@@ -36,7 +36,8 @@ require_parameters(FunctionCallInfo fcinfo)
 
 /*
  * prebuild_find_preset(template_version_id uuid, parameter_names text[], parameter_values text[]):
- * the preset of the version with the most parameters of which each is among those given
+ * the preset of the version with the most parameters of which each is among those given; of several
+ * one that has prebuilds to give away, or will have, then the oldest
  */
 Datum
 prebuild_find_preset(PG_FUNCTION_ARGS)
@@ -67,7 +68,8 @@ prebuild_find_preset(PG_FUNCTION_ARGS)
 						 "   WHERE v.template_version_id {=} $3)"
 						 "  GROUP BY pp.template_version_preset_id) s ON s.preset_id {=} p.id"
 						 " WHERE p.template_version_id {=} $3 AND COALESCE(s.given, true)"
-						 " ORDER BY COALESCE(s.amount, 0) DESC, p.created_at, p.id LIMIT 1",
+						 " ORDER BY COALESCE(s.amount, 0) DESC, " PRESET_CAN_WANT " DESC,"
+						 " p.created_at, p.id LIMIT 1",
 						 PLAN_READ, 3, argtypes, values, NULL) > 0;
 	if (found)
 		memcpy(preset->data, row_id(0, 1).bytes, UUID_LEN);

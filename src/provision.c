@@ -16,27 +16,16 @@
 
 #include "control_plane_catalog.h"
 #include "ids.h"
-#include "notify.h"
 #include "plans.h"
 #include "pool_lock.h"
 #include "provision.h"
 #include "rows.h"
-
-/* A provisioner daemon that was not seen for so long is not alive. */
-#define DAEMON_TIMEOUT "90 seconds"
-
-#define JOB_CHANNEL "provisioner_job_posted"
+#include "wakeup.h"
 
 /* Input of a build's job; coderd reads the stage under this name in every release that has it. */
 #define JOB_INPUT(build_id)                                                                        \
 	"pg_catalog.jsonb_build_object('workspace_build_id', " build_id                                \
 	", 'dry_run', false, 'prebuilt_workspace_stage', 1)"
-
-/* Messages that announce rows of provisioner_jobs, each once. */
-#define JOB_MESSAGES(jobs)                                                                         \
-	"SELECT pg_catalog.jsonb_build_object('organization_id', m.organization_id,"                   \
-	" 'type', m.provisioner, 'tags', m.tags)::pg_catalog.text FROM (SELECT DISTINCT"               \
-	" j.organization_id, j.provisioner, j.tags FROM " jobs " j) m"
 
 /* The column for tracing, which every release has, and its value; empty where it is missing. */
 typedef struct TraceColumn
@@ -155,35 +144,17 @@ delete_statement(void)
 						  "  JOIN {cp}workspace_builds p ON p.id {=} d.previous_id"
 						  "  JOIN {cp}provisioner_jobs j ON j.id {=} p.job_id,"
 						  "  LATERAL (SELECT CASE WHEN d.orphan AND NOT EXISTS ("
-						  "    SELECT FROM {cp}provisioner_daemons pd"
-						  "    WHERE pd.organization_id {=} j.organization_id"
-						  "    AND j.provisioner {=} ANY (pd.provisioners)"
-						  "    AND pd.last_seen_at {>=} (d.at {-} '" DAEMON_TIMEOUT
-						  "'::pg_catalog.interval)"
-						  "    AND CASE WHEN j.tags {=} "
-						  "      '{\"scope\": \"organization\", \"owner\": \"\"}'::pg_catalog.jsonb"
-						  "     THEN pd.tags {=} j.tags ELSE pd.tags {@>} j.tags END)"
-						  "   THEN d.at END AS at) done"
-						  "  RETURNING id, completed_at),"
-						  " parameters AS (INSERT INTO {cp}workspace_build_parameters"
-						  "  (workspace_build_id, name, value) SELECT built.id, bp.name, bp.value"
-						  "  FROM built JOIN doomed d ON d.build_id {=} built.id"
-						  "  JOIN {cp}workspace_build_parameters bp ON bp.workspace_build_id {=} d.previous_id)"
-						  " SELECT d.workspace_id, d.job_id, d.orphan, jobs.completed_at IS NOT NULL"
-						  " FROM jobs JOIN doomed d ON d.job_id {=} jobs.id",
+						  "    SELECT FROM {cp}provisioner_daemons pd WHERE " DAEMON_LIVES(
+							  "d.at") " AND " DAEMON_TAKES ")"
+									  "   THEN d.at END AS at) done"
+									  "  RETURNING id, completed_at),"
+									  " parameters AS (INSERT INTO {cp}workspace_build_parameters"
+									  "  (workspace_build_id, name, value) SELECT built.id, bp.name, bp.value"
+									  "  FROM built JOIN doomed d ON d.build_id {=} built.id"
+									  "  JOIN {cp}workspace_build_parameters bp ON bp.workspace_build_id {=} d.previous_id)"
+									  " SELECT d.workspace_id, d.job_id, d.orphan, jobs.completed_at IS NOT NULL"
+									  " FROM jobs JOIN doomed d ON d.job_id {=} jobs.id",
 		trace.name, trace.value);
-}
-
-/* The messages of n result rows (List of char *). */
-static List *
-job_messages(uint64 n)
-{
-	List *messages = NIL;
-
-	for (uint64 i = 0; i < n; i++)
-		messages = lappend(messages, row_text(i, 1));
-	SPI_freetuptable(SPI_tuptable);
-	return messages;
 }
 
 /* Mark workspaces deleted whose delete job is done already, with their agents. */
@@ -224,38 +195,20 @@ insert_rows(KeptPlan *plan, const char *statement, int ncolumns, ArrayParameter 
 	return plan_execute(plan, statement, PLAN_WRITE, ncolumns, argtypes, values, NULL);
 }
 
-/* Announce jobs that were added by the delete statement. */
-static List *
-announce_jobs(const ArrayParameter *jobs)
-{
-	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID };
-	Datum values[1];
-
-	if (jobs->n == 0)
-		return NIL;
-	values[0] = array_datum(jobs);
-	return job_messages(plan_execute(&plan,
-									 "WITH new AS (SELECT * FROM {cp}provisioner_jobs"
-									 " WHERE id {=} ANY ($1)) " JOB_MESSAGES("new"),
-									 PLAN_WRITE, 1, argtypes, values, NULL));
-}
-
-/* Add delete builds for members that are locked, in order; returns the messages for new jobs. */
-static List *
+/* Add delete builds for members that are locked, in order. jobs: gets the new jobs that wait. */
+static void
 delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t *clock,
-			   PassTotals *totals)
+			   PassTotals *totals, ArrayParameter *jobs)
 {
 	static KeptPlan plan;
 	ArrayParameter *columns[] = { array_new(UUIDOID), array_new(UUIDOID),		 array_new(UUIDOID),
 								  array_new(UUIDOID), array_new(TIMESTAMPTZOID), array_new(UUIDOID),
 								  array_new(BOOLOID) };
 	ArrayParameter *buried = array_new(UUIDOID);
-	ArrayParameter *waiting = array_new(UUIDOID);
 	uint64 nbuilt;
 
 	if (n == 0)
-		return NIL;
+		return;
 	for (int i = 0; i < n; i++)
 	{
 		int preset = decision_acting_preset(members[i]);
@@ -283,11 +236,10 @@ delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t 
 		if (DatumGetBool(row_get(i, 4)))
 			array_add_id(buried, &ids[0]);
 		else
-			array_add_id(waiting, &ids[1]);
+			array_add_id(jobs, &ids[1]);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	bury_workspaces(buried, judgement->settings.at);
-	return announce_jobs(waiting);
 }
 
 /* The rows of new prebuilds, as arrays. */
@@ -390,8 +342,7 @@ insert_workspaces(const NewPrebuilds *new)
 				lengthof(columns), columns);
 }
 
-/* Insert the jobs; returns the messages (List of char *) that announce them. */
-static List *
+static void
 insert_jobs(const NewPrebuilds *new)
 {
 	static KeptPlan plan;
@@ -400,23 +351,20 @@ insert_jobs(const NewPrebuilds *new)
 								  new->file_ids,		 new->tags };
 	TraceColumn trace = trace_column();
 
-	return job_messages(insert_rows(
-		&plan,
-		psprintf(
-			"WITH new AS (INSERT INTO {cp}provisioner_jobs (id, created_at, updated_at,"
-			" organization_id, initiator_id, provisioner, storage_method, type, input,"
-			" file_id, tags%s)"
-			" SELECT n.id, n.at, n.at, n.organization_id,"
-			" '" SYSTEM_USER "'::pg_catalog.uuid, n.provisioner::{cp}provisioner_type,"
-			" n.storage_method::{cp}provisioner_storage_method,"
-			" 'workspace_build'::{cp}provisioner_job_type, " JOB_INPUT(
-				"n.build_id") ","
-							  " n.file_id, n.tags::pg_catalog.jsonb%s"
-							  " FROM {unnest 8} n (id, at, build_id, organization_id, provisioner,"
-							  "  storage_method, file_id, tags)"
-							  " RETURNING organization_id, provisioner, tags) " JOB_MESSAGES("new"),
-			trace.name, trace.value),
-		lengthof(columns), columns));
+	insert_rows(&plan,
+				psprintf("INSERT INTO {cp}provisioner_jobs (id, created_at, updated_at,"
+						 " organization_id, initiator_id, provisioner, storage_method, type, input,"
+						 " file_id, tags%s)"
+						 " SELECT n.id, n.at, n.at, n.organization_id,"
+						 " '" SYSTEM_USER "'::pg_catalog.uuid, n.provisioner::{cp}provisioner_type,"
+						 " n.storage_method::{cp}provisioner_storage_method,"
+						 " 'workspace_build'::{cp}provisioner_job_type, " JOB_INPUT(
+							 "n.build_id") ","
+										   " n.file_id, n.tags::pg_catalog.jsonb%s"
+										   " FROM {unnest 8} n (id, at, build_id, organization_id,"
+										   "  provisioner, storage_method, file_id, tags)",
+						 trace.name, trace.value),
+				lengthof(columns), columns);
 }
 
 static void
@@ -451,58 +399,43 @@ insert_parameters(const NewPrebuilds *new)
 					lengthof(columns), columns);
 }
 
-/* Create what is missing of some presets; returns the messages for new jobs. */
-static List *
+/* Create what is missing of some presets. jobs: gets the new jobs. */
+static void
 create_prebuilds(const Judgement *judgement, const int *presets, int npresets, int64_t *clock,
-				 PassTotals *totals)
+				 PassTotals *totals, ArrayParameter *jobs)
 {
 	NewPrebuilds new = make_prebuilds(judgement, presets, npresets, clock);
-	List *messages;
 
 	if (new.workspace_ids->n == 0)
-		return NIL;
+		return;
 	insert_workspaces(&new);
-	messages = insert_jobs(&new);
+	insert_jobs(&new);
 	insert_builds(&new);
 	insert_parameters(&new);
 	totals->created += new.workspace_ids->n;
-	return messages;
-}
-
-/*
- * Wake the provisioners: one notification for each kind of job that waits now (the server drops
- * equal ones). It is a hint, the daemons ask by themselves too.
- */
-static void
-wake_provisioners(List *messages)
-{
-	ListCell *cell;
-
-	if (messages == NIL || !notify_possible())
-		return;
-	foreach (cell, messages)
-		notify_send(JOB_CHANNEL, lfirst(cell));
+	for (int i = 0; i < new.job_ids->n; i++)
+		array_add(jobs, new.job_ids->values[i]);
 }
 
 /*
  * Do for some presets what the judgement says: cancel, delete, create. Members that changed since
- * are left alone. clock: the time of the next new row, moved on by a microsecond for each.
+ * are left alone. clock: the time of the next new row, moved on by a microsecond for each. jobs:
+ * gets the ids of new jobs that wait for a provisioner, who is not woken here.
  * SPI is connected; memory is used in the current context. Raises whatever the control plane's
  * tables, constraints and triggers raise: the caller has a subtransaction around this.
  */
 PassTotals
-provision_presets(const Judgement *judgement, const int *presets, int npresets, int64_t *clock)
+provision_presets(const Judgement *judgement, const int *presets, int npresets, int64_t *clock,
+				  ArrayParameter *jobs)
 {
-	PassTotals totals = { 0 };
-	List *messages;
+	PassTotals totals = { .waiting = -jobs->n };
 	int nmembers;
 	PoolMember **members = gather_members(judgement, presets, npresets, &nmembers);
 
 	nmembers = pool_lock(members, nmembers);
 	nmembers = cancel_jobs(members, nmembers, judgement->settings.at);
-	messages = delete_members(judgement, members, nmembers, clock, &totals);
-	messages =
-		list_concat(messages, create_prebuilds(judgement, presets, npresets, clock, &totals));
-	wake_provisioners(messages);
+	delete_members(judgement, members, nmembers, clock, &totals, jobs);
+	create_prebuilds(judgement, presets, npresets, clock, &totals, jobs);
+	totals.waiting += jobs->n;
 	return totals;
 }

@@ -6,6 +6,7 @@
 #define PREBUILD_PROVISION_H
 
 #include "judgement.h"
+#include "rows.h"
 
 /* What a pass has done so far. */
 typedef struct PassTotals
@@ -13,9 +14,10 @@ typedef struct PassTotals
 	int created;
 	int deleted;
 	int canceled;
+	int waiting; /* new jobs that wait for a provisioner */
 } PassTotals;
 
 extern PassTotals provision_presets(const Judgement *judgement, const int *presets, int npresets,
-									int64_t *clock);
+									int64_t *clock, ArrayParameter *jobs);
 
 #endif /* PREBUILD_PROVISION_H */

@@ -38,6 +38,7 @@
 #include "rows.h"
 #include "status.h"
 #include "subtransaction.h"
+#include "wakeup.h"
 
 /* The reconcilers' lock, the same for all of them. */
 #define RECONCILE_LOCK INT64CONST(7)
@@ -61,6 +62,7 @@ typedef struct Pass
 	TimestampTz at;
 	TimestampTz began; /* by the real clock */
 	Id *organizations;
+	ArrayParameter *jobs; /* new ones: those that totals.waiting counts, then what was undone */
 } Pass;
 
 /* Do something for some of the pass's presets or organizations, which are numbered. */
@@ -107,9 +109,15 @@ typedef struct Items
 static void
 work_on_items(void *argument, int first, int n)
 {
-	static const char *const written[] = { "workspaces",	   "provisioner_jobs",
-										   "workspace_builds", "workspace_build_parameters",
-										   "workspace_agents", "template_version_presets" };
+	static const char *const written[] = { "workspaces",
+										   "provisioner_jobs",
+										   "workspace_builds",
+										   "workspace_build_parameters",
+										   "workspace_agents",
+										   "template_version_presets",
+										   "groups",
+										   "group_members",
+										   "organization_members" };
 	Items *items = argument;
 	int guc_level = plans_control_plane_path();
 
@@ -153,12 +161,15 @@ halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
 static void
 write_presets(Pass *pass, const int *presets, int n)
 {
-	PassTotals totals = provision_presets(pass->judgement, presets, n, &pass->clock);
+	PassTotals totals;
 
+	pass->jobs->n = pass->totals.waiting;
+	totals = provision_presets(pass->judgement, presets, n, &pass->clock, pass->jobs);
 	status_write(pass->judgement, presets, n);
 	pass->totals.created += totals.created;
 	pass->totals.deleted += totals.deleted;
 	pass->totals.canceled += totals.canceled;
+	pass->totals.waiting += totals.waiting;
 }
 
 /* Report a preset that was rolled back. */
@@ -197,7 +208,7 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 							 id, error->message)));
 }
 
-/* Give the system user its place in all organizations with presets. */
+/* Give the system user its place in the organizations where it needs one. */
 static void
 ensure_membership(Pass *pass)
 {
@@ -206,7 +217,7 @@ ensure_membership(Pass *pass)
 	int n;
 
 	pass->organizations = palloc_array(Id, pool->npresets + 1);
-	n = membership_organizations(pool, pass->organizations);
+	n = membership_organizations(pass->judgement->snapshot, pass->organizations);
 	if (n > 0)
 		membership_require_system_user();
 	for (int i = 0; i < n; i++)
@@ -296,6 +307,34 @@ prune(Pass *pass)
 	do_aside(prune_old, &pass->at, "old events were not removed", NULL);
 }
 
+static bool
+post_jobs(void *argument)
+{
+	const Pass *pass = argument;
+
+	wakeup_provisioners(pass->jobs, pass->at);
+	return true;
+}
+
+/*
+ * Wake the provisioners for all new jobs of the pass. No fault there is worth a pass, a right that
+ * is missing included: the provisioners ask by themselves, too.
+ */
+static void
+wake_provisioners(Pass *pass)
+{
+	ErrorData *error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
+
+	if (error == NULL)
+		return;
+	if (!may_be_the_items_fault(error->sqlerrcode) &&
+		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+		ReThrowError(error);
+	ereport(WARNING, (errcode(error->sqlerrcode),
+					  errmsg("the provisioners were not woken: %s", error->message),
+					  errhint("They find the new jobs when they ask by themselves.")));
+}
+
 /* Run the pass, the lock being held and the active snapshot taken after it. */
 static void
 run_pass(Pass *pass)
@@ -312,7 +351,10 @@ run_pass(Pass *pass)
 	ensure_membership(pass);
 	presets = palloc_array(int, pool->npresets + 1);
 	npresets = presets_with_work(pass, presets);
+	pass->jobs = array_new(UUIDOID);
 	pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
+	pass->jobs->n = pass->totals.waiting;
+	wake_provisioners(pass);
 	pass->npresets = pool->npresets;
 	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
 						 pass->totals.canceled, pass->failed);

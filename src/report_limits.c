@@ -69,6 +69,33 @@ space_length_at_end(ReportText text, bool utf8)
 	return space_length(text.data + text.length - back, back, utf8) == back ? back : 0;
 }
 
+/* Is this a byte of a character in UTF-8 but the first? */
+static inline bool
+is_continuation(char c)
+{
+	return ((unsigned char) c & 0xC0) == 0x80;
+}
+
+/*
+ * The length of the longest prefix within limit bytes that does not end within a character of UTF-8.
+ * Where that is not what the bytes are, they are cut at the limit.
+ */
+size_t
+report_clip_utf8(const char *data, size_t length, size_t limit)
+{
+	size_t back = 0;
+	unsigned char first;
+	size_t whole;
+
+	if (length <= limit)
+		return length;
+	while (back < 3 && back < limit && is_continuation(data[limit - back]))
+		back++;
+	first = (unsigned char) data[limit - back];
+	whole = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1;
+	return whole > back ? limit - back : limit;
+}
+
 /* Take the white space off both ends of a text. */
 ReportText
 report_trim(ReportText text, bool utf8)
@@ -122,25 +149,46 @@ complain(ReportEntry *entry, const char *what, size_t length, int limit)
 	entry->error.length = (size_t) written;
 }
 
+/* Make the entry's error say that something is no text. */
+static void
+complain_of_bytes(ReportEntry *entry, const char *what, const ReportFault *fault)
+{
+	int written = snprintf(entry->message, sizeof(entry->message),
+						   "%s of %zu bytes is not %s text from byte %zu on", what, fault->length,
+						   fault->encoding, fault->position);
+
+	entry->error.data = entry->message;
+	entry->error.length = (size_t) written;
+}
+
 /*
- * Trim value and error, and cut what is too long; the error then says so. An error that is too
- * long itself is the one that is told of.
+ * Trim value and error, and cut what is too long, or take away what is no text; the error then says
+ * so. An error that is wrong itself is the one that is told of.
  */
 void
 report_apply_limits(ReportEntry *entry, const ReportEncoding *encoding)
 {
 	size_t error_length;
 
-	entry->value = report_trim(entry->value, encoding->utf8);
-	entry->error = report_trim(entry->error, encoding->utf8);
+	if (entry->value_fault.encoding == NULL)
+		entry->value = report_trim(entry->value, encoding->utf8);
+	if (entry->error_fault.encoding == NULL)
+		entry->error = report_trim(entry->error, encoding->utf8);
 	error_length = entry->error.length;
 
-	if (entry->value.length > REPORT_VALUE_BYTES)
+	if (entry->value_fault.encoding != NULL)
+	{
+		entry->value = (ReportText){ "", 0 };
+		complain_of_bytes(entry, "value", &entry->value_fault);
+	}
+	else if (entry->value.length > REPORT_VALUE_BYTES)
 	{
 		complain(entry, "value", entry->value.length, REPORT_VALUE_BYTES);
 		entry->value.length =
 			encoding->clip(entry->value.data, entry->value.length, REPORT_VALUE_BYTES);
 	}
-	if (error_length > REPORT_ERROR_BYTES)
+	if (entry->error_fault.encoding != NULL)
+		complain_of_bytes(entry, "error", &entry->error_fault);
+	else if (error_length > REPORT_ERROR_BYTES)
 		complain(entry, "error", error_length, REPORT_ERROR_BYTES);
 }

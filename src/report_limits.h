@@ -13,7 +13,7 @@
 #define REPORT_ERROR_BYTES 2048
 #define REPORT_KEYS_BYTES 6144
 #define REPORT_KEY_CHARS 127
-#define REPORT_MESSAGE_SIZE 64
+#define REPORT_MESSAGE_SIZE 112
 
 /* A text that is not terminated. */
 typedef struct ReportText
@@ -22,12 +22,26 @@ typedef struct ReportText
 	size_t length; /* bytes */
 } ReportText;
 
-/* One key of a report. After report_apply_limits() error may point into message. */
+/* Why bytes that were sent are no text. */
+typedef struct ReportFault
+{
+	const char *encoding; /* in which they are none; NULL = nothing is wrong */
+	size_t length;		  /* of them all */
+	size_t position;	  /* of the first byte that is wrong, from 1 on */
+} ReportFault;
+
+/*
+ * One key of a report. Where a fault is set, the text beside it is not. After report_apply_limits()
+ * error may point into message.
+ */
 typedef struct ReportEntry
 {
 	ReportText key;
 	ReportText value;
 	ReportText error;
+	ReportFault key_fault;
+	ReportFault value_fault;
+	ReportFault error_fault;
 	char message[REPORT_MESSAGE_SIZE];
 } ReportEntry;
 
@@ -39,6 +53,7 @@ typedef struct ReportEncoding
 	size_t (*clip)(const char *data, size_t length, size_t limit);
 } ReportEncoding;
 
+extern size_t report_clip_utf8(const char *data, size_t length, size_t limit);
 extern ReportText report_trim(ReportText text, bool utf8);
 extern size_t report_keys_within_limit(const ReportEntry *entries, size_t n, size_t *exceeding);
 extern void report_apply_limits(ReportEntry *entry, const ReportEncoding *encoding);

@@ -46,4 +46,17 @@ extern void result_store_rows(ReturnSetInfo *set, uint64 n);
 extern HeapTuple result_row_tuple(TupleDesc columns, const ResultRow *row);
 extern void result_columns_require(TupleDesc columns, TupleDesc given);
 
+/*
+ * Give a function a second C name, by which scripts call it since a release whose row is longer than
+ * that of 0.1. The library of 0.1 does not have the name: it would build the row without a look at
+ * its type, and read past its arrays. (The Makefile exports what is written so.)
+ */
+#define FUNCTION_OF_LONGER_ROW(function, release)                                                  \
+	PG_FUNCTION_INFO_V1(function##_##release);                                                     \
+	Datum function##_##release(PG_FUNCTION_ARGS)                                                   \
+	{                                                                                              \
+		return function(fcinfo);                                                                   \
+	}                                                                                              \
+	extern Datum function##_##release(PG_FUNCTION_ARGS)
+
 #endif /* PREBUILD_RESULT_ROW_H */

@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "utils/array.h"
+#include "utils/timestamp.h"
 
 #include "sql_arrays.h"
 
@@ -21,6 +22,7 @@ element_storage(Oid type, int16 *length, bool *by_value, char *align)
 			*align = TYPALIGN_CHAR;
 			break;
 		case TEXTOID:
+		case BYTEAOID:
 			*length = -1;
 			*align = TYPALIGN_INT;
 			break;
@@ -51,7 +53,7 @@ plain_array(Datum array, const char *name)
 }
 
 /*
- * The elements of a one-dimensional array of uuid, text or timestamptz. *n receives their number.
+ * The elements of a one-dimensional array of uuid, text, bytea or timestamptz. *n receives their number.
  * Raises array_subscript_error for more dimensions and null_value_not_allowed for NULL elements.
  * The result is palloc'd and points into the array.
  */
@@ -67,6 +69,28 @@ sql_array_elements(Datum array, Oid type, const char *name, int *n)
 	element_storage(type, &length, &by_value, &align);
 	deconstruct_array(elements, type, length, by_value, align, &values, NULL, n);
 	return values;
+}
+
+/*
+ * As sql_array_elements() for timestamptz, of which none may be infinite: raises
+ * datetime_value_out_of_range, which names the argument and the element.
+ */
+Datum *
+sql_array_times(Datum array, const char *name, int *n)
+{
+	Datum *times = sql_array_elements(array, TIMESTAMPTZOID, name, n);
+
+	for (int i = 0; i < *n; i++)
+	{
+		TimestampTz at = DatumGetTimestampTz(times[i]);
+
+		if (TIMESTAMP_NOT_FINITE(at))
+			ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+							errmsg("argument \"%s\" must contain finite times only, not %s", name,
+								   timestamptz_to_str(at)),
+							errdetail("It is the element at position %d.", i + 1)));
+	}
+	return times;
 }
 
 /* As sql_array_elements() for ids; the result lies in the array and is not to be changed. */

@@ -10,6 +10,7 @@
 #include "utils/uuid.h"
 
 extern Datum *sql_array_elements(Datum array, Oid type, const char *name, int *n);
+extern Datum *sql_array_times(Datum array, const char *name, int *n);
 extern const pg_uuid_t *sql_array_uuids(Datum array, const char *name, int *n);
 extern void sql_array_same_length(int n, int expected, const char *name, const char *first);
 

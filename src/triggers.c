@@ -145,28 +145,27 @@ same_column(const TupleTableSlot *old, const TupleTableSlot *new, int number)
 }
 
 /*
- * The columns that a trigger is for: those that it is on or, of one that is on every update, those
- * whose names are its arguments from the given one on. Found out at the first row of a statement.
+ * The columns that a trigger is for: those that it is on or, where by_name, those whose names are its
+ * arguments from the second one on. Found out at the first row of a statement.
  */
 const WatchedColumns *
-trigger_watched(FunctionCallInfo fcinfo, int first_argument)
+trigger_watched(FunctionCallInfo fcinfo, bool by_name)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	const Trigger *trigger = data->tg_trigger;
 	WatchedColumns *watched = fcinfo->flinfo->fn_extra;
-	int n = trigger->tgnattr > 0 ? trigger->tgnattr : trigger->tgnargs - first_argument;
+	int n = by_name ? Max(trigger->tgnargs - 1, 0) : trigger->tgnattr;
 
 	if (watched != NULL)
 		return watched;
-	n = Max(n, 0);
 	watched = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt,
 								 offsetof(WatchedColumns, columns) + sizeof(int16) * n);
 	*watched = (WatchedColumns){ .n = n, .complete = true };
 	for (int i = 0; i < n; i++)
 	{
-		int column = trigger->tgnattr > 0 ? trigger->tgattr[i]
-										  : SPI_fnumber(RelationGetDescr(data->tg_relation),
-														trigger->tgargs[first_argument + i]);
+		int column = by_name
+						 ? SPI_fnumber(RelationGetDescr(data->tg_relation), trigger->tgargs[1 + i])
+						 : trigger->tgattr[i];
 
 		watched->columns[i] = (int16) column;
 		watched->last = Max(watched->last, column);
@@ -223,13 +222,12 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 	const pg_uuid_t *id;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || (watched = trigger_watched(fcinfo, 0))->n == 0)
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr == 0)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
-							   "row, on columns, only")));
-	/* a table that lacks a column has no identities that were cached */
-	if (!watched->complete ||
-		(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger, watched)))
+							   "row, on UPDATE OF columns, only")));
+	watched = trigger_watched(fcinfo, false);
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger, watched))
 		return PointerGetDatum(NULL);
 	/* the row as it was: what is cached is about that one */
 	id = trigger_id(trigger, trigger->tg_trigslot, watched->columns[0]);

@@ -20,7 +20,7 @@ typedef struct WatchedColumns
 	int16 columns[FLEXIBLE_ARRAY_MEMBER];
 } WatchedColumns;
 
-extern const WatchedColumns *trigger_watched(FunctionCallInfo fcinfo, int first_argument);
+extern const WatchedColumns *trigger_watched(FunctionCallInfo fcinfo, bool by_name);
 extern bool trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched);
 extern const pg_uuid_t *trigger_id(const TriggerData *trigger, TupleTableSlot *row, int column);
 

@@ -527,7 +527,7 @@ $$
 	SELECT coalesce(string_agg(action || ' ' || count, '; ' ORDER BY
 		array_position(ARRAY['cancel_pending', 'delete', 'create'], action), action), '')
 	FROM (SELECT action, sum(count) AS count FROM prebuild_plan(at)
-		WHERE preset_id = p(preset_name) GROUP BY action) actions
+		WHERE preset_id = p(plan.preset_name) GROUP BY action) actions
 $$;
 
 -- A notification queue as a Coder database has it, as far as it matters; or Coder's own.

@@ -6,6 +6,323 @@
 -- Nothing below may resolve to what somebody else has put into the target schema.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+---- state and plan -----------------------------------------------------------
+
+ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
+	ADD ATTRIBUTE preset_name text;
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_plan_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_plan_0_2';
+
+COMMENT ON FUNCTION @extschema@.prebuild_state(timestamptz) IS
+'State of each preset that has desired instances, at a time; ordered by organization, template and preset';
+COMMENT ON FUNCTION @extschema@.prebuild_plan(timestamptz) IS
+'What prebuild_reconcile() would do at a time, and why; changes nothing. Ordered by organization, template and preset, and then as it would be done';
+
+---- passes driven by pg_cron -------------------------------------------------
+
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_schedule(cron text DEFAULT '* * * * *') RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	database text := pg_catalog.current_database();
+	job text := 'prebuild_reconcile@' OPERATOR(pg_catalog.||) database;
+	command text;
+	job_id bigint;
+	last_run record;
+BEGIN
+	IF cron IS NULL THEN
+		RAISE EXCEPTION 'argument "cron" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	SELECT pg_catalog.format('SELECT %I.prebuild_reconcile(pg_catalog.now())', n.nspname) INTO STRICT command
+	FROM pg_catalog.pg_extension e
+	JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext';
+
+	-- not any schema of that name: pg_cron's own
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e
+			WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron') THEN
+		RAISE EXCEPTION 'pg_cron is not installed in database "%"', database
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = pg_catalog.format(
+					'pg_cron lives in one database (cron.database_name, here %s). Run there:'
+					' SELECT cron.schedule_in_database(%L, %L, %L, %L, %L);',
+					coalesce(pg_catalog.current_setting('cron.database_name', true), 'not set'),
+					job, cron, command, database, CURRENT_USER);
+	END IF;
+	BEGIN
+		EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO STRICT job_id USING job, cron, command;
+	EXCEPTION WHEN invalid_parameter_value THEN
+		-- releases that know seconds take 1 to 59 of them
+		IF cron OPERATOR(pg_catalog.!~*) '^\s*([1-9]|[1-5][0-9])\s+seconds?\s*$' THEN
+			RAISE;
+		END IF;
+		RAISE EXCEPTION 'pg_cron % has no schedules in seconds: "%"', (SELECT e.extversion
+				FROM pg_catalog.pg_extension e WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron'), cron
+			USING ERRCODE = 'feature_not_supported',
+				HINT = 'Upgrade pg_cron to 1.5 or later, or have the extension''s worker run the passes'
+					' (prebuild.reconcile_interval).';
+	END;
+
+	-- Where pg_cron cannot connect, scheduling succeeds all the same and nothing ever runs.
+	IF NOT coalesce(pg_catalog.has_table_privilege(
+			pg_catalog.to_regclass('cron.job_run_details'), 'SELECT'), false) THEN
+		RETURN job_id;
+	END IF;
+	EXECUTE 'SELECT d.status, d.return_message, d.start_time FROM cron.job_run_details d'
+		' WHERE d.jobid OPERATOR(pg_catalog.=) $1'
+		' AND d.status OPERATOR(pg_catalog.=) ANY (''{succeeded,failed}''::text[])'
+		' ORDER BY d.runid DESC LIMIT 1'
+	INTO last_run USING job_id;
+	IF last_run.status OPERATOR(pg_catalog.=) 'failed' THEN
+		RAISE WARNING 'the last run of pg_cron''s job "%" failed: %', job,
+			coalesce(pg_catalog.rtrim(last_run.return_message, E' \r\n'), 'pg_cron does not say why')
+			USING HINT = CASE
+				WHEN last_run.return_message OPERATOR(pg_catalog.~~) 'connection failed%' THEN pg_catalog.format(
+					'pg_cron connects to host "%s" as role "%s", without asking for a password. Set'
+					' cron.use_background_workers = on and restart the server, or let the role in by a'
+					' line in the .pgpass file of the server''s user.',
+					coalesce(pg_catalog.current_setting('cron.host', true), 'localhost'), CURRENT_USER)
+				WHEN last_run.return_message OPERATOR(pg_catalog.~~) '%slots%' THEN
+					'pg_cron found no free slot for a background worker: raise max_worker_processes and'
+					' restart the server.'
+				ELSE 'The table cron.job_run_details has all runs. Call the function again after the'
+					' next one.' END;
+	END IF;
+	RETURN job_id;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.prebuild_schedule(text) IS
+'Register prebuild_reconcile() with pg_cron, or change its schedule; warns when the job''s last run failed; returns the job''s id';
+
+---- units of numbers ---------------------------------------------------------
+
+COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
+'Build the stored pool of an attached control plane anew from its tables; returns the number of its members';
+COMMENT ON FUNCTION @extschema@.prebuild_fold() IS
+'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the number of log entries it took';
+COMMENT ON TYPE @extschema@.prebuild_state_row IS
+'A preset as prebuild_state() sees it; desired to pending_stale count prebuilt workspaces, num_failed builds';
+COMMENT ON TYPE @extschema@.prebuild_plan_row IS
+'An action of a pass; count is of prebuilt workspaces';
+COMMENT ON TYPE @extschema@.prebuild_reconcile_row IS
+'What a pass did; created, deleted and canceled count prebuilt workspaces, the other numbers presets';
+COMMENT ON FUNCTION @extschema@.prebuild_claim(uuid, uuid, text, text, timestamptz, bigint,
+	timestamptz) IS
+'Give the oldest eligible prebuild of a preset that nobody else holds to a new owner, under a new name; no row when there is none. ttl is in nanoseconds, as in Coder: 8 hours are 28800000000000; NULL is none. In REPEATABLE READ and SERIALIZABLE a prebuild that was given away since the transaction''s snapshot is a serialization failure';
+COMMENT ON FUNCTION @extschema@.prebuild_find_preset(uuid, text[], text[]) IS
+'The preset of a template version with the most parameters of which each, name and value, is among those given, or NULL; of several one that wants prebuilds, then the oldest; a name that is given more than once stands for each of its values';
+COMMENT ON TABLE @extschema@.prebuild_pass_stats IS
+'How long passes took: their number, the sum in seconds, and a histogram';
+COMMENT ON TYPE @extschema@.prebuild_agent_metadata_upsert_row IS
+'What became of a batch: updated, inserted and skipped count its (agent, key) entries, notified the messages that were sent';
+COMMENT ON TYPE @extschema@.prebuild_agent_metadata_report_row IS
+'What became of a report; all three count its keys';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.flushed IS
+'Entries written';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.buffer_size IS
+'Bytes of shared memory for reports that wait, of all databases together; 0 where none are buffered';
+COMMENT ON FUNCTION @extschema@.prebuild_metadata_histograms() IS
+'Batch sizes (entries), keys per agent and flush durations (seconds): cumulative counts by upper bound, and sums';
+
+---- agent metadata -----------------------------------------------------------
+
+COMMENT ON FUNCTION @extschema@.prebuild_agent_ids_encode(uuid[]) IS
+'Payloads of the metadata fan-out channel for these agents, each with as many as a message takes';
+
+-- Agents send bytes, which may be no text; as such the server refuses the whole call.
+CREATE FUNCTION @extschema@.prebuild_agent_metadata_report_bytes(
+	agent_id uuid, keys bytea[], metadata_values bytea[], metadata_errors bytea[] DEFAULT NULL)
+RETURNS @extschema@.prebuild_agent_metadata_report_row
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION
+@extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) IS
+'Take the report of one agent in UTF-8 as it was sent: what is no text is replaced by an error';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) FROM PUBLIC;
+
+---- rights -------------------------------------------------------------------
+
+-- Rights that were granted on the old one go with it: grant them on the new one again.
+DROP FUNCTION @extschema@.prebuild_grant(regrole);
+
+-- What is granted is listed here, by name; what is in neither list is granted to nobody. Nothing on
+-- the extension's tables, and nothing on the control plane's: those are the operator's affair.
+CREATE FUNCTION @extschema@.prebuild_grant(role regrole, owner boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	-- what an app server, an operator's tools and the worker call
+	app_server CONSTANT name[] := '{
+		prebuild_agent_identity,
+		prebuild_agent_ids_decode,
+		prebuild_agent_ids_encode,
+		prebuild_agent_ids_notify,
+		prebuild_agent_metadata_flush,
+		prebuild_agent_metadata_report,
+		prebuild_agent_metadata_report_bytes,
+		prebuild_agent_metadata_upsert,
+		prebuild_build_inputs,
+		prebuild_claim,
+		prebuild_cron_matches,
+		prebuild_desired_instances,
+		prebuild_find_preset,
+		prebuild_fold,
+		prebuild_forecast,
+		prebuild_identity_stats_read,
+		prebuild_invalidate,
+		prebuild_metadata_histograms,
+		prebuild_metadata_stats_read,
+		prebuild_metrics_read,
+		prebuild_metrics_text,
+		prebuild_pause,
+		prebuild_plan,
+		prebuild_pool,
+		prebuild_reconcile,
+		prebuild_required_rights,
+		prebuild_resume,
+		prebuild_running,
+		prebuild_schedules_check,
+		prebuild_state,
+		prebuild_system_user,
+		prebuild_track_resource_replacement,
+		prebuild_verify,
+		prebuild_worker_status_read}';
+	-- they show what functions return, and no table
+	views CONSTANT name[] := '{
+		prebuild_identity_stats,
+		prebuild_metadata_stats,
+		prebuild_metrics,
+		prebuild_worker_status}';
+	-- what the control plane's owner calls, and the functions of the triggers that attaching makes
+	of_owner CONSTANT name[] := '{
+		prebuild_attach,
+		prebuild_claim_guard,
+		prebuild_create_control_plane,
+		prebuild_detach,
+		prebuild_identity_changed,
+		prebuild_metadata_fanout,
+		prebuild_pass_wanted,
+		prebuild_pool_touched,
+		prebuild_pool_touched_by_name,
+		prebuild_rebuild,
+		prebuild_schedule,
+		prebuild_unschedule}';
+	functions name[] := app_server;
+	granted regprocedure;
+	granted_view regclass;
+BEGIN
+	IF role IS NULL THEN
+		RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF owner IS NULL THEN
+		RAISE EXCEPTION 'argument "owner" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF owner THEN
+		functions := functions OPERATOR(pg_catalog.||) of_owner;
+	END IF;
+	FOR granted IN
+		SELECT p.oid
+		FROM pg_catalog.pg_extension e
+		JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) e.oid
+		JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+		AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+		AND d.deptype OPERATOR(pg_catalog.=) 'e'
+		AND p.proname OPERATOR(pg_catalog.=) ANY (functions)
+	LOOP
+		EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', granted, role);
+	END LOOP;
+	FOR granted_view IN
+		SELECT c.oid
+		FROM pg_catalog.pg_extension e
+		JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) e.oid
+		JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+		AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+		AND d.deptype OPERATOR(pg_catalog.=) 'e'
+		AND c.relkind OPERATOR(pg_catalog.=) 'v'
+		AND c.relname OPERATOR(pg_catalog.=) ANY (views)
+	LOOP
+		EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', granted_view, role);
+	END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.prebuild_grant(regrole, boolean) IS
+'Give a role EXECUTE on the functions that an app server calls, and SELECT on the views; with owner, EXECUTE also on what the owner of the control plane''s tables calls';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_grant(regrole, boolean) FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_required_rights_row AS (
+	relation regclass,
+	privileges text[]
+);
+
+-- Tables that only some control planes have are named where they are there.
+CREATE FUNCTION @extschema@.prebuild_required_rights()
+RETURNS SETOF @extschema@.prebuild_required_rights_row
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 30
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT c.oid::regclass, required.privileges
+	FROM (VALUES
+		('group_members', '{SELECT,INSERT}'::text[]),
+		('groups', '{SELECT,INSERT}'),
+		('notification_messages', '{INSERT}'),
+		('notification_preferences', '{SELECT}'),
+		('notification_templates', '{SELECT}'),
+		('organization_members', '{SELECT,INSERT}'),
+		('organizations', '{SELECT}'),
+		('parameter_schemas', '{SELECT}'),
+		('provisioner_daemons', '{SELECT}'),
+		('provisioner_jobs', '{SELECT,INSERT,UPDATE}'),
+		('site_configs', '{SELECT,INSERT,UPDATE}'),
+		('template_version_parameters', '{SELECT}'),
+		('template_version_preset_parameters', '{SELECT}'),
+		('template_version_preset_prebuild_schedules', '{SELECT}'),
+		('template_version_presets', '{SELECT,UPDATE}'),
+		('template_version_terraform_values', '{SELECT}'),
+		('template_version_variables', '{SELECT}'),
+		('template_version_workspace_tags', '{SELECT}'),
+		('template_versions', '{SELECT}'),
+		('templates', '{SELECT}'),
+		('users', '{SELECT}'),
+		('workspace_agent_metadata', '{SELECT,INSERT,UPDATE}'),
+		('workspace_agents', '{SELECT,UPDATE}'),
+		('workspace_build_parameters', '{SELECT,INSERT}'),
+		('workspace_builds', '{SELECT,INSERT}'),
+		('workspace_resources', '{SELECT}'),
+		('workspaces', '{SELECT,INSERT,UPDATE}')) required (name, privileges)
+	JOIN pg_class c ON c.relname = required.name AND c.relkind IN ('r', 'p', 'v', 'f')
+	JOIN pg_namespace n ON n.oid = c.relnamespace
+	-- the library, which defines the setting and its default, may not be loaded in this session yet
+	WHERE n.nspname = coalesce(current_setting('prebuild.control_plane_schema', true), 'public')
+	ORDER BY required.name;
+END;
+
+COMMENT ON FUNCTION @extschema@.prebuild_required_rights() IS
+'Rights on the control plane''s tables that a role needs, beside those of prebuild_grant() and USAGE on the schema, to call everything that an app server calls: no more and no less';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_required_rights() FROM PUBLIC;
+
+---- the kept pool ------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_pool_touched_by_name() IS
+'Trigger: the same on every update, where a BEFORE trigger may change what a statement does not name';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched_by_name() FROM PUBLIC;
+
 ---- events and marks ---------------------------------------------------------
 
 ALTER TABLE @extschema@.prebuild_mark ADD COLUMN control_plane text;

@@ -50,7 +50,7 @@ CREATE FUNCTION metadata() RETURNS text LANGUAGE sql AS $$
 	FROM workspace_agent_metadata
 $$;
 
-SELECT agents(1, 700);
+SELECT agents(1, 2 * (current_setting('block_size')::int / 22));
 
 -- the direct batch
 
@@ -77,6 +77,25 @@ SELECT is(upsert('9999:cpu:x:9'), '0 updated, 0 inserted, 1 skipped, 0 notified'
 	'also alone');
 SELECT is((SELECT u::text FROM prebuild_agent_metadata_upsert('{}', '{}', '{}', '{}', '{}') u),
 	'(0,0,0,0)', 'an empty batch is fine');
+
+-- no time without an end, which would be newer than all that follow
+
+SELECT raises(format('SELECT prebuild_agent_metadata_upsert(ARRAY[a(1), a(1), a(1)], ''{cpu,mem,disk}'', ''{x,x,x}'',
+		''{"","",""}'', ARRAY[t0(), %L, %L]::timestamptz[])', e, e), '22008',
+	'"collected_at" must contain finite times only, not ' || e, NULL, 'collected at ' || e)
+FROM unnest('{infinity,-infinity}'::text[]) e;
+SELECT prebuild_agent_metadata_upsert(ARRAY[a(1), a(1)], '{cpu,mem}', '{x,x}', '{"",""}', ARRAY[t0() + interval '1 hour', 'infinity']);
+SELECT is(metadata(), '1:cpu:two 1:mem:x 2:cpu:new', 'nothing of such a batch is written');
+DELETE FROM workspace_agent_metadata WHERE key = 'mem';
+SELECT stored(1, 'mem', 'old') \g /dev/null
+UPDATE workspace_agent_metadata SET collected_at = 'infinity' WHERE workspace_agent_id = a(1);
+SELECT is(upsert('1:mem:report:0'), '1 updated, 0 inserted, 0 skipped, 1 notified', 'a stored one, of plain SQL, is no newer');
+SELECT is(upsert('1:cpu:report:0', '1:none:report:0'), '1 updated, 1 inserted, 0 skipped, 1 notified', 'also when others are inserted');
+SELECT is(metadata(), '1:cpu:report 1:mem:report 1:none:report 2:cpu:new', 'the report wins');
+SELECT is(upsert('1:cpu:older:-1'), '0 updated, 0 inserted, 1 skipped, 0 notified', 'and is not overwritten by an older one');
+DELETE FROM workspace_agent_metadata WHERE key IN ('none', 'mem');
+UPDATE workspace_agent_metadata SET value = 'two', collected_at = t0() + interval '9 seconds' WHERE workspace_agent_id = a(1);
+SELECT stored(1, 'mem', 'x', t0() + interval '9 seconds') \g /dev/null
 
 -- missing keys
 
@@ -123,15 +142,23 @@ SELECT is(upsert('1:cpu:1234:2'), '0 updated, 1 inserted, 0 skipped, 1 notified'
 	'which may have none');
 ALTER TABLE workspace_agent_metadata ALTER COLUMN value TYPE varchar(65535);
 
--- numbers of messages
+-- numbers of messages: the longest payload that a server takes, and the ids in it, follow from the
+-- size of its blocks and of its names
 
+SELECT current_setting('block_size')::int - current_setting('max_identifier_length')::int - 130 AS longest \gset
+SELECT :longest / 22 AS ids, 22 * (:longest / 22) AS chars \gset
+SELECT ok(current_setting('block_size') <> '8192' OR (:longest, :ids, :chars) = (7999, 363, 7986),
+	'363 ids are 7,986 of 7,999 bytes where blocks have 8 kB');
+SELECT raises(format('SELECT pg_notify(''x'', repeat(''x'', %s))', :longest + 1), '22023', 'payload string too long',
+	NULL, 'one byte more is too long for the server');
+SELECT pg_notify('x', repeat('x', :longest)) \g /dev/null
 DELETE FROM workspace_agent_metadata;
-SELECT is((SELECT upsert(VARIADIC array_agg(format('%s:cpu:x:1', n))) FROM generate_series(1, 363) n),
-	'0 updated, 363 inserted, 0 skipped, 1 notified', '363 agents go into one message');
-SELECT is((SELECT upsert(VARIADIC array_agg(format('%s:cpu:x:2', n))) FROM generate_series(1, 364) n),
-	'363 updated, 1 inserted, 0 skipped, 2 notified', '364 into two');
-SELECT is((SELECT upsert(VARIADIC array_agg(format('%s:cpu:x:3', n))) FROM generate_series(1, 600) n),
-	'364 updated, 236 inserted, 0 skipped, 2 notified', '600 too');
+SELECT is((SELECT upsert(VARIADIC array_agg(format('%s:cpu:x:1', n))) FROM generate_series(1, :ids) n),
+	format('0 updated, %s inserted, 0 skipped, 1 notified', :ids), 'so many agents go into one message');
+SELECT is((SELECT upsert(VARIADIC array_agg(format('%s:cpu:x:2', n))) FROM generate_series(1, :ids + 1) n),
+	format('%s updated, 1 inserted, 0 skipped, 2 notified', :ids), 'one more into two');
+SELECT is((SELECT upsert(VARIADIC array_agg(format('%s:cpu:x:3', n))) FROM generate_series(1, 2 * :ids) n),
+	format('%s updated, %s inserted, 0 skipped, 2 notified', :ids + 1, :ids - 1), 'twice as many too');
 SET prebuild.metadata_notify = 'agent';
 SELECT is((SELECT upsert(VARIADIC array_agg(format('%s:cpu:x:4', n))) FROM generate_series(1, 5) n),
 	'5 updated, 0 inserted, 0 skipped, 5 notified', 'or each agent into its own');
@@ -141,6 +168,12 @@ SELECT is((SELECT upsert(VARIADIC array_agg(format('%s:cpu:x:5', n))) FROM gener
 SELECT is((SELECT upsert(VARIADIC array_agg(format('1:%s:x:5', lpad(n::text, 120, '"'))))
 		FROM generate_series(1, 40) n),
 	'0 updated, 40 inserted, 0 skipped, 3 notified', 'keys that do not fit into one message take two');
+DELETE FROM workspace_agent_metadata;
+ALTER TABLE workspace_agent_metadata ALTER COLUMN key TYPE text;
+SELECT is(upsert(format('1:%s:x:6', repeat('k', 128)), format('1:%s:x:6', repeat('k', 127))),
+	'0 updated, 1 inserted, 1 skipped, 2 notified', 'a key of 128 characters is skipped, whatever the column takes');
+DELETE FROM workspace_agent_metadata;
+ALTER TABLE workspace_agent_metadata ALTER COLUMN key TYPE varchar(128);
 RESET prebuild.metadata_notify;
 
 -- arguments
@@ -229,11 +262,11 @@ SELECT is((SELECT string_agg(e, '|') FROM prebuild_agent_ids_encode('{}') e), NU
 SELECT is((SELECT string_agg(e, '|') FROM prebuild_agent_ids_encode(ARRAY[a(255)]) e),
 	'AAAAAAAAAAAAAAAAAAAA/w', 'one id');
 SELECT is((SELECT string_agg(length(e)::text, ' ') FROM prebuild_agent_ids_encode(
-		(SELECT array_agg(a(n)) FROM generate_series(1, 363) n)) e), '7986', '363 ids');
+		(SELECT array_agg(a(n)) FROM generate_series(1, :ids) n)) e), :'chars', 'as many as fit');
 SELECT is((SELECT string_agg(length(e)::text, ' ') FROM prebuild_agent_ids_encode(
-		(SELECT array_agg(a(n)) FROM generate_series(1, 364) n)) e), '7986 22', '364 ids');
+		(SELECT array_agg(a(n)) FROM generate_series(1, :ids + 1) n)) e), :chars || ' 22', 'one more');
 SELECT is((SELECT string_agg(length(e)::text, ' ') FROM prebuild_agent_ids_encode(
-		(SELECT array_agg(a(n)) FROM generate_series(1, 600) n)) e), '7986 5214', '600 ids');
+		(SELECT array_agg(a(n)) FROM generate_series(1, 2 * :ids - 1) n)) e), format('%s %s', :chars, :chars - 22), 'twice as many less one');
 SELECT ok((SELECT array_agg(d ORDER BY n, i) = (SELECT array_agg(a(n) ORDER BY n) FROM generate_series(1, 600) n)
 	FROM prebuild_agent_ids_encode((SELECT array_agg(a(n) ORDER BY n) FROM generate_series(1, 600) n))
 		WITH ORDINALITY AS e (text, n), prebuild_agent_ids_decode(e.text) WITH ORDINALITY AS x (d, i)),
@@ -252,7 +285,7 @@ SELECT raises('SELECT prebuild_agent_ids_decode(repeat(''A'', 18) || ''€'' || 
 SELECT raises('SELECT prebuild_agent_ids_encode(ARRAY[NULL::uuid])', '22004',
 	'"agent_ids" must not contain nulls', NULL, 'a NULL id');
 SELECT is(prebuild_agent_ids_notify(ARRAY[a(1), a(2), a(1)]), 1, 'ids are published');
-SELECT is((SELECT prebuild_agent_ids_notify(array_agg(a(n % 363))) FROM generate_series(1, 1000) n), 1,
+SELECT is((SELECT prebuild_agent_ids_notify(array_agg(a(n % :ids))) FROM generate_series(1, 1000) n), 1,
 	'once each');
 SELECT is(prebuild_agent_ids_notify('{}'), 0, 'none, no message');
 
@@ -288,6 +321,14 @@ SELECT prebuild_attach();
 SELECT is(attached(), NULL, 'a Coder database publishes its own');
 SELECT prebuild_attach(true);
 SELECT ok(attached() IS NOT NULL, 'unless it is told to');
+SET prebuild.metadata_notify = 'agent';
+ALTER TABLE workspace_agent_metadata ALTER COLUMN key TYPE text;
+\set VERBOSITY sqlstate
+SELECT stored(6, repeat('k', :longest), 'x'), stored(6, 'short', 'x') \g /dev/null
+\set VERBOSITY default
+SELECT is((SELECT count(*) FROM workspace_agent_metadata WHERE workspace_agent_id = a(6)), 2,
+	'a key that fits into no message is written by plain SQL, with a warning');
+RESET prebuild.metadata_notify;
 SELECT coder_only() \g /dev/null
 SELECT prebuild_detach();
 SELECT prebuild_detach();

@@ -88,6 +88,49 @@ FROM workspace_builds b JOIN provisioner_jobs j ON j.id = b.job_id WHERE b.id = 
 SELECT is((SELECT bool_and(a.deleted) FROM workspace_agents a JOIN workspace_resources r ON r.id = a.resource_id
 	JOIN workspace_builds b ON b.job_id = r.job_id WHERE b.workspace_id = w('01-stale')), true, 'its agent is deleted');
 
+-- by the build's own version, whatever its preset's is; of a template that is gone every one
+DO $$ BEGIN
+	PERFORM control_plane('cp_cancel');
+	-- a version became active while a pass, or coderd, was creating: a build of the new version that
+	-- carries a preset of the old one
+	PERFORM simple('promoted', 1);
+	PERFORM prebuild('promoted', 'during', status => 'pending');
+	PERFORM prebuild('promoted', 'before', status => 'pending');
+	PERFORM version('promoted', 'promoted-v2');
+	PERFORM preset('promoted-v2', 'promoted2', 1);
+	UPDATE workspace_builds SET template_version_id = v('promoted-v2') WHERE id = latest('during');
+	-- the other way round
+	PERFORM prebuild('promoted2', 'older', status => 'pending');
+	UPDATE workspace_builds SET template_version_id = v('promoted-v1') WHERE id = latest('older');
+	PERFORM simple('gone', 2);
+	PERFORM prebuild('gone', 'gone-pending', status => 'pending');
+	PERFORM prebuild('gone', 'gone-building', status => 'running');
+	PERFORM prebuild('gone', 'gone-runs');
+	PERFORM simple('deprecated', 2);
+	PERFORM prebuild('deprecated', 'deprecated-pending', status => 'pending');
+	PERFORM prebuild('deprecated', 'deprecated-second', status => 'failed');
+	PERFORM build('deprecated-second', 'start', 'pending', 'deprecated');
+	PERFORM version('deprecated', 'deprecated-v0', active => false);
+	PERFORM preset('deprecated-v0', 'deprecated0', 1);
+	PERFORM prebuild('deprecated0', 'deprecated-older', status => 'pending');
+	UPDATE templates SET deleted = true WHERE name = 'gone';
+	UPDATE templates SET deprecated = 'use another' WHERE name = 'deprecated';
+END $$;
+\echo preset|active|desired|actual|starting|stale
+SELECT preset_name, active, desired, actual, starting, pending_stale
+FROM prebuild_state(t0()) ORDER BY preset_name COLLATE "C";
+\echo preset|action|count|reason
+SELECT s.preset_name, a.action, a.count, a.reason FROM prebuild_plan(t0()) WITH ORDINALITY
+	a (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, template_name, preset_name, n)
+JOIN prebuild_state(t0()) s ON s.preset_id = a.preset_id ORDER BY s.preset_name COLLATE "C", a.n;
+SELECT is(pass(), 'created 1, deleted 1, canceled 4', 'the pass');
+SELECT is(pass(n => 7), '', 'at once');
+\echo workspace|latest build|deleted
+SELECT x.name, shape(x.name), x.deleted FROM workspaces x WHERE x.name NOT LIKE 'prebuild-%' ORDER BY x.name COLLATE "C";
+-- what became active during its create is built, and goes with its preset's version then
+DO $$ BEGIN PERFORM finish_jobs(t0(), preset_name => 'promoted'); END $$;
+SELECT is(plan('promoted'), 'delete 1', 'once it is built it goes with its preset');
+
 -- which daemons could run the delete: then the job waits for one
 CREATE TEMP TABLE daemon (name text, waits boolean, job_tags jsonb DEFAULT '{"scope": "organization", "owner": ""}',
 	daemon_tags jsonb DEFAULT '{"scope": "organization", "owner": ""}', seen interval DEFAULT '10 s',

@@ -167,8 +167,16 @@ FROM (VALUES
 		'"new_name" must have 1 to 64 characters, not 65', 'a long name'),
 	($$p('args'), usr('ada'), 'x', next_start_at => 'infinity'$$, '22008',
 		'"next_start_at" must be a finite time, not infinity', 'an infinite next start'),
-	($$p('args'), usr('ada'), 'x', ttl => -1$$, '22023', '"ttl" must not be negative, as -1 is',
-		'a negative time to live'),
+	($$p('args'), usr('ada'), 'x', ttl => -1$$, '22023',
+		'"ttl" must be at least a minute in nanoseconds, 60000000000, not -1', 'a negative time to live'),
+	($$p('args'), usr('ada'), 'x', ttl => 0$$, '22023', 'nanoseconds, 60000000000, not 0',
+		'no time to live at all'),
+	($$p('args'), usr('ada'), 'x', ttl => 28800$$, '22023', 'nanoseconds, 60000000000, not 28800',
+		'a time to live in seconds'),
+	($$p('args'), usr('ada'), 'x', ttl => 28800000$$, '22023', 'nanoseconds, 60000000000, not 28800000',
+		'a time to live in milliseconds'),
+	($$p('args'), usr('ada'), 'x', ttl => 59999999999$$, '22023', 'nanoseconds, 60000000000, not 59999999999',
+		'a time to live of a nanosecond less than a minute'),
 	($$p('args'), usr('ada'), 'x', at => '-infinity'$$, '22008',
 		'"at" must be a finite time, not -infinity', 'an infinite time'),
 	($$p('args'), usr('ada'), 'x', at => NULL$$, '22004', '"at" must not be null', 'no time'),
@@ -181,8 +189,14 @@ FROM (VALUES
 	($$p('args'), prebuild_system_user(), 'x'$$, '22023', '"new_owner_id" must not be the system user',
 		'the system user as owner')
 ) a (arguments, state, message, label);
+SELECT raises($$SELECT prebuild_claim(p('args'), usr('ada'), 'x', ttl => 28800)$$, '22023', 'ttl',
+	'in nanoseconds: 8 hours are 28800000000000\. NULL is none', 'the hint names the unit');
 SELECT ok(NOT EXISTS ((TABLE workspaces EXCEPT TABLE all_before)
 	UNION ALL (TABLE all_before EXCEPT TABLE workspaces)), 'none of them changed anything');
+BEGIN;
+DO $$ BEGIN PERFORM prebuild_claim(p('args'), usr('ada'), 'short', ttl => 60000000000, at => t0()); END $$;
+SELECT is((SELECT ttl FROM workspaces WHERE name = 'short'), 60000000000, 'a minute is the shortest time to live');
+ROLLBACK;
 BEGIN READ ONLY;
 SELECT raises($$SELECT prebuild_claim(p('args'), (SELECT id FROM users WHERE username = 'ada'), 'x')$$,
 	'25006', 'cannot execute prebuild_claim\(\) in a read-only transaction', NULL,

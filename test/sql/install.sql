@@ -40,13 +40,3 @@ WHERE e.extname = 'prebuild_ext' AND c.relkind IN ('r', 'S') AND c.relacl IS NOT
 SELECT extname || ' trusted: ' || coalesce(bool_or(v.trusted), false)
 FROM pg_extension e JOIN pg_available_extension_versions v ON v.name = e.extname
 WHERE extname = 'prebuild_ext' GROUP BY 1 || extname, extname;
-
--- prebuild_grant gives what an app server calls and nothing of the owner's
-CREATE ROLE prebuild_app_server;
-SELECT prebuild_grant('prebuild_app_server');
-SELECT 'not granted: ' || proname FROM own
-WHERE NOT has_function_privilege('prebuild_app_server', oid, 'EXECUTE')
-	AND prorettype <> 'trigger'::regtype ORDER BY 1;
-SELECT prebuild_grant(NULL);
-DROP OWNED BY prebuild_app_server;
-DROP ROLE prebuild_app_server;

@@ -49,6 +49,52 @@ DO $$ BEGIN
 	UPDATE template_version_presets SET desired_instances = 0 WHERE name = 'ten';
 END $$;
 SELECT is(pass(t0() + interval '5 minutes', 8), 'deleted 7', 'the rest when none is wanted');
+-- what is broken goes before what works, whatever its age: a member with an agent in each state,
+-- then those that have several or none; the healthy ones are the oldest
+DO $$
+DECLARE
+	agent_state text;
+	place int := 0;
+BEGIN
+	PERFORM simple('mixed', 0);
+	FOREACH agent_state IN ARRAY '{ready,created,starting,start_error,start_timeout,shutting_down,shutdown_timeout,shutdown_error,off}'::text[] LOOP
+		place := place + 1;
+		PERFORM prebuild('mixed', agent_state, ready => NULL, created => t0() - interval '1 hour' + place * interval '1 minute');
+		PERFORM agent(agent_state, agent_state);
+	END LOOP;
+	PERFORM prebuild('mixed', 'ready, off', created => t0() - interval '40 minutes');
+	PERFORM agent('ready, off', 'off');
+	PERFORM prebuild('mixed', 'starting, deleted off', ready => false, created => t0() - interval '39 minutes');
+	PERFORM agent('starting, deleted off', 'off', deleted => true);
+	PERFORM prebuild('mixed', 'ready, off below', created => t0() - interval '38 minutes');
+	PERFORM agent('ready, off below', 'off', parent => (SELECT a.id FROM workspace_agents a
+		JOIN workspace_resources r ON r.id = a.resource_id JOIN workspace_builds b ON b.job_id = r.job_id
+		WHERE b.workspace_id = w('ready, off below')));
+	PERFORM prebuild('mixed', 'no agents', ready => NULL, created => t0() - interval '37 minutes');
+	-- an earlier build's agents do not count
+	PERFORM prebuild('mixed', 'off before', ready => NULL, created => t0() - interval '36 minutes');
+	PERFORM agent('off before', 'off');
+	PERFORM build('off before', 'start', preset_name => 'mixed', created => t0() - interval '36 minutes');
+END $$;
+CREATE FUNCTION pg_temp.doomed(preset_name text, at timestamptz) RETURNS text LANGUAGE sql AS
+$$ SELECT string_agg(x.name, '; ' ORDER BY u.n) FROM prebuild_plan(at) a,
+	unnest(a.workspace_ids) WITH ORDINALITY u (id, n), workspaces x
+	WHERE x.id = u.id AND a.preset_id = p(preset_name) $$;
+\echo the order in which they go
+SELECT string_to_table(pg_temp.doomed('mixed', t0() + interval '6 minutes'), '; ');
+CREATE FUNCTION pg_temp.scaled_to(n int) RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN
+	UPDATE template_version_presets SET desired_instances = n WHERE name = 'mixed';
+	RETURN (SELECT a.reason FROM prebuild_plan(t0() + interval '6 minutes') a WHERE preset_id = p('mixed'));
+END $$;
+\echo desired|reason
+SELECT n, pg_temp.scaled_to(n) FROM unnest('{14,12,5,3,0}'::int[]) n;
+SELECT is(pg_temp.scaled_to(3), '14 valid ones are running, 3 are desired; 7 sick and 4 not ready go first', 'three of fourteen');
+SELECT is(pass(t0() + interval '6 minutes', 8), 'deleted 11', 'a pass leaves three');
+SELECT is(string_agg(name, '; ' ORDER BY created_at), 'ready; ready, off below; off before', 'the healthy ones')
+FROM prebuild_running(p('mixed'));
+DO $$ BEGIN UPDATE template_version_presets SET desired_instances = 0 WHERE name = 'mixed'; END $$;
+SELECT is(pass(t0() + interval '6 minutes', 8), 'deleted 3', 'then these, too');
 -- what is no longer asked for at all is left alone
 DO $$ BEGIN
 	PERFORM simple('dropped', 1);
@@ -117,5 +163,39 @@ END $$;
 SELECT is((active, desired, actual, eligible, extraneous)::text, '(f,0,1,0,0)', 'the state of a deprecated template''s preset')
 FROM prebuild_state(t0());
 SELECT is(pass(n => 8), 'deleted 1', 'a deprecated template''s prebuilds are deleted');
+
+-- of presets that fit given parameters equally well: one that wants prebuilds, then the oldest
+DO $$
+<<fit>>
+DECLARE
+	name text;
+	age int := 10;
+BEGIN
+	PERFORM template('fit');
+	PERFORM version('fit', 'fit-v1');
+	FOREACH name IN ARRAY '{fit-numberless,fit-none,fit-zero,fit-never,fit-night,fit-one,fit-two}'::text[] LOOP
+		PERFORM preset('fit-v1', name, CASE WHEN name IN ('fit-one', 'fit-two') THEN 1
+			WHEN name NOT IN ('fit-numberless', 'fit-none') THEN 0 END, timezone => 'UTC');
+		UPDATE template_version_presets x SET created_at = t0() - make_interval(days => age) WHERE x.name = fit.name;
+		age := age - 1;
+	END LOOP;
+	PERFORM schedule('fit-numberless', '* * * * *', 3), schedule('fit-never', '* * * * *', 0),
+		schedule('fit-night', '* 0-4 * * *', 0), schedule('fit-night', '* 5-8 * * *', 2);
+	PERFORM preset('fit-v1', 'fit-region', NULL);
+	PERFORM preset_value('fit-region', 'region', 'eu');
+END $$;
+CREATE FUNCTION pg_temp.fitting(names text[], vals text[]) RETURNS text LANGUAGE sql AS
+$$ SELECT name FROM template_version_presets WHERE id = prebuild_find_preset(v('fit-v1'), names, vals) $$;
+SELECT is(pg_temp.fitting('{}', '{}'), 'fit-night', 'the oldest that wants some, if only at some time');
+SELECT is(pg_temp.fitting('{region}', '{eu}'), 'fit-region', 'more parameters count for more');
+DO $$ BEGIN
+	PERFORM preset_value(name, 'region', 'eu') FROM unnest('{fit-none,fit-two}'::text[]) name;
+END $$;
+SELECT is(pg_temp.fitting('{region}', '{eu}'), 'fit-two', 'among those with parameters, too');
+SELECT is(pg_temp.fitting('{}', '{}'), 'fit-night', 'and none that does not fit');
+DO $$ BEGIN DELETE FROM template_version_preset_prebuild_schedules WHERE preset_id = p('fit-night'); END $$;
+SELECT is(pg_temp.fitting('{}', '{}'), 'fit-one', 'then the next oldest');
+DO $$ BEGIN UPDATE template_version_presets SET desired_instances = NULL WHERE name = 'fit-one'; END $$;
+SELECT is(pg_temp.fitting('{}', '{}'), 'fit-numberless', 'when none wants any, the oldest');
 
 DROP SCHEMA cp_presets CASCADE;

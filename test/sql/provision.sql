@@ -81,6 +81,51 @@ END $$;
 SELECT is((g.display_name, g.quota_allowance, m.roles, (SELECT count(*) FROM group_members))::text, '(Ours,7,{auditor},1)',
 	'an existing group and membership are kept') FROM groups g, organization_members m;
 
+-- where the system user is needed: of templates that are there, active versions that want some at
+-- some time or have some left
+DO $$
+DECLARE
+	org text;
+BEGIN
+	PERFORM control_plane('cp_provision');
+	FOREACH org IN ARRAY '{wants,at-night,zero,never,left,left-stopped,old,no-template,no-org,deprecated,numberless}'::text[] LOOP
+		PERFORM simple(org, CASE WHEN org IN ('wants', 'old', 'no-template', 'no-org', 'deprecated') THEN 1
+			WHEN org <> 'numberless' THEN 0 END, org => org);
+	END LOOP;
+	PERFORM schedule('at-night', '* 0-4 * * *', 2), schedule('never', '* 0-4 * * *', 0),
+		schedule('numberless', '* * * * *', 2);
+	UPDATE template_version_presets SET scheduling_timezone = 'UTC';
+	PERFORM prebuild('left', 'left-1');
+	PERFORM prebuild('left-stopped', 'left-2');
+	PERFORM build('left-2', 'stop');
+	PERFORM version('old', 'old-v2');
+	PERFORM prebuild('old', 'old-1');
+	PERFORM prebuild('no-template', 'none-1');
+	UPDATE templates SET deleted = true WHERE name = 'no-template';
+	UPDATE templates SET deprecated = 'for now' WHERE name = 'deprecated';
+	-- Coder's database lets only empty ones be deleted
+	SET LOCAL session_replication_role = replica;
+	UPDATE organizations SET deleted = true WHERE name = 'no-org';
+	SET LOCAL session_replication_role = origin;
+END $$;
+CREATE FUNCTION pg_temp.joined() RETURNS text LANGUAGE sql AS
+$$ SELECT string_agg(o.name, ' ' ORDER BY o.name COLLATE "C") FROM organizations o
+	WHERE EXISTS (SELECT FROM organization_members m WHERE m.organization_id = o.id AND m.user_id = prebuild_system_user())
+	OR EXISTS (SELECT FROM groups g LEFT JOIN group_members m ON m.group_id = g.id WHERE g.organization_id = o.id) $$;
+SELECT is(pass(n => 2), 'created 2, deleted 3', 'prebuilds come and go');
+SELECT is(pg_temp.joined(), 'at-night deprecated left left-stopped wants', 'the organizations that are joined');
+-- an organization that is being deleted: its template first, then who is left in it; Coder's
+-- database counts members and groups
+DO $$ BEGIN
+	UPDATE templates SET deleted = true WHERE name = 'wants';
+	DELETE FROM organization_members WHERE organization_id = organization('wants');
+	DELETE FROM groups WHERE organization_id = organization('wants');
+	DELETE FROM workspaces WHERE organization_id = organization('wants');
+END $$;
+SELECT is(pass(n => 2), '', 'a pass between the steps');
+UPDATE organizations SET deleted = true WHERE name = 'wants';
+SELECT is(pg_temp.joined(), 'at-night deprecated left left-stopped', 'is not joined again');
+
 -- delete: everything as in the build before, the state above all
 DO $$ BEGIN
 	PERFORM control_plane('cp_provision');

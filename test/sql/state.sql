@@ -36,14 +36,15 @@ FROM prebuild_state(t0()) ORDER BY preset_name;
 SELECT is(plan('a'), 'cancel_pending 1; delete 3', 'stale and running ones of the older version');
 SELECT is(plan('a2'), 'create 2', 'and two of the new one');
 SELECT is(array_agg(action ORDER BY n), '{cancel_pending,delete}', 'canceled first')
-FROM prebuild_plan(t0()) WITH ORDINALITY x (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, n)
+FROM prebuild_plan(t0()) WITH ORDINALITY x (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, template_name, preset_name, n)
 WHERE preset_id = p('a');
 SELECT ok(bool_and(a.template_id = t('a')), 'the plan names the template') FROM prebuild_plan(t0()) a;
 SELECT ok(bool_and(cardinality(a.workspace_ids) = a.count), 'and the workspaces') FROM prebuild_plan(t0()) a
 WHERE action IN ('cancel_pending', 'delete');
 SELECT ok(bool_and(reason ~ '[a-z]' AND reason ~ '[0-9]'), 'and a reason with the numbers') FROM prebuild_plan(t0());
-SELECT ok(array_agg(preset_id) = array_agg(preset_id ORDER BY preset_id), 'ordered by preset')
-FROM (SELECT preset_id FROM prebuild_plan(t0())) x;
+SELECT is(array_agg(row(template_name, preset_name)::text ORDER BY n), '{"(a,a)","(a,a)","(a,a2)"}', 'and says by name whose rows they are')
+FROM prebuild_plan(t0()) WITH ORDINALITY x (preset_id, template_id, action, count, workspace_ids, backoff_until, reason,
+	template_name, preset_name, n);
 
 -- delete before create; expired ones before what is too many
 DO $$ BEGIN
@@ -55,12 +56,12 @@ DO $$ BEGIN
 	PERFORM prebuild('b', 'b-4', created => t0() - interval '10 minutes', ready => false);
 END $$;
 SELECT is((SELECT string_agg(x.name, ' ' ORDER BY a.n, i) FROM prebuild_plan(t0())
-		WITH ORDINALITY a (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, n),
+		WITH ORDINALITY a (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, template_name, preset_name, n),
 		unnest(a.workspace_ids) WITH ORDINALITY u (id, i), workspaces x WHERE x.id = u.id AND action = 'delete'),
-	'b-1 b-2 b-3', 'the expired one, then the oldest');
+	'b-1 b-4 b-2', 'the expired one, then one that is not ready, then the oldest');
 DO $$ BEGIN UPDATE template_version_presets SET desired_instances = 5; END $$;
 SELECT is(array_agg(action ORDER BY n), '{delete,create}', 'deleted before others are created')
-FROM prebuild_plan(t0()) WITH ORDINALITY x (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, n);
+FROM prebuild_plan(t0()) WITH ORDINALITY x (preset_id, template_id, action, count, workspace_ids, backoff_until, reason, template_name, preset_name, n);
 SELECT is(plan('b'), 'delete 1; create 2', 'what is missing without the expired one');
 -- starting ones count as there
 DO $$ BEGIN PERFORM prebuild('b', 'b-5', status => 'running'); END $$;
@@ -83,5 +84,30 @@ FROM planned;
 SELECT is((SELECT count(*) FROM prebuild_state()), 1, 'prebuild_state() without a time');
 SELECT is((SELECT string_agg(action || ' ' || count, '; ') FROM prebuild_plan()), 'delete 3',
 	'prebuild_plan() without a time: by now all are expired');
+
+-- both are in the order of names: organization, template, preset, and the active version's first; ids
+-- are in the opposite order here
+DO $$
+DECLARE
+	id_of_last int := 9;
+	preset record;
+BEGIN
+	PERFORM control_plane('cp_state');
+	PERFORM simple('b', 1, org => 'first');
+	PERFORM simple('c', 1, org => 'first');
+	PERFORM preset('c-v1', 'B', 1);
+	PERFORM version('c', 'c-v2');
+	PERFORM preset('c-v2', 'c', 1);
+	PERFORM simple('a', 1, org => 'second');
+	FOR preset IN SELECT p.id FROM template_version_presets p JOIN template_versions v ON v.id = p.template_version_id
+			JOIN templates t ON t.id = v.template_id JOIN organizations o ON o.id = t.organization_id
+			ORDER BY o.name COLLATE "C", t.name COLLATE "C", p.name COLLATE "C", v.id = t.active_version_id DESC LOOP
+		UPDATE template_version_presets SET id = format('00000000-0000-0000-0000-00000000000%s', id_of_last)::uuid
+		WHERE id = preset.id;
+		id_of_last := id_of_last - 1;
+	END LOOP;
+END $$;
+SELECT organization_name, template_name, preset_name, active, preset_id FROM prebuild_state(t0());
+SELECT template_name, preset_name, action, count, preset_id FROM prebuild_plan(t0());
 
 DROP SCHEMA cp_state CASCADE;

@@ -24,6 +24,19 @@ like($err, qr/home/, 'and where it has to be done');
 my ($call) = $err =~ /(cron\.schedule_in_database\(.*\))/;
 ok($call, 'its hint has the call to make') or diag($err);
 
+# pg_cron as a client, which this server does not let in: it has no TCP port
+my $shut = new_server('shut', q{
+shared_preload_libraries = 'pg_cron'
+cron.database_name = 'home'
+cron.use_background_workers = off
+});
+new_control_plane($shut, 'home');
+$shut->safe_psql('home', 'CREATE EXTENSION pg_cron');
+($status, $out, $err) = $shut->psql('home', 'SELECT prebuild_schedule()');
+is($status, 0, 'where pg_cron cannot connect, a job is registered all the same');
+is($err, '', 'and without a run there is nothing to warn of');
+my $job = $out;
+
 $node->safe_psql('home', 'CREATE EXTENSION pg_cron');
 $node->safe_psql('home', "SELECT $call");
 is( $node->safe_psql('home', 'SELECT schedule, database, active FROM cron.job'),
@@ -49,6 +62,24 @@ isnt($status, 0, 'a bad schedule is refused');
 is( $node->safe_psql('home', q{SELECT string_agg(schedule, ',') FROM cron.job WHERE database = 'home'}),
 	'* * * * *', 'and changes nothing');
 
+# seconds
+($status, $out, $err) = $node->psql('home', q{SELECT prebuild_schedule('10 seconds')});
+if ($node->safe_psql('home', q{SELECT string_to_array(substring(extversion FROM '^\d+\.\d+'), '.')::int[] >= '{1,5}' FROM pg_extension
+		WHERE extname = 'pg_cron'}) eq 't')
+{
+	is($err, '', 'seconds are taken by a pg_cron that knows them');
+	$node->safe_psql('home', 'SELECT prebuild_schedule()');
+}
+else
+{
+	like($err, qr/ERROR:  pg_cron 1\.4\S* has no schedules in seconds: "10 seconds"\nHINT:  Upgrade pg_cron to 1\.5/,
+		'an older pg_cron is named as the reason why seconds are refused');
+}
+($status, $out, $err) = $node->psql('home', q{SELECT prebuild_schedule('90 seconds')});
+like($err, qr/ERROR:  invalid schedule: 90 seconds/, 'what no pg_cron takes is refused in its own words');
+is( $node->safe_psql('home', q{SELECT string_agg(schedule, ',') FROM cron.job WHERE database = 'home'}),
+	'* * * * *', 'the schedule stays');
+
 # at the next full minute both databases get their prebuilds
 $node->safe_psql('home', "SELECT fixture.preset(fixture.template('one'), 'p', 3)");
 $node->safe_psql($other, "SELECT fixture.preset(fixture.template('one'), 'p', 2)");
@@ -60,6 +91,42 @@ wait_until($node, 'home', q{SELECT count(*) >= 2 FROM cron.job_run_details WHERE
 is( $node->safe_psql('home', q{SELECT count(*) FROM cron.job_run_details WHERE status = 'failed'}),
 	0, 'no run failed')
   or diag($node->safe_psql('home', 'SELECT return_message FROM cron.job_run_details'));
+
+($status, $out, $err) = $node->psql('home', 'SELECT prebuild_schedule()');
+is($err, '', 'after a run that succeeded there is no warning');
+
+# the run that could not start is told of, with what to do
+wait_until($shut, 'home', q{SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'failed'});
+($status, $out, $err) = $shut->psql('home', q{SELECT prebuild_schedule('*/2 * * * *')});
+like($err, qr/WARNING:  the last run of pg_cron's job "prebuild_reconcile\@home" failed: connection failed\n/,
+	'a run that could not connect is warned of');
+like($err, qr/HINT:  pg_cron connects to host "localhost" as role "postgres".*cron\.use_background_workers = on.*\.pgpass/,
+	'with the two ways to let it in');
+is($out, $job, 'the job is registered as asked');
+
+# Record a run by hand, as no server is full or broken on demand; what the next call says.
+sub after_run
+{
+	my ($run_status, $message) = @_;
+
+	$shut->safe_psql('home', "INSERT INTO cron.job_run_details (jobid, runid, database, username, command, status,
+			return_message, start_time, end_time)
+		SELECT $job, max(runid) + 1, 'home', 'postgres', '', '$run_status', $message, now(), now()
+		FROM cron.job_run_details");
+	return ($shut->psql('home', 'SELECT prebuild_schedule()'))[2];
+}
+like(after_run('failed', q{'out of background worker slots'}), qr/slots\nHINT:  .*max_worker_processes/,
+	'so is one without a worker');
+like(after_run('failed', q{E'ERROR:  permission denied for table workspaces\n'}),
+	qr/failed: ERROR:  permission denied for table workspaces\nHINT:  .*cron\.job_run_details/, 'and one that failed');
+like(after_run('failed', 'NULL'), qr/failed: pg_cron does not say why/, 'also without a reason');
+like(after_run('running', 'NULL'), qr/does not say why/, 'a run that is not over changes nothing');
+is(after_run('succeeded', q{'1 row'}), '', 'one that succeeded ends the warnings');
+$shut->safe_psql('home', q{CREATE ROLE app; GRANT USAGE ON SCHEMA cron TO app;
+	GRANT EXECUTE ON FUNCTION prebuild_schedule TO app; REVOKE SELECT ON cron.job_run_details FROM PUBLIC});
+is(($shut->psql('home', 'SET ROLE app; SELECT prebuild_schedule()'))[2], '',
+	'who may not see the runs can register a job');
+$shut->stop;
 
 $node->safe_psql('home', 'SELECT prebuild_unschedule()');
 is( $node->safe_psql('home', q{SELECT count(*) FROM cron.job WHERE database = 'home'}),

@@ -62,11 +62,12 @@ sql('DELETE FROM workspace_agent_metadata');
 # mixed keys with partial overlap, values that grow and shrink
 sql(q{SELECT prebuild_agent_metadata_report(a(3), '{a,b,c}', '{1,2,3}')});
 sql(q{SELECT prebuild_agent_metadata_report(a(3), '{d,c,b}', ARRAY['4', repeat('x', 2000), ''])});
-sql(q{SELECT prebuild_agent_metadata_report(a(3), '{b,e}', '{B,5}', '{"",oops}')});
+sql(q{SELECT prebuild_agent_metadata_report_bytes(a(3), ARRAY['b', 'e', 'f', '\xff']::bytea[], ARRAY['B', '5', '\xff', '']::bytea[],
+	ARRAY['', 'oops', '', '']::bytea[])});
 sql('SELECT prebuild_agent_metadata_flush()');
 is(sql(q{SELECT string_agg(key || '=' || left(value, 2) || error, ' ' ORDER BY key)
 	FROM workspace_agent_metadata WHERE workspace_agent_id = a(3)}),
-	'a=1 b=B c=xx d=4 e=5oops', 'keys of several reports are merged');
+	'a=1 b=B c=xx d=4 e=5oops f=value of 1 bytes is not UTF8 text from byte 1 on', 'keys of several reports are merged');
 
 # where nobody would write it, it is written directly
 is($node->safe_psql('unserved', q{SELECT report(1, 'cpu', 'x'); SELECT value_of(1, 'cpu');
@@ -97,7 +98,7 @@ is(scalar @messages, 1, 'the rest comes at the interval, which a reload changed,
 is_deeply([ sort(decoded(@messages)) ], [ map { agent($_) } 501 .. 600 ], 'for the other 100');
 is(stat_of($node, 'metadata', 'batches_capacity, batches_scheduled'), '1|1', 'and the batches are counted');
 is(sql(q{SELECT count, sum FROM prebuild_metadata_histograms()
-	WHERE histogram = 'batch_size' AND upper_bound = 100}), '4|609',
+	WHERE histogram = 'batch_size' AND upper_bound = 100}), '4|610',
 	'also by size');
 is(sql(q{SELECT reason, count FROM prebuild_metadata_histograms()
 	WHERE histogram = 'flush_duration_seconds' AND upper_bound = 'infinity' ORDER BY 1}),

@@ -10,9 +10,12 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(new_server new_control_plane coder_releases new_coder_control_plane pool_size
+our @EXPORT = qw($project new_server new_control_plane coder_releases new_coder_control_plane pool_size
   wait_until wait_for_server
   answer start_session finish_session run_in_parallel);
+
+# the project's files, of which script/test leaves a copy that the servers' user can read
+our $project = $ENV{PREBUILD_PROJECT} // dirname(dirname(dirname(abs_path(__FILE__))));
 
 my $fixture = dirname(abs_path(__FILE__)) . '/fixture.sql';
 my $folder = PostgreSQL::Test::Utils::tempdir;

@@ -33,6 +33,7 @@ static struct
 	PoolMember *order[MAX_MEMBERS];
 	int heap[MAX_PRESETS];
 	BuildCheck checks[MAX_PRESETS]; /* the answers, should they be asked for */
+	int health_asked;				/* how many members' health was asked for */
 } pool;
 
 static char label[200]; /* the case at hand, for messages */
@@ -113,6 +114,21 @@ add_running(int64_t created_at)
 	return add_member(TRANSITION_START, JOB_SUCCEEDED, created_at);
 }
 
+/* That a member is sick is an answer, too, which goes where the member goes. */
+static PoolMember *
+make_sick(PoolMember *member)
+{
+	member->job_id.bytes[0] = 's';
+	member->ready = false;
+	return member;
+}
+
+static bool
+is_sick(const PoolMember *member)
+{
+	return member->job_id.bytes[0] == 's';
+}
+
 static void
 add_running_many(int count)
 {
@@ -140,7 +156,10 @@ spoil_results(void)
 		preset->new_status = STATUS_VALIDATION_FAILED;
 	}
 	for (int i = 0; i < pool.snapshot.nmembers; i++)
+	{
 		pool.members[i].verdict = VERDICT_DELETE_EXTRANEOUS;
+		pool.members[i].sick = true;
+	}
 	memset(pool.order, 0, sizeof(pool.order));
 }
 
@@ -157,6 +176,13 @@ decide(void)
 
 		preset->check = asked ? pool.checks[i] : BUILD_POSSIBLE;
 	}
+	pool.health_asked = 0;
+	for (int i = 0; i < pool.snapshot.nmembers; i++)
+		if (decision_needs_health(&pool.snapshot, &pool.members[i]))
+		{
+			pool.members[i].sick = is_sick(&pool.members[i]);
+			pool.health_asked++;
+		}
 	decision_settle(&pool.snapshot, &pool.settings);
 }
 
@@ -207,8 +233,7 @@ test_every_kind_of_build(void **state)
 				char kind = kinds[transition][status];
 				bool other_version = (bits & 1) != 0;
 				bool deleted = (bits & 2) != 0;
-				bool stale =
-					other_version && transition == TRANSITION_START && status == JOB_PENDING;
+				bool stale = bits != 0 && transition == TRANSITION_START && status == JOB_PENDING;
 				Verdict verdict = stale						 ? VERDICT_CANCEL
 								  : kind == 'r' && bits != 0 ? VERDICT_DELETE_INACTIVE
 															 : VERDICT_LEAVE;
@@ -226,7 +251,7 @@ test_every_kind_of_build(void **state)
 				decide();
 				CHECK(preset->actual, kind == 'r');
 				CHECK(preset->eligible, kind == 'r' && bits == 0);
-				CHECK(preset->starting, kind == 's' && !other_version);
+				CHECK(preset->starting, kind == 's' && !other_version && !stale);
 				CHECK(preset->stopping, kind == 't' && !other_version);
 				CHECK(preset->deleting, kind == 'd' && !other_version);
 				CHECK(preset->pending_stale, stale);
@@ -347,11 +372,13 @@ test_what_counts(void **state)
 		CLAIMED,
 		RUNNING,
 		OTHER_CURRENT_PRESET,
+		ACTIVE_VERSION,
 		VARIATIONS
 	};
-	static const char *const names[] = { "same",		 "other user", "other version",
-										 "other preset", "no preset",  "later build",
-										 "claimed",		 "running",	   "other current preset" };
+	static const char *const names[] = {
+		"same",		   "other user", "other version", "other preset",		  "no preset",
+		"later build", "claimed",	 "running",		  "other current preset", "active version",
+	};
 
 	(void) state;
 	for (int variation = SAME; variation < VARIATIONS; variation++)
@@ -359,9 +386,11 @@ test_what_counts(void **state)
 		{
 			bool any_user = variation != OTHER_USER;
 			bool of_preset = variation != OTHER_PRESET && variation != NO_PRESET;
-			bool counted = any_user && of_preset && variation != OTHER_VERSION && !stale;
+			bool counted = any_user && of_preset && variation != OTHER_VERSION &&
+						   stale == (variation == ACTIVE_VERSION);
 			bool canceled = stale && any_user && of_preset && variation != LATER_BUILD &&
-							variation != CLAIMED && variation != RUNNING;
+							variation != CLAIMED && variation != RUNNING &&
+							variation != ACTIVE_VERSION;
 			Preset *preset = &pool.presets[1];
 
 			start_case(names[variation]);
@@ -376,6 +405,8 @@ test_what_counts(void **state)
 				member->by_system_user = any_user;
 				if (variation == OTHER_VERSION)
 					member->template_version_id = id_of(333);
+				if (variation == ACTIVE_VERSION)
+					member->template_version_id = id_of(201);
 				if (!of_preset)
 					member->build_preset = variation == NO_PRESET ? -1 : 0;
 				if (variation == OTHER_CURRENT_PRESET)
@@ -403,25 +434,56 @@ test_what_counts(void **state)
 		}
 }
 
-/* A pending build of the active version is not stale though the template is gone. */
+/*
+ * A pending first build is stale by its own version, not by its preset's; of a template that is
+ * gone every one is. Whatever is stale is not starting, too.
+ */
 static void
-test_stale_needs_another_version(void **state)
+test_stale_by_its_own_version(void **state)
 {
-	(void) state;
-	for (int bits = 1; bits < 4; bits++)
+	static const struct
 	{
-		Preset *preset;
+		const char *name;
+		bool preset_active, build_active, deleted, deprecated;
+		bool stale, starting;
+	} cases[] = {
+		{ "all as it should be", true, true, false, false, false, true },
+		{ "an older build of a newer preset", true, false, false, false, false, false },
+		{ "promoted during the create", false, true, false, false, false, true },
+		{ "both of an older version", false, false, false, false, true, false },
+		{ "deleted template", true, true, true, false, true, false },
+		{ "deleted, older build", true, false, true, false, true, false },
+		{ "deleted, older preset", false, true, true, false, true, false },
+		{ "deleted, both older", false, false, true, false, true, false },
+		{ "deprecated template", true, true, false, true, true, false },
+		{ "deprecated, older build", true, false, false, true, true, false },
+		{ "deprecated, older preset", false, true, false, true, true, false },
+		{ "deprecated, both older", false, false, false, true, true, false },
+		{ "deleted and deprecated", true, true, true, true, true, false },
+	};
 
-		start_case("deleted, deprecated");
-		preset = add_preset(1);
-		preset->template_deleted = (bits & 1) != 0;
-		preset->template_deprecated = (bits & 2) != 0;
-		add_member(TRANSITION_START, JOB_PENDING, NOW - 5);
-		decide();
-		CHECK(preset->pending_stale, 0);
-		CHECK(preset->starting, 1);
-		CHECK(preset->nactions, 0);
-	}
+	(void) state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (int running = 0; running < 2; running++)
+		{
+			bool stale = cases[i].stale && !running;
+			bool starting = running ? cases[i].build_active : cases[i].starting;
+			Preset *preset;
+
+			start_case(cases[i].name);
+			preset = add_preset(1);
+			preset->template_version_id = id_of(cases[i].preset_active ? 200 : 199);
+			preset->template_deleted = cases[i].deleted;
+			preset->template_deprecated = cases[i].deprecated;
+			add_member(TRANSITION_START, running ? JOB_RUNNING : JOB_PENDING, NOW - 5)
+				->template_version_id = id_of(cases[i].build_active ? 200 : 199);
+			decide();
+			CHECK(preset->pending_stale, stale);
+			CHECK(preset->starting, starting);
+			CHECK(preset->nactions, stale);
+			CHECK(pool.members[0].verdict, stale ? VERDICT_CANCEL : VERDICT_LEAVE);
+			CHECK(preset->shortfall, preset->active && !cases[i].build_active);
+		}
 }
 
 /* ---- too many, too few ---- */
@@ -453,6 +515,82 @@ test_extraneous(void **state)
 		for (int i = 0; i < extraneous; i++)
 			CHECK(pool.order[preset->first_action + i] - pool.members, oldest_first[i]);
 	}
+}
+
+/* What is broken goes before what works: the sick, then those not ready, then the oldest. */
+static void
+test_extraneous_by_health(void **state)
+{
+	/* S sick, n not ready, r ready; ages in seconds; ids in the order of the table */
+	static const struct
+	{
+		char health;
+		int age;
+	} members[] = { { 'r', 9 }, { 'n', 1 }, { 'S', 1 }, { 'r', 5 },
+					{ 'n', 8 }, { 'S', 7 }, { 'S', 1 }, { 'n', 8 } };
+	static const int order[] = { 5, 2, 6, 4, 7, 1, 0, 3 };
+
+	(void) state;
+	for (int desired = 0; desired <= 9; desired++)
+	{
+		Preset *preset;
+		int extraneous = desired < 8 ? 8 - desired : 0;
+
+		start_case("by health");
+		preset = add_preset(desired);
+		for (int i = 0; i < 8; i++)
+		{
+			PoolMember *member = add_running(NOW - members[i].age * SECOND);
+
+			member->ready = members[i].health == 'r';
+			if (members[i].health == 'S')
+				make_sick(member);
+		}
+		decide();
+		CHECK(preset->extraneous, extraneous);
+		CHECK(preset->eligible, 2);
+		CHECK(preset->nactions, extraneous);
+		CHECK(preset->create, desired > 8);
+		CHECK(pool.health_asked, extraneous > 0 ? 6 : 0);
+		for (int i = 0; i < 8; i++)
+			CHECK(pool.members[order[i]].verdict,
+				  i < extraneous ? VERDICT_DELETE_EXTRANEOUS : VERDICT_LEAVE);
+		for (int i = 0; i < extraneous; i++)
+			CHECK(pool.order[preset->first_action + i] - pool.members, order[i]);
+		for (int i = 0; i < 8; i++)
+			CHECK(pool.members[i].sick, extraneous > 0 && members[i].health == 'S');
+	}
+}
+
+/* Health says which of too many go, and nothing else; it is asked for those alone. */
+static void
+test_health_is_asked_where_it_matters(void **state)
+{
+	PoolMember *expired, *sick, *other;
+
+	(void) state;
+	start_case("where it matters");
+	add_preset(1)->active_version_id = id_of(201); /* 0: not active */
+	make_sick(add_running(NOW - 5));
+	add_preset(2); /* 1: as many as desired */
+	make_sick(add_running(NOW - 5));
+	make_sick(add_running(NOW - 5));
+	add_preset(1)->invalidate_after_secs = 10; /* 2: an expired one, and one too many */
+	expired = make_sick(add_running(NOW - 60 * SECOND));
+	add_running(NOW - 9 * SECOND);
+	sick = make_sick(add_running(NOW - 1));
+	other = make_sick(add_member(TRANSITION_START, JOB_RUNNING, NOW - 1));
+	decide();
+	CHECK(pool.health_asked, 1);
+	CHECK(pool.presets[1].nactions, 0);
+	CHECK(pool.presets[1].shortfall, 0);
+	CHECK(pool.presets[2].nactions, 2);
+	CHECK(expired->verdict, VERDICT_DELETE_EXPIRED);
+	CHECK(sick->verdict, VERDICT_DELETE_EXTRANEOUS);
+	CHECK(other->verdict, VERDICT_LEAVE);
+	CHECK(sick->sick, true);
+	CHECK(expired->sick, false);
+	CHECK(other->sick, false);
 }
 
 static void
@@ -1121,6 +1259,33 @@ insert_by_age(List *list, const PoolMember *member)
 	list->items[at] = member;
 }
 
+/* 0 for the sick, 1 for those that are not ready, 2 for the others. */
+static int
+health_of(const PoolMember *member)
+{
+	return member->ready ? 2 : is_sick(member) ? 0 : 1;
+}
+
+/* Put in place: a lower health first, then the older ones. */
+static void
+insert_by_health(List *list, const PoolMember *member)
+{
+	List same = { 0 };
+	int n = 0;
+	int before = 0;
+
+	for (int i = 0; i < list->n; i++)
+		before += health_of(list->items[i]) < health_of(member);
+	for (int i = before; i < list->n && health_of(list->items[i]) == health_of(member); i++)
+		insert_by_age(&same, list->items[i]);
+	n = same.n;
+	insert_by_age(&same, member);
+	for (int i = list->n; i > before + n; i--)
+		list->items[i] = list->items[i - 1];
+	memcpy(&list->items[before], same.items, (n + 1) * sizeof(same.items[0]));
+	list->n++;
+}
+
 /* Put in place among the newer builds before it. */
 static void
 insert_by_newest_build(List *list, const PoolMember *member)
@@ -1166,7 +1331,12 @@ expect_running(Expectation *want, const Preset *preset, int number)
 		if (!want->preset.active)
 			insert_by_age(&want->delete_inactive, member);
 		else
-			insert_by_age(expired ? &want->delete_expired : &valid, member);
+		{
+			if (expired)
+				insert_by_age(&want->delete_expired, member);
+			else
+				insert_by_health(&valid, member);
+		}
 	}
 	if (!want->preset.active)
 		return;
@@ -1181,23 +1351,25 @@ expect_building(Expectation *want, const Preset *preset, int number)
 	for (int i = 0; i < pool.snapshot.nmembers; i++)
 	{
 		const PoolMember *member = &pool.members[i];
+		bool gone, of_active, unwanted, waits;
 
 		if (member->build_preset != number || !member->by_system_user)
 			continue;
 		if (member->job_status != JOB_PENDING && member->job_status != JOB_RUNNING)
 			continue;
-		if (same_id(member->template_version_id, preset->active_version_id))
-		{
-			int32_t *const counters[] = { &want->preset.starting, &want->preset.stopping,
-										  &want->preset.deleting };
-
-			++*counters[member->transition];
-		}
-		if (same_id(preset->template_version_id, preset->active_version_id))
-			continue;
-		if (member->transition == TRANSITION_START && member->build_number == 1 &&
-			member->job_status == JOB_PENDING && member->job_unclaimed)
+		gone = preset->template_deleted || preset->template_deprecated;
+		of_active = same_id(member->template_version_id, preset->active_version_id);
+		unwanted = gone || (!of_active && !want->preset.active);
+		waits = member->transition == TRANSITION_START && member->build_number == 1 &&
+				member->job_status == JOB_PENDING && member->job_unclaimed;
+		if (unwanted && waits)
 			insert_by_age(&want->cancel, member);
+		else if (of_active && member->transition == TRANSITION_START)
+			want->preset.starting++;
+		else if (of_active && member->transition == TRANSITION_STOP)
+			want->preset.stopping++;
+		else if (of_active)
+			want->preset.deleting++;
 	}
 	want->preset.pending_stale = want->cancel.n;
 }
@@ -1417,6 +1589,17 @@ check_invariants(void)
 		acting++;
 		CHECK(start, true);
 		CHECK(member->job_status, member->verdict == VERDICT_CANCEL ? JOB_PENDING : JOB_SUCCEEDED);
+		/* no broken one stays while a better one goes */
+		for (int k = 0; member->verdict == VERDICT_DELETE_EXTRANEOUS && k < pool.snapshot.nmembers;
+			 k++)
+		{
+			const PoolMember *other = &pool.members[k];
+
+			if (other->current_preset == member->current_preset &&
+				other->verdict == VERDICT_LEAVE && other->transition == TRANSITION_START &&
+				other->job_status == JOB_SUCCEEDED)
+				CHECK(health_of(other) >= health_of(member), true);
+		}
 	}
 	for (int p = 0; p < pool.snapshot.npresets; p++)
 	{
@@ -1543,6 +1726,8 @@ random_member(bool extreme, int crowd)
 	member->by_system_user = !one_in(6);
 	member->job_unclaimed = !one_in(4);
 	member->ready = !one_in(3);
+	if (!member->ready && one_in(2))
+		make_sick(member);
 }
 
 static void
@@ -1723,8 +1908,10 @@ main(void)
 		cmocka_unit_test(test_running_by_current_preset),
 		cmocka_unit_test(test_expiry),
 		cmocka_unit_test(test_what_counts),
-		cmocka_unit_test(test_stale_needs_another_version),
+		cmocka_unit_test(test_stale_by_its_own_version),
 		cmocka_unit_test(test_extraneous),
+		cmocka_unit_test(test_extraneous_by_health),
+		cmocka_unit_test(test_health_is_asked_where_it_matters),
 		cmocka_unit_test(test_shortfall),
 		cmocka_unit_test(test_order_of_actions),
 		cmocka_unit_test(test_backoff_window),

@@ -11,18 +11,7 @@
 
 #include "report_limits.h"
 
-/* The longest prefix of whole UTF-8 characters. */
-static size_t
-clip_utf8(const char *data, size_t length, size_t limit)
-{
-	if (length <= limit)
-		return length;
-	while (limit > 0 && ((unsigned char) data[limit] & 0xC0) == 0x80)
-		limit--;
-	return limit;
-}
-
-static const ReportEncoding utf8 = { true, clip_utf8 };
+static const ReportEncoding utf8 = { true, report_clip_utf8 };
 
 static ReportText
 text(const char *string)
@@ -95,7 +84,7 @@ static void
 cuts_values(void **state)
 {
 	ReportText value = filled(2049);
-	ReportEntry entry = { text("key"), { value.data, 2048 }, text("why"), "" };
+	ReportEntry entry = { text("key"), { value.data, 2048 }, text("why"), .message = "" };
 
 	(void) state;
 	report_apply_limits(&entry, &utf8);
@@ -115,7 +104,7 @@ replaces_errors(void **state)
 {
 	ReportText value = filled(3000);
 	ReportText error = filled(2049);
-	ReportEntry entry = { text("key"), text("v"), { error.data, 2048 }, "" };
+	ReportEntry entry = { text("key"), text("v"), { error.data, 2048 }, .message = "" };
 
 	(void) state;
 	report_apply_limits(&entry, &utf8);
@@ -140,7 +129,7 @@ static void
 trims_before_it_measures(void **state)
 {
 	ReportText value = filled(2060);
-	ReportEntry entry = { text("key"), value, text(" \n"), "" };
+	ReportEntry entry = { text("key"), value, text(" \n"), .message = "" };
 
 	(void) state;
 	memset((char *) value.data, ' ', 6);
@@ -156,13 +145,80 @@ static void
 cuts_between_characters(void **state)
 {
 	ReportText value = filled(2050);
-	ReportEntry entry = { text("key"), value, text(""), "" };
+	ReportEntry entry = { text("key"), value, text(""), .message = "" };
 
 	(void) state;
 	memcpy((char *) value.data + 2046, "\xE2\x82\xAC!", 4);
 	report_apply_limits(&entry, &utf8);
 	assert_int_equal(entry.value.length, 2046);
 	assert_text(entry.error, "value of 2050 bytes exceeded 2048 bytes");
+	free((char *) value.data);
+}
+
+/* Every prefix of UTF-8 text ends between characters, and is the longest that does. */
+static void
+clips_utf8(void **state)
+{
+	const char *mixed = "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80z";
+	static const size_t wanted[] = { 0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11 };
+
+	(void) state;
+	for (size_t limit = 0; limit < sizeof(wanted) / sizeof(wanted[0]); limit++)
+		assert_int_equal(report_clip_utf8(mixed, 11, limit), wanted[limit]);
+}
+
+/* Bytes that are no UTF-8 are cut at the limit, and nothing beyond them is read. */
+static void
+clips_other_bytes(void **state)
+{
+	static const char *const others[] = { "\xE9\xE9\xE9\xE9\xE9", "\x80\x80\x80\x80\x80\x80",
+										  "a\xBF\xBF\xBF\xBF", "\xC3\xA9\xA9\xA9\xA9", "ab\xC3zz" };
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		assert_int_equal(report_clip_utf8(others[i], 5, 4), 4);
+	for (size_t length = 1; length < 8; length++)
+		for (size_t limit = 0; limit <= length; limit++)
+		{
+			char *bytes = malloc(length);
+
+			memset(bytes, 0x80, length);
+			assert_true(report_clip_utf8(bytes, length, limit) <= limit);
+			free(bytes);
+		}
+}
+
+/* What is no text is replaced by an error that says so. */
+static void
+replaces_what_is_no_text(void **state)
+{
+	ReportText value = filled(3000);
+	ReportFault fault = { "UTF8", 3000, 7 };
+	ReportEntry entry = { text("key"), value, text("why"), .value_fault = fault };
+	char longest[200];
+
+	(void) state;
+	report_apply_limits(&entry, &utf8);
+	assert_text(entry.value, "");
+	assert_text(entry.error, "value of 3000 bytes is not UTF8 text from byte 7 on");
+
+	/* an error that is none wins over both */
+	entry = (ReportEntry){ text("key"), text(" v "), value, .error_fault = fault };
+	report_apply_limits(&entry, &utf8);
+	assert_text(entry.value, "v");
+	assert_text(entry.error, "error of 3000 bytes is not UTF8 text from byte 7 on");
+
+	entry = (ReportEntry){ text("key"), value, value, .value_fault = fault, .error_fault = fault };
+	report_apply_limits(&entry, &utf8);
+	assert_text(entry.value, "");
+	assert_text(entry.error, "error of 3000 bytes is not UTF8 text from byte 7 on");
+
+	/* the longest message there can be */
+	entry = (ReportEntry){ text("key"), .value_fault = { "SHIFT_JIS_2004", SIZE_MAX, SIZE_MAX } };
+	report_apply_limits(&entry, &utf8);
+	snprintf(longest, sizeof(longest),
+			 "value of %zu bytes is not SHIFT_JIS_2004 text from byte %zu on", SIZE_MAX, SIZE_MAX);
+	assert_text(entry.error, longest);
 	free((char *) value.data);
 }
 
@@ -200,6 +256,9 @@ main(void)
 		cmocka_unit_test(replaces_errors),
 		cmocka_unit_test(trims_before_it_measures),
 		cmocka_unit_test(cuts_between_characters),
+		cmocka_unit_test(clips_utf8),
+		cmocka_unit_test(clips_other_bytes),
+		cmocka_unit_test(replaces_what_is_no_text),
 		cmocka_unit_test(limits_keys),
 	};
 

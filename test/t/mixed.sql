@@ -1,0 +1,164 @@
+-- For the tests of upgrades: every function of the extension, whatever its version, with plausible
+-- arguments; what it answers, without what it does. Beside the schema "fixture" of fixture.sql.
+CREATE SCHEMA mixed;
+
+-- Something to be right about: presets of every kind, one with schedules, one that cannot be built,
+-- prebuilds that run, one that was given away, and metadata of agents.
+CREATE FUNCTION mixed.fleet() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
+DECLARE
+	version uuid := fixture.template('one');
+	preset uuid := fixture.preset(version, 'small', 2);
+BEGIN
+	PERFORM fixture.preset(version, 'large', 3);
+	INSERT INTO template_version_preset_parameters (template_version_preset_id, name, value) VALUES (preset, 'region', 'eu');
+	INSERT INTO template_version_parameters (template_version_id, name, description, type, mutable, default_value,
+		icon, validation_regex, required)
+	VALUES (version, 'region', '', 'string', true, 'us', '', '', false);
+	preset := fixture.preset(version, 'planned', 2);
+	UPDATE template_version_presets SET scheduling_timezone = 'UTC' WHERE id = preset;
+	INSERT INTO template_version_preset_prebuild_schedules (preset_id, cron_expression, desired_instances)
+	VALUES (preset, '* 9-18 * * 1-5', 2);
+	version := fixture.template('two');
+	PERFORM fixture.preset(version, 'impossible', 1);
+	INSERT INTO template_version_parameters (template_version_id, name, description, type, mutable, default_value,
+		icon, validation_regex, required)
+	VALUES (version, 'size', '', 'string', true, '', '', '', true);
+END
+$$;
+-- Then, when the prebuilds are there: a claim, and its build.
+CREATE FUNCTION mixed.claim() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
+DECLARE
+	preset template_version_presets;
+	workspace uuid;
+	job uuid := gen_random_uuid();
+	build uuid := gen_random_uuid();
+BEGIN
+	SELECT * INTO preset FROM template_version_presets WHERE name = 'large';
+	SELECT c.id INTO STRICT workspace FROM prebuild_claim(preset.id, (SELECT id FROM users WHERE username = 'ada'), 'mine') c;
+	INSERT INTO provisioner_jobs (id, created_at, updated_at, started_at, completed_at, organization_id, initiator_id,
+		provisioner, storage_method, type, input, file_id, tags, worker_id)
+	SELECT job, now(), now(), now(), now(), t.organization_id, u.id, 'terraform', 'file', 'workspace_build', '{}',
+		gen_random_uuid(), '{}', gen_random_uuid() FROM templates t, users u WHERE t.name = 'one' AND u.username = 'ada';
+	INSERT INTO workspace_builds (id, created_at, updated_at, workspace_id, template_version_id, build_number, transition,
+		initiator_id, job_id)
+	SELECT build, now(), now(), workspace, preset.template_version_id, 2, 'start', u.id, job FROM users u
+	WHERE u.username = 'ada';
+	PERFORM prebuild_track_resource_replacement(workspace, build, '{"disk": ["size"]}');
+	INSERT INTO workspace_agent_metadata (workspace_agent_id, display_name, key, script, timeout, "interval")
+	SELECT id, 'CPU', 'cpu', '', 1, 1 FROM workspace_agents;
+END
+$$;
+
+-- Values for arguments, by their names; an argument of another name gets one of its type.
+CREATE FUNCTION mixed.value(name text, type text) RETURNS text LANGUAGE sql SET search_path = public AS $$
+	SELECT coalesce((SELECT format('%L::%s', v.value, type) FROM (
+		SELECT 'preset_id', id::text FROM template_version_presets WHERE template_version_presets.name = 'small'
+		UNION ALL SELECT 'new_owner_id', id::text FROM users WHERE username = 'ada'
+		UNION ALL SELECT 'template_version_id', active_version_id::text FROM templates WHERE templates.name = 'one'
+		UNION ALL SELECT 'workspace_id', id::text FROM workspaces WHERE workspaces.name = 'mine'
+		UNION ALL SELECT 'build_id', b.id::text FROM workspace_builds b JOIN workspaces w ON w.id = b.workspace_id
+			WHERE w.name = 'mine' AND b.build_number = 2
+		UNION ALL SELECT x, y FROM (SELECT workspace_agent_id AS id FROM workspace_agent_metadata ORDER BY 1 LIMIT 1) a,
+			LATERAL (VALUES ('agent_id', id::text), ('agent_ids', format('{%s}', id))) z (x, y)
+		UNION ALL VALUES ('new_name', 'claimed'), ('autostart_schedule', ''), ('next_start_at', '2030-06-04 00:00Z'),
+			('ttl', '28800000000000'), ('at', '2030-06-03 12:00Z'), ('parameter_names', '{region}'), ('parameter_values', '{eu}'),
+			('replacements', '{"net": ["name"]}'), ('keys', '{cpu}'), ('metadata_values', '{1}'), ('metadata_errors', '{""}'),
+			('collected_at', '{2030-06-03 12:00Z}'), ('timezone', 'UTC'), ('range_start', '2030-06-03 00:00Z'),
+			('range_end', '2030-06-10 00:00Z'), ('part', 'pool'), ('role', 'postgres'),
+			('cron', CASE type WHEN 'text' THEN '* 9-18 * * 1-5' ELSE '{* 9-18 * * 1-5}' END),
+			('encoded', repeat('A', 22))) v (name, value) WHERE v.name = value.name LIMIT 1),
+		CASE type WHEN 'uuid' THEN 'gen_random_uuid()' WHEN 'boolean' THEN 'true' WHEN 'jsonb' THEN '''{}''::jsonb'
+			WHEN 'interval' THEN '''1 hour''::interval' WHEN 'timestamp with time zone' THEN '''2030-06-03 12:00Z''::timestamptz'
+			ELSE CASE WHEN type ~ '\[\]$' THEN format('''{}''::%s', type) ELSE format('''1''::%s', type) END END)
+$$;
+
+-- The functions, and the views, as statements of which each gives one value.
+CREATE FUNCTION mixed.statements() RETURNS TABLE (name text, statement text) LANGUAGE sql AS $$
+	SELECT p.proname, format('SELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s(%s) f', p.oid::regproc,
+		(SELECT string_agg(format('%I => %s', p.proargnames[a.i], mixed.value(p.proargnames[a.i], format_type(a.type, NULL))), ', ')
+		FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (type, i)))
+	FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+	WHERE e.extname = 'prebuild_ext' AND p.prorettype <> 'trigger'::regtype
+	UNION ALL SELECT c.relname, format('SELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s f', c.oid::regclass)
+	FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+	WHERE e.extname = 'prebuild_ext' AND c.relkind = 'v'
+$$;
+
+-- What a statement gives; what it does is undone.
+CREATE TYPE mixed.answer AS (name text, answer jsonb, state text, message text, hint text);
+CREATE FUNCTION mixed.answer(name text, statement text) RETURNS mixed.answer LANGUAGE plpgsql AS $$
+DECLARE
+	got mixed.answer;
+BEGIN
+	got.name := name;
+	BEGIN
+		EXECUTE statement INTO got.answer;
+		RAISE EXCEPTION 'undo' USING ERRCODE = 'UNDOX';
+	EXCEPTION WHEN SQLSTATE 'UNDOX' THEN
+	WHEN OTHERS THEN
+		got.state := SQLSTATE;
+		GET STACKED DIAGNOSTICS got.message = MESSAGE_TEXT, got.hint = PG_EXCEPTION_HINT;
+	END;
+	RETURN got;
+END
+$$;
+CREATE TABLE mixed.answers (phase text, LIKE mixed.answer);
+
+-- Ask everything and keep the answers under a name.
+CREATE FUNCTION mixed.ask(phase text) RETURNS bigint LANGUAGE sql AS $$
+	WITH asked AS (INSERT INTO mixed.answers SELECT phase, (mixed.answer(s.name, s.statement)).* FROM mixed.statements() s RETURNING 1)
+	SELECT count(*) FROM asked
+$$;
+
+-- An answer without what is not the same twice, or says in words what may be said better.
+CREATE FUNCTION mixed.lasting(answer jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT coalesce(jsonb_agg(CASE jsonb_typeof(f) WHEN 'object' THEN f - '{elapsed,reason}'::text[] ELSE f END), '[]')
+	FROM jsonb_array_elements(answer) f
+$$;
+-- Rows of the answer have no other columns than those of the other answer.
+CREATE FUNCTION mixed.reduced(answer jsonb, other jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT coalesce(jsonb_agg(CASE jsonb_typeof(f) WHEN 'object' THEN
+		(SELECT jsonb_object_agg(c.key, c.value) FROM jsonb_each(f) c WHERE other -> 0 ? c.key) ELSE f END), '[]')
+	FROM jsonb_array_elements(answer) f
+$$;
+
+-- What is wrong with the answers of a phase beside those of another one: neither the same (where the answer lasts,
+-- in the columns that both have) nor an error that is named.
+CREATE FUNCTION mixed.wrong(wanted text, phase text, errors boolean) RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT format('%s: %s: %s, %s: %s', n.name, wanted, coalesce(o.state, mixed.lasting(o.answer)::text), n.phase,
+		coalesce(n.state || concat(' ', n.message, ' (', n.hint, ')'), mixed.lasting(n.answer)::text))
+	FROM mixed.answers n LEFT JOIN mixed.answers o ON o.phase = wanted AND o.name = n.name
+	WHERE n.phase = wrong.phase AND CASE
+		WHEN n.state IS NOT NULL AND n.state IS NOT DISTINCT FROM o.state THEN false
+		WHEN n.state IS NOT NULL THEN NOT errors OR n.state !~ '^(42883|55000|42P01|42703|42704)$' OR o.state IS NOT NULL
+		WHEN o.state IS NOT NULL THEN true
+		WHEN o.name IS NULL OR n.name !~ '_(running|pool|state|plan|find_preset|build_inputs|desired_instances|forecast|matches|check|claim|identity|verify|encode|decode|report|upsert|reconcile|system_user)$'
+		THEN false
+		ELSE mixed.reduced(mixed.lasting(n.answer), mixed.lasting(o.answer))
+			IS DISTINCT FROM mixed.reduced(mixed.lasting(o.answer), mixed.lasting(n.answer)) END
+$$;
+
+-- Writes of every kind to what triggers are on, which an application's must not fail by.
+CREATE FUNCTION mixed.write() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
+BEGIN
+	UPDATE workspaces SET name = name || '.', owner_id = owner_id, deleted = deleted;
+	UPDATE workspaces SET name = rtrim(name, '.');
+	UPDATE users SET username = username;
+	UPDATE templates SET name = name, active_version_id = active_version_id;
+	UPDATE provisioner_jobs SET completed_at = completed_at, started_at = started_at, updated_at = updated_at;
+	UPDATE workspace_builds SET job_id = job_id, build_number = build_number;
+	UPDATE workspace_resources SET job_id = job_id;
+	UPDATE workspace_agents SET lifecycle_state = lifecycle_state, deleted = deleted, name = name;
+	UPDATE template_version_presets SET desired_instances = desired_instances;
+	UPDATE workspace_agent_metadata SET value = value || '.', collected_at = now();
+	BEGIN
+		DELETE FROM workspace_agent_metadata;
+		DELETE FROM template_version_preset_prebuild_schedules;
+		TRUNCATE workspaces, workspace_builds, provisioner_jobs, workspace_resources, workspace_agents CASCADE;
+		RAISE EXCEPTION 'undo' USING ERRCODE = 'UNDOX';
+	EXCEPTION WHEN SQLSTATE 'UNDOX' THEN
+	END;
+END
+$$;
