@@ -179,6 +179,7 @@ my $vandal = q{
 	\set ON_ERROR_STOP 0
 	SET client_min_messages = panic;
 	SET lock_timeout = '1s';
+} . (q{
 	SELECT pg_sleep(random() * 0.5) \g /dev/null
 	BEGIN;
 	ALTER TABLE workspace_agents DISABLE TRIGGER ALL;
@@ -189,11 +190,12 @@ my $vandal = q{
 	COMMIT;
 	SELECT pg_sleep(random() * 0.2) \g /dev/null
 	SELECT prebuild_rebuild() \g /dev/null
+} x 4 . q{
 	SELECT pg_sleep(random() * 0.5) \g /dev/null
 	SELECT prebuild_detach() \g /dev/null
 	SELECT fixture.change() FROM generate_series(1, 5) \g /dev/null
 	SELECT prebuild_attach() \g /dev/null
-} x 8;
+}) x 2;
 
 my @writers = map { start_session($primary, $db, writer($_)) } 1 .. 4;
 my @folders = map { start_session($primary, $db, $_) } $folder, $vandal;
