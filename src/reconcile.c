@@ -40,6 +40,7 @@
 #include "plans.h"
 #include "pool_state.h"
 #include "provision.h"
+#include "pruning.h"
 #include "result_row.h"
 #include "rows.h"
 #include "status.h"
@@ -312,6 +313,80 @@ presets_with_work(Pass *pass, int *presets)
 	return n;
 }
 
+/*
+ * Do what no fault is worth a pass for, in a subtransaction; a fault of one's own is a warning.
+ * what: what it is about; undone: what was not done then.
+ */
+static void
+do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undone,
+		 const char *hint)
+{
+	ErrorData *error;
+
+	patience_arm();
+	error = subtransaction_run(work, pass);
+	if (error == NULL)
+		return;
+	if (patience_lose(error))
+	{
+		leave(pass, what);
+		return;
+	}
+	if (!may_be_the_items_fault(error->sqlerrcode))
+		ReThrowError(error);
+	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
+					  hint ? errhint("%s", hint) : 0));
+}
+
+static bool
+fold_pool(void *argument)
+{
+	pool_state_fold(false);
+	return true;
+}
+
+/*
+ * Bring the stored pool up to date, which makes the pass, and whoever reads until the next one,
+ * fast. Without it everything is answered from the tables.
+ */
+static void
+refresh_pool(Pass *pass)
+{
+	do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
+			 "prebuild_rebuild() builds it anew.");
+}
+
+static bool
+prune_marks(void *argument)
+{
+	static const char *const written[] = { "template_version_presets" };
+	const Pass *pass = argument;
+	int guc_level = plans_control_plane_path();
+
+	pruning_marks(pass->judgement);
+	subtransaction_check_constraints(written, lengthof(written));
+	AtEOXact_GUC(true, guc_level);
+	return true;
+}
+
+static bool
+prune_old(void *argument)
+{
+	const Pass *pass = argument;
+
+	pruning_old(pass->at);
+	return true;
+}
+
+/* Keep the extension's own tables within bounds. */
+static void
+prune(Pass *pass)
+{
+	do_aside(pass, prune_marks, "marks of presets that are not active",
+			 "marks of presets that are not active were not removed", NULL);
+	do_aside(pass, prune_old, "old events", "old events were not removed", NULL);
+}
+
 static bool
 post_jobs(void *argument)
 {
@@ -407,39 +482,10 @@ run_pass(Pass *pass)
 		pass->jobs->n = pass->totals.waiting;
 		wake_provisioners(pass);
 		pass->npresets = pool->npresets;
+		prune(pass);
 		attempt(pass, "the record of the pass", sum_up);
 	}
 	report_left(pass, npresets);
-}
-
-static bool
-fold_pool(void *argument)
-{
-	pool_state_fold();
-	return true;
-}
-
-/*
- * Bring the stored pool up to date, which makes the pass, and whoever reads until the next one,
- * fast. No fault there is worth a pass: without it everything is answered from the tables.
- */
-static void
-refresh_pool(Pass *pass)
-{
-	ErrorData *error = subtransaction_run(fold_pool, NULL);
-
-	if (error == NULL)
-		return;
-	if (patience_lose(error))
-	{
-		leave(pass, "the stored pool");
-		return;
-	}
-	if (!may_be_the_items_fault(error->sqlerrcode))
-		ReThrowError(error);
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the stored pool was not brought up to date: %s", error->message),
-					  errhint("prebuild_rebuild() builds it anew.")));
 }
 
 /* Run the pass with its own snapshot and patience, the lock being held. */
@@ -459,6 +505,8 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 		refresh_pool(pass);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		run_pass(pass);
+		/* at the end, as it locks tables; the next pass builds the stored pool */
+		pool_state_mend();
 		PopActiveSnapshot();
 		plans_leave();
 	}

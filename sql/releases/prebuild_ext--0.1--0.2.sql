@@ -283,6 +283,7 @@ DECLARE
 		prebuild_metadata_fanout,
 		prebuild_pass_wanted,
 		prebuild_pool_touched,
+		prebuild_pool_touched_by_name,
 		prebuild_rebuild,
 		prebuild_schedule,
 		prebuild_unschedule}';
@@ -383,3 +384,45 @@ END;
 COMMENT ON FUNCTION @extschema@.prebuild_required_rights() IS
 'Rights on the control plane''s tables that a role needs, beside those of prebuild_grant() and USAGE on the schema, to call everything that an app server calls: no more and no less';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_required_rights() FROM PUBLIC;
+
+---- the kept pool ------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_pool_touched_by_name() IS
+'Trigger: the same on every update, where a BEFORE trigger may change what a statement does not name';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched_by_name() FROM PUBLIC;
+
+---- events and marks ---------------------------------------------------------
+
+ALTER TABLE @extschema@.prebuild_mark ADD COLUMN control_plane text;
+COMMENT ON COLUMN @extschema@.prebuild_mark.control_plane IS
+'The schema of the control plane that the preset is of; NULL in marks of before 0.2';
+
+CREATE INDEX prebuild_replacement_at_idx ON @extschema@.prebuild_replacement (at);
+COMMENT ON TABLE @extschema@.prebuild_replacement IS
+'Claims of the last 30 days that replaced resources, each once';
+
+CREATE TABLE @extschema@.prebuild_replacement_count (
+	template_id uuid NOT NULL,
+	preset_id uuid NOT NULL,
+	claims bigint NOT NULL,
+	PRIMARY KEY (template_id, preset_id)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_replacement_count IS
+'How many earlier claims replaced resources, by preset';
+
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_replacement_count';
+	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+END
+$$;
