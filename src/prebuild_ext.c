@@ -4,15 +4,15 @@
  */
 #include "compat.h"
 
-#include "identity_changes.h"
-#include "identity_stats.h"
-#include "identity_tables.h"
-#include "lock_linger.h"
-#include "metadata_batcher.h"
-#include "pass_request.h"
+#include "identity/identity_changes.h"
+#include "identity/identity_stats.h"
+#include "identity/identity_tables.h"
+#include "pass/lock_linger.h"
+#include "metadata/metadata_batcher.h"
+#include "pass/pass_request.h"
 #include "settings.h"
-#include "worker.h"
-#include "worker_slots.h"
+#include "worker/worker.h"
+#include "worker/worker_slots.h"
 
 PREBUILD_MODULE_MAGIC;
 
