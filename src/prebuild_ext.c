@@ -4,6 +4,7 @@
  */
 #include "compat.h"
 
+#include "attach/attach.h"
 #include "identity/identity_changes.h"
 #include "identity/identity_stats.h"
 #include "identity/identity_tables.h"
@@ -12,7 +13,7 @@
 #include "pass/pass_request.h"
 #include "settings.h"
 #include "worker/worker.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 PREBUILD_MODULE_MAGIC;
 
@@ -27,6 +28,7 @@ _PG_init(void)
 	identity_stats_init();
 	identity_tables_init();
 	pass_request_init();
+	attach_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		worker_slots_init();

@@ -10,7 +10,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-#include "decision/control_plane.h"
 #include "base/ids.h"
 
 #define NAME_PREFIX "prebuild-"

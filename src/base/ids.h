@@ -9,7 +9,7 @@
 
 #include "utils/uuid.h"
 
-#include "decision/decision.h"
+#include "base/id.h"
 
 extern Id *id_new(void);
 extern int id_compare(const void *left, const void *right);

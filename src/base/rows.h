@@ -9,7 +9,7 @@
 
 #include "utils/array.h"
 
-#include "decision/decision.h"
+#include "base/id.h"
 
 extern Datum row_value(uint64 row, int column, bool *isnull);
 extern Datum row_get(uint64 row, int column);

@@ -29,8 +29,5 @@ extern ErrorData *subtransaction_run(SubtransactionWork work, void *argument);
 extern int subtransaction_halve(const Halving *halving, int first, int n);
 extern int subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int first,
 									  int n);
-extern void subtransaction_check_constraints(const char *const *tables, int n);
-extern bool subtransaction_constraints_hold(const char *table,
-											bool (*is_fault)(const ErrorData *error));
 
 #endif /* PREBUILD_SUBTRANSACTION_H */

@@ -35,7 +35,7 @@
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
-#include "decision/control_plane.h"
+#include "base/id.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/ids.h"
 #include "base/plans.h"

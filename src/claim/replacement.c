@@ -17,7 +17,7 @@
 #include "base/arguments.h"
 #include "decision/control_plane.h"
 #include "catalog/control_plane_catalog.h"
-#include "pass/events.h"
+#include "base/events.h"
 #include "pass/admin_messages.h"
 #include "base/patience.h"
 #include "base/plans.h"

@@ -12,7 +12,6 @@
 #include "utils/uuid.h"
 
 #include "base/arguments.h"
-#include "decision/control_plane.h"
 #include "catalog/control_plane_catalog.h"
 #include "cron/cron_range.h"
 #include "base/plans.h"

@@ -15,94 +15,11 @@
 #include "catalog/control_plane_catalog.h"
 #include "base/ids.h"
 #include "base/plans.h"
+#include "pool/pool_members.h"
 #include "pool/pool_sql.h"
-#include "pool/pool_state.h"
 #include "base/rows.h"
 #include "cron/preset_schedule.h"
 #include "settings.h"
-
-/* Put the running prebuilds of a view of the stored pool into a result set. */
-static void
-stored_running(const PoolView *view, const Datum *preset_id, ReturnSetInfo *set)
-{
-	static KeptPlan all_plan, one_plan;
-	Oid argtypes[] = { view->argtypes[0], view->argtypes[1], view->argtypes[2], UUIDOID };
-	Datum values[] = { view->values[0], view->values[1], view->values[2],
-					   preset_id != NULL ? *preset_id : (Datum) 0 };
-
-#define STORED_RUNNING                                                                             \
-	"SELECT m.id, m.name, m.template_id, m.template_version_id, m.current_preset_id, m.ready,"     \
-	" m.created_at FROM" STORED_MEMBERS " WHERE " STORED_IS_RUNNING
-
-	if (preset_id == NULL)
-		plan_into_set(&all_plan, STORED_RUNNING " ORDER BY m.id", PLAN_READ_OWN, 3, argtypes,
-					  values, NULL, set);
-	else
-		plan_into_set(&one_plan, STORED_RUNNING " AND m.current_preset_id {=} $4 ORDER BY m.id",
-					  PLAN_READ_OWN, 4, argtypes, values, NULL, set);
-}
-
-/*
- * Put the running prebuilds into a result set, all of them or those of one preset.
- */
-void
-control_plane_running(const Datum *preset_id, ReturnSetInfo *set)
-{
-	static KeptPlan all_plan, one_plan;
-	static const Oid argtypes[] = { UUIDOID };
-	Datum values[1];
-	PoolView view;
-
-#define RUNNING_COLUMNS                                                                            \
-	"w.id::pg_catalog.uuid, w.name::pg_catalog.text, w.template_id::pg_catalog.uuid,"              \
-	" b.template_version_id::pg_catalog.uuid, " CURRENT_PRESET " AS current_preset_id, " IS_READY  \
-	" AS ready, w.created_at::pg_catalog.timestamptz"
-#define RUNNING "SELECT " RUNNING_COLUMNS POOL_WITH_LATEST_BUILD " AND " IS_RUNNING
-
-	control_plane_require();
-	if (pool_state_view(&view))
-		stored_running(&view, preset_id, set);
-	else if (preset_id == NULL)
-		plan_into_set(&all_plan, RUNNING " ORDER BY w.id", PLAN_READ, 0, NULL, NULL, NULL, set);
-	else
-	{
-		values[0] = *preset_id;
-		plan_into_set(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id", PLAN_READ,
-					  1, argtypes, values, NULL, set);
-	}
-}
-
-/*
- * Put every pool member, running or not, into a result set: what an operator looks at.
- */
-void
-control_plane_pool(ReturnSetInfo *set)
-{
-	static KeptPlan plan;
-
-	control_plane_require();
-	plan_into_set(
-		&plan,
-		"SELECT m.id, m.name, m.template_id, t.name::pg_catalog.text, m.template_version_id,"
-		" m.build_number, m.transition, m.job_status, m.current_preset_id,"
-		" p.name::pg_catalog.text, m.ready, m.created_at, m.build_created_at, m.started_at,"
-		" m.completed_at"
-		" FROM (SELECT w.id::pg_catalog.uuid AS id, w.name::pg_catalog.text AS name,"
-		" w.template_id::pg_catalog.uuid AS template_id,"
-		" b.template_version_id::pg_catalog.uuid AS template_version_id,"
-		" b.build_number::pg_catalog.int4 AS build_number,"
-		" b.transition::pg_catalog.text AS transition,"
-		" b.job_status::pg_catalog.text AS job_status, " CURRENT_PRESET " AS current_preset_id,"
-		" " IS_READY " AS ready, w.created_at::pg_catalog.timestamptz AS created_at,"
-		" b.created_at::pg_catalog.timestamptz AS build_created_at,"
-		" b.started_at::pg_catalog.timestamptz AS started_at,"
-		" b.completed_at::pg_catalog.timestamptz AS completed_at" POOL_JOIN_LATEST_BUILD(
-			"LEFT") ") m"
-					" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
-					" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
-					" ORDER BY m.id",
-		PLAN_READ, 0, NULL, NULL, NULL, set);
-}
 
 /* Position of a preset in the snapshot, which is ordered by id, or -1. */
 int
@@ -134,29 +51,6 @@ parse_status(const char *status)
 	if (strcmp(status, "validation_failed") == 0)
 		return STATUS_VALIDATION_FAILED;
 	return STATUS_HEALTHY;
-}
-
-static JobStatus
-parse_job_status(const char *status)
-{
-	static const char *const names[] = { "pending",	  "running",  "succeeded",
-										 "canceling", "canceled", "failed" };
-
-	for (size_t i = 0; i < lengthof(names); i++)
-		if (strcmp(status, names[i]) == 0)
-			return (JobStatus) i;
-	return JOB_UNKNOWN;
-}
-
-static Transition
-parse_transition(const char *transition)
-{
-	static const char *const names[] = { "start", "stop", "delete" };
-
-	for (size_t i = 0; i < lengthof(names); i++)
-		if (strcmp(transition, names[i]) == 0)
-			return (Transition) i;
-	return TRANSITION_OTHER;
 }
 
 /* Fill one preset from row number i of the presets statement. */
@@ -281,82 +175,22 @@ read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Position of the preset in a column, or -1 when it is NULL or has no desired instances. */
-static int
-preset_column(const PoolSnapshot *pool, uint64 row, int number)
-{
-	bool isnull;
-	Datum value = row_value(row, number, &isnull);
-	Id id;
-
-	if (isnull)
-		return -1;
-	memcpy(id.bytes, DatumGetUUIDP(value)->data, UUID_LEN);
-	return control_plane_find_preset(pool, &id);
-}
-
-/*
- * Ask for every pool member with its latest build: by the tables, or from a view of the stored
- * pool. Rows are in SPI_tuptable; returns their number.
- */
-static uint64
-ask_for_members(void)
-{
-	static KeptPlan plan, stored_plan;
-	PoolView view;
-
-	if (pool_state_view(&view))
-		return plan_execute(
-			&stored_plan,
-			"SELECT m.id, m.created_at, m.template_version_id, m.build_id, m.job_id,"
-			" m.build_created_at, m.build_number, m.transition, m.job_status, m.by_system_user,"
-			" m.job_unclaimed, CASE WHEN " STORED_IS_RUNNING " THEN m.ready ELSE false END,"
-			" m.build_preset_id, m.current_preset_id FROM" STORED_MEMBERS
-			" WHERE m.build_id IS NOT NULL ORDER BY m.id",
-			PLAN_READ_OWN, 3, view.argtypes, view.values, NULL);
-	return plan_execute(
-		&plan,
-		"SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
-		" b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
-		" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
-		" b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
-		" b.job_status::pg_catalog.text,"
-		" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
-		" " IS_UNCLAIMED ","
-		" CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
-		" b.template_version_preset_id::pg_catalog.uuid, " CURRENT_PRESET POOL_WITH_LATEST_BUILD
-		" ORDER BY w.id",
-		PLAN_READ, 0, NULL, NULL, NULL);
-}
-
-/* Read every pool member with its latest build. */
+/* Read the members, and find their presets in the snapshot. */
 static void
 read_members(PoolSnapshot *pool)
 {
-	uint64 n = ask_for_members();
-
-	pool->nmembers = (int) n;
-	pool->members = palloc0_array(PoolMember, n + 1);
-	for (uint64 i = 0; i < n; i++)
+	pool->members = pool_members_read(&pool->nmembers);
+	for (int i = 0; i < pool->nmembers; i++)
 	{
 		PoolMember *member = &pool->members[i];
 
-		member->id = row_id(i, 1);
-		member->created_at = DatumGetTimestampTz(row_get(i, 2));
-		member->template_version_id = row_id(i, 3);
-		member->build_id = row_id(i, 4);
-		member->job_id = row_id(i, 5);
-		member->build_created_at = DatumGetTimestampTz(row_get(i, 6));
-		member->build_number = DatumGetInt32(row_get(i, 7));
-		member->transition = parse_transition(row_text(i, 8));
-		member->job_status = parse_job_status(row_text(i, 9));
-		member->by_system_user = DatumGetBool(row_get(i, 10));
-		member->job_unclaimed = DatumGetBool(row_get(i, 11));
-		member->ready = DatumGetBool(row_get(i, 12));
-		member->build_preset = preset_column(pool, i, 13);
-		member->current_preset = preset_column(pool, i, 14);
+		member->build_preset = member->has_build_preset
+								   ? control_plane_find_preset(pool, &member->build_preset_id)
+								   : -1;
+		member->current_preset = member->has_current_preset
+									 ? control_plane_find_preset(pool, &member->current_preset_id)
+									 : -1;
 	}
-	SPI_freetuptable(SPI_tuptable);
 }
 
 /*

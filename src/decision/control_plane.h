@@ -8,13 +8,9 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
-#include "nodes/execnodes.h"
 #include "utils/uuid.h"
 
 #include "decision/decision.h"
-
-/* The system user that owns prebuilt workspaces. */
-#define SYSTEM_USER "c42fdf75-3097-471c-8c33-fb52454d81c0"
 
 /* What a person wants to know of a preset, beside what the decision needs. */
 typedef struct PresetInfo
@@ -45,8 +41,6 @@ typedef struct ControlPlaneSnapshot
 	PresetInfo *info; /* parallel to pool.presets */
 } ControlPlaneSnapshot;
 
-extern void control_plane_running(const Datum *preset_id, ReturnSetInfo *set);
-extern void control_plane_pool(ReturnSetInfo *set);
 extern int control_plane_find_preset(const PoolSnapshot *pool, const Id *id);
 extern ControlPlaneSnapshot *control_plane_snapshot(TimestampTz at);
 extern void control_plane_find_sick(PoolSnapshot *pool);

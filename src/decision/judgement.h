@@ -9,7 +9,7 @@
 #include "decision/build_inputs.h"
 #include "decision/control_plane.h"
 #include "decision/decision.h"
-#include "pass/events.h"
+#include "base/events.h"
 
 typedef struct Judgement
 {

@@ -12,7 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
-#include "decision/control_plane.h"
+#include "base/id.h"
 #include "identity/identity_cache.h"
 #include "identity/identity_changes.h"
 #include "identity/identity_stats.h"

@@ -31,7 +31,7 @@
 #include "metadata/metadata_batcher.h"
 #include "metadata/metadata_blob.h"
 #include "settings.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 #define PARTITIONS 32
 

@@ -17,14 +17,14 @@
 
 #include "metadata/agent_metadata.h"
 #include "base/arguments.h"
-#include "base/database_text.h"
+#include "metadata/database_text.h"
 #include "metadata/metadata_batcher.h"
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "settings.h"
 #include "base/sql_arrays.h"
-#include "worker/worker_requests.h"
-#include "worker/worker_slots.h"
+#include "metadata/flush_request.h"
+#include "slots/worker_slots.h"
 
 /* The shortest time between two warnings of a full buffer, in microseconds. */
 #define WARNING_INTERVAL (10 * USECS_PER_SEC)
@@ -281,5 +281,5 @@ prebuild_agent_metadata_flush(PG_FUNCTION_ARGS)
 	/* without a buffer everything has been written already */
 	if (slot == NO_SLOT)
 		PG_RETURN_INT64(0);
-	PG_RETURN_INT64(worker_request_flush(slot));
+	PG_RETURN_INT64(flush_request(slot));
 }

@@ -12,11 +12,11 @@
 #include "utils/builtins.h"
 #include "utils/float.h"
 
-#include "base/database_text.h"
+#include "metadata/database_text.h"
 #include "metadata/metadata_stats.h"
 #include "base/result_row.h"
 #include "settings.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 static const char *const reason_names[FLUSH_REASONS] = { "capacity", "scheduled", "shutdown",
 														 "manual" };

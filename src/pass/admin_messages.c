@@ -19,6 +19,7 @@
 #include "base/patience.h"
 #include "base/plans.h"
 #include "base/rows.h"
+#include "catalog/constraints.h"
 #include "base/subtransaction.h"
 
 /* Rows of notification_templates, the same in every control plane that has them. */
@@ -154,7 +155,7 @@ write_message(Work *work)
 				 " ON CONFLICT DO NOTHING",
 				 PLAN_WRITE, 6, argtypes, values, NULL);
 	/* what is deferred must not fail at commit */
-	subtransaction_check_constraints(written, lengthof(written));
+	constraints_check(written, lengthof(written));
 	AtEOXact_GUC(true, level);
 }
 

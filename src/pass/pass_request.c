@@ -12,11 +12,21 @@
 #include "commands/trigger.h"
 
 #include "pass/pass_request.h"
-#include "worker/worker_requests.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 /* The slot to ask, where this transaction has changed something that a pass may have to answer. */
 static int wanted_of = NO_SLOT;
+
+/*
+ * Ask for a pass soon; nothing where no worker drives passes. number: of a slot, or NO_SLOT. Raises
+ * nothing, and looks nothing up: it is called when a transaction has just committed.
+ */
+static void
+request_pass(int number)
+{
+	if (number != NO_SLOT && pg_atomic_exchange_u32(&worker_slot(number)->pass_requested, 1) == 0)
+		worker_slot_wake(number, worker_slot_does_both(number) ? LANE_METADATA : LANE_PASSES);
+}
 
 /*
  * Wake the worker after a commit; forget after anything else that ends a transaction. An error here
@@ -26,7 +36,7 @@ static void
 at_transaction_end(XactEvent event, void *argument)
 {
 	if (event == XACT_EVENT_COMMIT)
-		worker_request_pass(wanted_of);
+		request_pass(wanted_of);
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		wanted_of = NO_SLOT;
 }

@@ -44,6 +44,7 @@
 #include "base/result_row.h"
 #include "base/rows.h"
 #include "pass/status.h"
+#include "catalog/constraints.h"
 #include "base/subtransaction.h"
 #include "pass/wakeup.h"
 
@@ -141,7 +142,7 @@ choose_checked_tables(Pass *pass)
 
 	pass->checked = palloc_array(const char *, lengthof(written));
 	for (size_t i = 0; i < lengthof(written); i++)
-		if (subtransaction_constraints_hold(written[i], is_items_fault))
+		if (constraints_hold(written[i], is_items_fault))
 			pass->checked[pass->nchecked++] = written[i];
 }
 
@@ -156,7 +157,7 @@ work_on_items(void *argument, int first, int n)
 	/* what a try before has counted was undone */
 	items->pass->totals = items->totals;
 	items->work(items->pass, items->items + first, n);
-	subtransaction_check_constraints(items->pass->checked, items->pass->nchecked);
+	constraints_check(items->pass->checked, items->pass->nchecked);
 	AtEOXact_GUC(true, guc_level);
 	items->totals = items->pass->totals;
 }
@@ -364,7 +365,7 @@ prune_marks(void *argument)
 	int guc_level = plans_control_plane_path();
 
 	pruning_marks(pass->judgement);
-	subtransaction_check_constraints(written, lengthof(written));
+	constraints_check(written, lengthof(written));
 	AtEOXact_GUC(true, guc_level);
 	return true;
 }

@@ -18,7 +18,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "pass/events.h"
+#include "base/events.h"
 #include "base/plans.h"
 #include "pool/pool_forget.h"
 #include "settings.h"

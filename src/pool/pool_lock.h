@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-#include "decision/decision.h"
+#include "pool/pool_member.h"
 
 extern int pool_lock(PoolMember **members, int n);
 extern int pool_lock_first(PoolMember *const *members, int n, bool *unchanged);

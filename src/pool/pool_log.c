@@ -19,6 +19,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
+#include "replication/logicalworker.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -26,7 +27,7 @@
 
 #include "base/ids.h"
 #include "base/result_row.h"
-#include "metadata/triggers.h"
+#include "base/trigger_rows.h"
 #include "base/versions.h"
 
 PG_FUNCTION_INFO_V1(prebuild_pool_touched);
@@ -179,4 +180,27 @@ prebuild_pool_touched_by_name(PG_FUNCTION_ARGS)
 	else
 		log_anything(fcinfo);
 	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(prebuild_pool_not_replicated);
+
+/*
+ * Trigger: skip the rows of another server's kept pool, which a publication of all tables sends
+ * along. They would be in the way of our own, whose triggers fire for the replicated tables.
+ * Before each row, in sessions that replay a replication stream.
+ */
+Datum
+prebuild_pool_not_replicated(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("prebuild_pool_not_replicated() is called by BEFORE triggers for "
+							   "each row only")));
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple
+																	  : trigger->tg_trigtuple);
 }

@@ -11,7 +11,7 @@
 #ifndef PREBUILD_POOL_SQL_H
 #define PREBUILD_POOL_SQL_H
 
-#include "decision/control_plane.h"
+#include "base/id.h"
 
 /* The condition of a pool member. */
 #define IS_IN_POOL "(w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid AND NOT w.deleted)"

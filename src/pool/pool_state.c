@@ -44,10 +44,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/attach_locks.h"
-#include "decision/control_plane.h"
 #include "catalog/control_plane_catalog.h"
-#include "pass/events.h"
+#include "base/events.h"
 #include "base/patience.h"
 #include "base/plans.h"
 #include "pool/pool_forget.h"
@@ -73,6 +71,9 @@
 /* A stored pool that may be believed again soon. */
 #define NOT_BUILT                                                                                  \
 	"it was not built from the tables as they are now, which the next pass or prebuild_fold() mends"
+
+/* Puts triggers right that do not see everything, and returns whether they were; set by attaching. */
+bool (*pool_state_mend_triggers)(void) = NULL;
 
 /* Did the last fold of this session find triggers that do not see everything? */
 static bool unwatched = false;
@@ -399,7 +400,7 @@ push_fold_snapshot(void)
 static bool
 mend_triggers(void)
 {
-	return !IsTransactionBlock() && attach_mend();
+	return !IsTransactionBlock() && pool_state_mend_triggers();
 }
 
 /*

@@ -28,6 +28,8 @@ typedef struct PoolView
 /* True for a stored member that runs, as IS_RUNNING of pool_sql.h. */
 #define STORED_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"
 
+extern bool (*pool_state_mend_triggers)(void);
+
 extern bool pool_state_view(PoolView *view);
 extern const char *pool_state_distrust_reason(char **hint);
 extern int64 pool_state_fold(bool mends);

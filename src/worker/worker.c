@@ -42,7 +42,7 @@
 #include "worker/worker.h"
 #include "worker/worker_lookup.h"
 #include "worker/worker_serve.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 /* How long a worker waits before it starts again after an error. */
 #define RESTART_PAUSE_MS 5000

@@ -7,7 +7,7 @@
 
 #include "compat.h"
 
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 extern void worker_init(void);
 extern PGDLLEXPORT void prebuild_worker_main(Datum argument);

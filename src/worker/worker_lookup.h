@@ -5,7 +5,7 @@
 #ifndef PREBUILD_WORKER_LOOKUP_H
 #define PREBUILD_WORKER_LOOKUP_H
 
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 /* What a look-up found; when it did not: detail says why, for a person. */
 typedef struct LookupResult

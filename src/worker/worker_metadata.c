@@ -10,7 +10,7 @@
 #include "metadata/metadata_flush.h"
 #include "settings.h"
 #include "worker/worker_metadata.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 #include "worker/worker_task.h"
 
 /* How often a worker that holds back looks at the buffer. */

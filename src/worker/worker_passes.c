@@ -9,7 +9,7 @@
 
 #include "settings.h"
 #include "worker/worker_passes.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 #include "worker/worker_task.h"
 
 /* Begin with a pass, where the worker runs them, and a fold. */

@@ -7,7 +7,7 @@
 
 #include "compat.h"
 
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 pg_noreturn extern void worker_serve(int number, WorkerLaneName lane);
 

@@ -7,7 +7,7 @@
 #include "catalog/pg_type_d.h"
 
 #include "base/result_row.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 /* Add a time; 0 is none. */
 static void

@@ -21,7 +21,7 @@
 
 #include "base/extension_lock.h"
 #include "worker/worker.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 #include "worker/worker_task.h"
 
 /* A time in the future. */

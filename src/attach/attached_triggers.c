@@ -25,7 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "catalog/attached_triggers.h"
+#include "attach/attached_triggers.h"
 #include "catalog/control_plane_catalog.h"
 #include "identity/identity_tables.h"
 #include "base/plans.h"

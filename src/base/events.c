@@ -18,7 +18,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "pass/events.h"
+#include "base/events.h"
 #include "base/notify.h"
 #include "base/plans.h"
 #include "base/rows.h"

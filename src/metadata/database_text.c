@@ -12,7 +12,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
-#include "base/database_text.h"
+#include "metadata/database_text.h"
 
 /* The length of the longest prefix of whole characters within limit bytes. */
 size_t

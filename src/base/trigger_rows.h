@@ -1,9 +1,9 @@
 /*
- * triggers.h
- *	  What trigger functions share.
+ * trigger_rows.h
+ *	  The rows that a row trigger is called for.
  */
-#ifndef PREBUILD_TRIGGERS_H
-#define PREBUILD_TRIGGERS_H
+#ifndef PREBUILD_TRIGGER_ROWS_H
+#define PREBUILD_TRIGGER_ROWS_H
 
 #include "postgres.h"
 
@@ -24,4 +24,4 @@ extern const WatchedColumns *trigger_watched(FunctionCallInfo fcinfo, bool by_na
 extern bool trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched);
 extern const pg_uuid_t *trigger_id(const TriggerData *trigger, TupleTableSlot *row, int column);
 
-#endif /* PREBUILD_TRIGGERS_H */
+#endif /* PREBUILD_TRIGGER_ROWS_H */

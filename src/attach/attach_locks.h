@@ -5,7 +5,7 @@
 #ifndef PREBUILD_ATTACH_LOCKS_H
 #define PREBUILD_ATTACH_LOCKS_H
 
-#include "catalog/attached_triggers.h"
+#include "attach/attached_triggers.h"
 
 extern bool attach_apply(const AttachOptions *options);
 extern bool attach_mend(void);

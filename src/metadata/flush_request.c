@@ -1,14 +1,14 @@
 /*
- * worker_requests.c
- *	  What sessions ask of the background workers: to write what is buffered, to run a pass.
+ * flush_request.c
+ *	  Having the background worker write what is buffered, and waiting for that.
  */
 #include "compat.h"
 
 #include "pgstat.h"
 
 #include "metadata/metadata_batcher.h"
-#include "worker/worker_requests.h"
-#include "worker/worker_slots.h"
+#include "metadata/flush_request.h"
+#include "slots/worker_slots.h"
 
 /* A flush that is waited for looks so often whether the worker is still to be expected. */
 #define FLUSH_LOOK_MS 250
@@ -42,7 +42,7 @@ raise_flush_failed(int number, bool expected)
  * that is restarting is waited for, as long as it is to be expected.
  */
 int64
-worker_request_flush(int number)
+flush_request(int number)
 {
 	WorkerSlot *slot = worker_slot(number);
 	uint64 ticket;
@@ -79,15 +79,4 @@ worker_request_flush(int number)
 	if (!served || failed)
 		raise_flush_failed(number, served);
 	return written;
-}
-
-/*
- * Ask for a pass soon; nothing where no worker drives passes. number: of a slot, or NO_SLOT. Raises
- * nothing, and looks nothing up: transactions that have just committed call it.
- */
-void
-worker_request_pass(int number)
-{
-	if (number != NO_SLOT && pg_atomic_exchange_u32(&worker_slot(number)->pass_requested, 1) == 0)
-		worker_slot_wake(number, worker_slot_does_both(number) ? LANE_METADATA : LANE_PASSES);
 }

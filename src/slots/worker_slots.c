@@ -20,7 +20,7 @@
 #include "utils/varlena.h"
 
 #include "settings.h"
-#include "worker/worker_slots.h"
+#include "slots/worker_slots.h"
 
 /*
  * How long a worker that is starting is waited for: twice the pause that it makes after an error.

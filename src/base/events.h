@@ -11,7 +11,7 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-#include "decision/decision.h"
+#include "base/id.h"
 #include "base/rows.h"
 
 typedef enum MarkKind

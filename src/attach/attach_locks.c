@@ -18,7 +18,7 @@
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
-#include "catalog/attach_locks.h"
+#include "attach/attach_locks.h"
 #include "settings.h"
 #include "base/subtransaction.h"
 

@@ -6,11 +6,19 @@
 
 #include "access/xact.h"
 
-#include "catalog/attach_locks.h"
+#include "attach/attach.h"
+#include "attach/attach_locks.h"
 #include "catalog/control_plane_catalog.h"
 #include "identity/identity_tables.h"
 #include "base/plans.h"
 #include "pool/pool_state.h"
+
+/* Let folds put triggers right. Called once, from _PG_init. */
+void
+attach_init(void)
+{
+	pool_state_mend_triggers = attach_mend;
+}
 
 PG_FUNCTION_INFO_V1(prebuild_attach);
 
