@@ -44,14 +44,15 @@
 /* The work under way. What a tick writes is volatile. */
 typedef struct Patience
 {
-	int depth;		   /* works begun within works; only the outermost counts */
-	int budget_ms;	   /* for all waits together */
-	int per_wait_ms;   /* the session's own lock_timeout, or the budget */
-	int tick_ms;	   /* time between two ticks */
-	bool lost;		   /* a wait was given up */
-	TimestampTz until; /* where lost: when work without patience ends */
-	bool on_table;	   /* where lost: by a lock on a whole table */
-	char *report;	   /* where lost: what was waited for, or NULL; palloc'd where it was lost */
+	int depth;			   /* works begun within works; only the outermost counts */
+	int budget_ms;		   /* for all waits together */
+	int per_wait_ms;	   /* the session's own lock_timeout, or the budget */
+	int tick_ms;		   /* time between two ticks */
+	bool lost;			   /* a wait was given up */
+	TimestampTz until;	   /* where lost: when work without patience ends */
+	bool on_table;		   /* where lost: by a lock on a whole table */
+	char *report;		   /* where lost: what was waited for; palloc'd in context */
+	MemoryContext context; /* of whoever began the outermost work: it outlives what is tried */
 
 	volatile int waited_ms;
 	volatile bool noted; /* the two that follow are set */
@@ -121,6 +122,7 @@ patience_begin(int budget_ms)
 	patience.lost = false;
 	patience.on_table = false;
 	patience.report = NULL;
+	patience.context = CurrentMemoryContext;
 	patience.waited_ms = 0;
 	patience.noted = false;
 	enable_timeout_after(timer, patience.tick_ms);
@@ -254,6 +256,8 @@ is_from_waiting(const ErrorData *error)
 bool
 patience_lose(const ErrorData *error)
 {
+	char *report;
+
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		return false;
 	if (patience.lost || patience.depth == 0)
@@ -264,10 +268,13 @@ patience_lose(const ErrorData *error)
 	if (patience.noted && is_from_waiting(error))
 	{
 		patience.on_table = patience.tag.locktag_type == LOCKTAG_RELATION;
-		patience.report = describe_wait(error);
+		report = describe_wait(error);
 	}
 	else
-		patience.report = psprintf("It was told: %s.", error->message);
+		report = psprintf("It was told: %s.", error->message);
+	/* this may be work within the work, of whose memory nothing will be left */
+	patience.report = MemoryContextStrdup(patience.context, report);
+	pfree(report);
 	return true;
 }
 

@@ -67,7 +67,8 @@ typedef struct Pass
 	bool paused;
 	TimestampTz at;
 	TimestampTz began; /* by the real clock */
-	Id *organizations;
+	Id *organizations; /* in which the system user needs a place */
+	int norganizations;
 	ArrayParameter *jobs; /* new ones: those that totals.waiting counts, then what was undone */
 	int locked_out;		  /* presets that others' locks kept from being written */
 	int left_places;	  /* organizations, likewise */
@@ -217,12 +218,12 @@ leave(Pass *pass, const char *what)
  * is noted then as left to the next pass. Raises all other errors.
  */
 static bool
-attempt(Pass *pass, const char *what, SubtransactionWork work)
+attempt(Pass *pass, const char *what, SubtransactionWork work, void *argument)
 {
 	ErrorData *error;
 
 	patience_arm();
-	error = subtransaction_run(work, pass);
+	error = subtransaction_run(work, argument);
 	if (error == NULL)
 		return true;
 	if (!patience_lose(error))
@@ -231,11 +232,29 @@ attempt(Pass *pass, const char *what, SubtransactionWork work)
 	return false;
 }
 
+/* A preset that failed. */
+typedef struct FailedPreset
+{
+	const Judgement *judgement;
+	int preset;
+	const ErrorData *error;
+} FailedPreset;
+
+static bool
+record_failure(void *argument)
+{
+	const FailedPreset *failed = argument;
+
+	status_write_failure(failed->judgement, failed->preset, failed->error);
+	return true;
+}
+
 /* Report a preset that was rolled back. */
 static void
 report_preset(Pass *pass, int preset, const ErrorData *error)
 {
 	const PresetInfo *info = &pass->judgement->snapshot->info[preset];
+	FailedPreset failed = { pass->judgement, preset, error };
 
 	if (patience_lose(error))
 	{
@@ -247,7 +266,7 @@ report_preset(Pass *pass, int preset, const ErrorData *error)
 					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
 							 info->name, info->template_name, error->message),
 					  error->detail ? errdetail("%s", error->detail) : 0));
-	status_write_failure(pass->judgement, preset, error);
+	attempt(pass, "the event of a preset that failed", record_failure, &failed);
 }
 
 /* Give the system user its place in some organizations. */
@@ -282,14 +301,9 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 static void
 ensure_membership(Pass *pass)
 {
-	const PoolSnapshot *pool = &pass->judgement->snapshot->pool;
-	int *items = palloc_array(int, pool->npresets + 1);
-	int n;
+	int n = pass->norganizations;
+	int *items = palloc_array(int, n + 1);
 
-	pass->organizations = palloc_array(Id, pool->npresets + 1);
-	n = membership_organizations(pass->judgement->snapshot, pass->organizations);
-	if (n > 0)
-		membership_require_system_user();
 	for (int i = 0; i < n; i++)
 		items[i] = i;
 	halve_work(pass, join_organizations, report_organization, items, n);
@@ -427,8 +441,13 @@ judge(void *argument)
 	Pass *pass = argument;
 
 	pass->paused = pause_is_on();
-	if (!pass->paused)
-		pass->judgement = judgement_make(pass->at);
+	if (pass->paused)
+		return true;
+	pass->judgement = judgement_make(pass->at);
+	pass->organizations = palloc_array(Id, pass->judgement->snapshot->pool.npresets + 1);
+	pass->norganizations = membership_organizations(pass->judgement->snapshot, pass->organizations);
+	if (pass->norganizations > 0)
+		membership_require_system_user();
 	return true;
 }
 
@@ -471,7 +490,7 @@ run_pass(Pass *pass)
 	int *presets;
 	int npresets = 0;
 
-	if (attempt(pass, "all of it", judge) && !pass->paused)
+	if (attempt(pass, "all of it", judge, pass) && !pass->paused)
 	{
 		pool = &pass->judgement->snapshot->pool;
 		choose_checked_tables(pass);
@@ -484,7 +503,7 @@ run_pass(Pass *pass)
 		wake_provisioners(pass);
 		pass->npresets = pool->npresets;
 		prune(pass);
-		attempt(pass, "the record of the pass", sum_up);
+		attempt(pass, "the record of the pass", sum_up, pass);
 	}
 	report_left(pass, npresets);
 }
