@@ -10,13 +10,13 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" prebuild_ext
 PGFILEDESC = "prebuild_ext - prebuilt workspaces, reconciled in the database"
 
 MODULE_big = prebuild_ext
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
 # install scripts of earlier releases, as they were, and the upgrade scripts
 DATA = $(wildcard sql/releases/$(EXTENSION)--*.sql)
 
 # The control file is the one place for the version.
-PG_CPPFLAGS = -DPREBUILD_VERSION='"$(EXTVERSION)"'
+PG_CPPFLAGS = -I$(srcdir)/src -DPREBUILD_VERSION='"$(EXTVERSION)"'
 # script/test adds -Werror: a compiler that is newer than this release must not break an install.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter $(WERROR)
 SHLIB_LINK = -luuid
@@ -45,7 +45,7 @@ src/exports.txt: $(OBJS:.o=.c) Makefile
 		-e 's/^FUNCTION_OF_LONGER_ROW(\([a-z0-9_]*\), \([0-9_]*\)).*/\1_\2\npg_finfo_\1_\2/p' $(OBJS:.o=.c)) > $@
 
 # Objects depend on every header: there are few, and a stale object is worse.
-$(OBJS): $(wildcard src/*.h) $(EXTENSION).control
+$(OBJS): $(wildcard src/*.h src/*/*.h) $(EXTENSION).control
 
 # The tests need servers that they configure, stop and kill.
 installcheck:
@@ -55,7 +55,7 @@ installcheck:
 unit:
 	$(MAKE) -C test/unit check
 
-FORMATTED = $(wildcard src/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
+FORMATTED = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
 format:
 	clang-format -i $(FORMATTED)
 check-format:
