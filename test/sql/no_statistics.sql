@@ -1,7 +1,7 @@
 -- Without statistics, as after a restore or pg_upgrade, the cost still follows the pool: large
 -- tables are reached by their indexes.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN PERFORM control_plane('cp_fresh'); PERFORM simple('one', 50); END $$;
 SET session_replication_role = replica;
