@@ -107,14 +107,14 @@ ALTER SYSTEM SET prebuild.reconcile_interval = '1min';
 SELECT pg_reload_conf() \g /dev/null
 \connect - controlplane
 SET client_min_messages = warning;
-CALL demo.wait_until('SELECT passes > 0 FROM prebuild_worker_status');
+CALL demo.wait_until('SELECT passes > 0 FROM prebuild_worker_status WHERE lane = ''passes''');
 SELECT demo.work() \g /dev/null
 UPDATE templates t SET active_version_id = v.id, updated_at = now()
 FROM template_versions v
 WHERE v.template_id = t.id AND v.name = 'v3' AND t.name = 'go-service';
 CALL demo.wait_until($$SELECT count(*) > 0 FROM prebuild_pool() p
     JOIN template_versions v ON v.id = p.template_version_id AND v.name = 'v3'$$);
-SELECT state, role, passes FROM prebuild_worker_status;
+SELECT lane, state, role, passes FROM prebuild_worker_status;
 SELECT demo.work() AS "jobs done";
 SELECT * FROM demo.presets() WHERE preset LIKE 'go-service%';
 

@@ -4,28 +4,37 @@
 --
 -- Run it as a role that may read the control plane's tables: the functions below read with its
 -- rights. They have the names that postgres_exporter.yml asks for, in a schema of their own that
--- the new role searches first. Give the role a way to log in (\password, pg_hba.conf) afterwards;
+-- the new role searches first. Give the role a way to log in (\password, pg_hba.conf) afterwards.
+-- Run it again after an upgrade from 0.1, or when the extension has moved to another schema.
 -- DROP SCHEMA prebuild_monitoring CASCADE takes it all back but the role.
+--
+-- The bodies are text, so that the functions do not depend on the extension: it can be dropped and
+-- created anew without them.
 \set ON_ERROR_STOP on
 SELECT n.nspname AS extension_schema
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'prebuild_ext' \gset
 
 BEGIN;
-CREATE ROLE prebuild_scraper LOGIN;
-CREATE SCHEMA prebuild_monitoring;
+SET LOCAL client_min_messages = warning;
+SELECT 'CREATE ROLE prebuild_scraper LOGIN'
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'prebuild_scraper') \gexec
+CREATE SCHEMA IF NOT EXISTS prebuild_monitoring;
+DROP FUNCTION IF EXISTS prebuild_monitoring.prebuild_metrics_read, prebuild_monitoring.prebuild_metrics_text;
 
+SELECT format($create$
 CREATE FUNCTION prebuild_monitoring.prebuild_metrics_read(
 	at timestamptz DEFAULT now(), part text DEFAULT NULL)
-RETURNS SETOF :"extension_schema".prebuild_metrics_row
+RETURNS TABLE (name text, labels jsonb, value double precision, type text, help text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT * FROM :"extension_schema".prebuild_metrics_read(at, part);
-END;
+AS %L$create$, format(
+	'SELECT m.name, m.labels, m.value, m.type, m.help FROM %I.prebuild_metrics_read($1, $2) m',
+	:'extension_schema')) \gexec
 
+SELECT format($create$
 CREATE FUNCTION prebuild_monitoring.prebuild_metrics_text(at timestamptz DEFAULT now())
 RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN :"extension_schema".prebuild_metrics_text(at);
+AS %L$create$, format('SELECT %I.prebuild_metrics_text($1)', :'extension_schema')) \gexec
 
 REVOKE ALL ON FUNCTION prebuild_monitoring.prebuild_metrics_read,
 	prebuild_monitoring.prebuild_metrics_text FROM PUBLIC;

@@ -167,7 +167,8 @@ make_in_tree() {
 	if [ -d "$PROJECT/test" ]; then
 		cp -a "$PROJECT/test" "$tree/"
 	fi
-	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "WERROR=${WERROR:-}" "$@"
+	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "WERROR=${WERROR:-}" \
+		"COPT=${COPT:-}" "$@"
 }
 
 # Put the sources of the release that is the commit $1 into the folder $2.

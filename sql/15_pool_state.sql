@@ -68,6 +68,14 @@ COMMENT ON FUNCTION @extschema@.prebuild_pool_touched() IS
 'Trigger: log a row that the pool may depend on';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_pool_touched_by_name() IS
+'Trigger: the same on every update, where a BEFORE trigger may change what a statement does not name';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched_by_name() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.prebuild_pool_not_replicated() RETURNS trigger
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;

@@ -19,14 +19,18 @@ CREATE TABLE @extschema@.prebuild_mark (
 	kind text NOT NULL,
 	detail text NOT NULL,
 	since timestamptz NOT NULL,
+	control_plane text,
 	PRIMARY KEY (preset_id, kind)
 );
 
 COMMENT ON TABLE @extschema@.prebuild_mark IS
 'What the extension last said of a preset, so that a fault that lasts is reported once';
 
--- One row for each claim that replaced resources, for good: what makes the counter of them exact,
--- never smaller than it was, and deaf to a claim that is reported twice.
+COMMENT ON COLUMN @extschema@.prebuild_mark.control_plane IS
+'The schema of the control plane that the preset is of; NULL in marks of before 0.2';
+
+-- One row for each claim that replaced resources: what makes the counter of them exact, never smaller
+-- than it was, and deaf to a claim that is reported twice. After 30 days they are counted instead.
 CREATE TABLE @extschema@.prebuild_replacement (
 	workspace_id uuid NOT NULL,
 	build_id uuid NOT NULL,
@@ -36,8 +40,20 @@ CREATE TABLE @extschema@.prebuild_replacement (
 	PRIMARY KEY (workspace_id, build_id)
 );
 
+CREATE INDEX prebuild_replacement_at_idx ON @extschema@.prebuild_replacement (at);
+
 COMMENT ON TABLE @extschema@.prebuild_replacement IS
-'Claims that replaced resources, each once';
+'Claims of the last 30 days that replaced resources, each once';
+
+CREATE TABLE @extschema@.prebuild_replacement_count (
+	template_id uuid NOT NULL,
+	preset_id uuid NOT NULL,
+	claims bigint NOT NULL,
+	PRIMARY KEY (template_id, preset_id)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_replacement_count IS
+'How many earlier claims replaced resources, by preset';
 
 -- The durations of passes, in the one row there is; each pass that did not find the loop paused
 -- counts itself in its own transaction. buckets: how many were in each bucket of the histogram,
@@ -62,7 +78,8 @@ BEGIN
 		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
 		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 		AND c.relname OPERATOR(pg_catalog.=) ANY
-			('{prebuild_event,prebuild_event_id_seq,prebuild_mark,prebuild_replacement,prebuild_pass_stats}')
+			('{prebuild_event,prebuild_event_id_seq,prebuild_mark,prebuild_replacement,prebuild_replacement_count,
+			prebuild_pass_stats}')
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 	END LOOP;

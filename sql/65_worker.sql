@@ -112,6 +112,8 @@ COMMENT ON FUNCTION @extschema@.prebuild_metadata_histograms() IS
 'Batch sizes (entries), keys per agent and flush durations (seconds): cumulative counts by upper bound, and sums';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_metadata_histograms() FROM PUBLIC;
 
+-- What the background workers of this database do, of both in one row: columns from pass_state on
+-- came with 0.2.
 CREATE TYPE @extschema@.prebuild_worker_status_row AS (
 	database text,
 	state text,
@@ -124,23 +126,76 @@ CREATE TYPE @extschema@.prebuild_worker_status_row AS (
 	last_error_at timestamptz,
 	passes bigint,
 	failed_passes bigint,
-	last_pass_at timestamptz
+	last_pass_at timestamptz,
+	pass_state text,
+	pass_detail text,
+	pass_role text,
+	pass_pid integer,
+	pass_started_at timestamptz,
+	pass_starts bigint,
+	folds bigint,
+	failed_folds bigint,
+	last_fold_at timestamptz,
+	flush_error text,
+	flush_error_code text,
+	flush_error_at timestamptz,
+	pass_error text,
+	pass_error_code text,
+	pass_error_at timestamptz,
+	fold_error text,
+	fold_error_code text,
+	fold_error_at timestamptz,
+	start_error text,
+	start_error_code text,
+	start_error_at timestamptz,
+	pass_start_error text,
+	pass_start_error_code text,
+	pass_start_error_at timestamptz
 );
 
 CREATE FUNCTION @extschema@.prebuild_worker_status_read()
 RETURNS @extschema@.prebuild_worker_status_row
-AS 'MODULE_PATHNAME'
+AS 'MODULE_PATHNAME', 'prebuild_worker_status_read_0_2'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION @extschema@.prebuild_worker_status_read() IS
-'The row of the view prebuild_worker_status';
+'What the view prebuild_worker_status shows, in one row';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_worker_status_read() FROM PUBLIC;
 
 CREATE VIEW @extschema@.prebuild_worker_status AS
-SELECT s.* FROM @extschema@.prebuild_worker_status_read() s WHERE s.database IS NOT NULL;
+SELECT s.database, w.state, w.detail, w.role, w.pid, w.started_at, w.starts,
+	w.last_error, w.last_error_at, w.passes, w.failed_passes, w.last_pass_at,
+	w.lane, w.last_error_code, w.folds, w.failed_folds, w.last_fold_at,
+	w.fold_error, w.fold_error_code, w.fold_error_at,
+	w.start_error, w.start_error_code, w.start_error_at
+FROM @extschema@.prebuild_worker_status_read() s, LATERAL (VALUES
+	('metadata', s.state, s.detail, s.role, s.pid, s.started_at, s.starts,
+		s.flush_error, s.flush_error_code, s.flush_error_at,
+		NULL::bigint, NULL::bigint, NULL::timestamptz, NULL::bigint, NULL::bigint, NULL::timestamptz,
+		NULL, NULL, NULL::timestamptz, s.start_error, s.start_error_code, s.start_error_at),
+	('passes', s.pass_state, s.pass_detail, s.pass_role, s.pass_pid, s.pass_started_at, s.pass_starts,
+		s.pass_error, s.pass_error_code, s.pass_error_at,
+		s.passes, s.failed_passes, s.last_pass_at, s.folds, s.failed_folds, s.last_fold_at,
+		s.fold_error, s.fold_error_code, s.fold_error_at,
+		s.pass_start_error, s.pass_start_error_code, s.pass_start_error_at))
+	w (lane, state, detail, role, pid, started_at, starts,
+		last_error, last_error_code, last_error_at,
+		passes, failed_passes, last_pass_at, folds, failed_folds, last_fold_at,
+		fold_error, fold_error_code, fold_error_at, start_error, start_error_code, start_error_at)
+WHERE s.database IS NOT NULL;
 
 COMMENT ON VIEW @extschema@.prebuild_worker_status IS
-'The background worker of this database; no row when prebuild.databases does not name it';
+'The background workers of this database: one writes agent metadata, one runs passes and folds; no rows when prebuild.databases does not name it';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.state IS
 'starting, serving, draining (writing for the last time) or unable (detail says why)';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error IS
+'The last error of a flush (lane metadata) or of a pass (lane passes)';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.lane IS
+'What the worker is for: metadata or passes';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error_code IS
+'Its SQLSTATE';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.fold_error IS
+'The last error of bringing the kept pool up to date';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.start_error IS
+'The last error of finding the database, its owner and the extension, and of connecting';
 

@@ -59,6 +59,7 @@ DECLARE
 		prebuild_metadata_fanout,
 		prebuild_pass_wanted,
 		prebuild_pool_touched,
+		prebuild_pool_touched_by_name,
 		prebuild_rebuild,
 		prebuild_schedule,
 		prebuild_unschedule}';

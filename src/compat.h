@@ -91,6 +91,16 @@ typedef void (*shmem_request_hook_type)(void);
 	(pg_namespace_aclcheck((schema), (role), ACL_USAGE) == ACLCHECK_OK)
 #endif
 
+/* And the right to call a function. */
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_proc_d.h"
+#define compat_may_execute(function, role)                                                         \
+	(object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define compat_may_execute(function, role)                                                         \
+	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
 /* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */
 #if PG_VERSION_NUM < 150000
 #define MAT_SRF_USE_EXPECTED_DESC 0x01

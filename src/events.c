@@ -3,9 +3,11 @@
  *	  The extension's own tables, read and written with the extension owner's rights:
  *
  *	  prebuild_event	what happened, for people and dashboards; each row is announced on channel
- *						prebuild_events; old rows go after prebuild.event_retention
+ *						prebuild_events
  *	  prebuild_mark		what the extension last said of a preset: a fault that lasts is reported
  *						when it begins, not in every pass
+ *
+ *	  What is in them too long is seen to by pruning.c.
  */
 #include "compat.h"
 
@@ -13,6 +15,7 @@
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "events.h"
@@ -76,16 +79,19 @@ event_detail(const char *key, const char *value)
 	return json.data;
 }
 
-/* Read all marks (List of Mark) in the active snapshot. */
+/* Read the marks (List of Mark) of some presets in the active snapshot. */
 List *
-marks_read(void)
+marks_read(ArrayParameter *presets)
 {
 	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	Datum values[] = { array_datum(presets) };
 	List *marks = NIL;
 	uint64 n = plan_execute(&plan,
-							"SELECT preset_id::pg_catalog.uuid, kind::pg_catalog.text,"
-							" detail::pg_catalog.text FROM {ext}prebuild_mark",
-							PLAN_READ_OWN, 0, NULL, NULL, NULL);
+							"SELECT m.preset_id::pg_catalog.uuid, m.kind::pg_catalog.text,"
+							" m.detail::pg_catalog.text FROM {ext}prebuild_mark m"
+							" WHERE m.preset_id {=} ANY ($1)",
+							PLAN_READ_OWN, 1, argtypes, values, NULL);
 
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -100,15 +106,25 @@ marks_read(void)
 	return marks;
 }
 
+/* Does a mark say of which control plane it is? Not where the install script is that of 0.1. */
+bool
+marks_have_control_plane(void)
+{
+	Oid table = get_relname_relid("prebuild_mark", plans_extension_schema());
+
+	return OidIsValid(table) && get_attnum(table, "control_plane") != InvalidAttrNumber;
+}
+
 /* Set or take away marks, in one statement. */
 static void
 write_marks(KeptPlan *plan, const char *statement, List *marks, TimestampTz at)
 {
-	static const Oid argtypes[] = { UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID };
+	static const Oid argtypes[] = { UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
+									TEXTOID };
 	ArrayParameter *ids = array_new(UUIDOID);
 	ArrayParameter *kinds = array_new(TEXTOID);
 	ArrayParameter *details = array_new(TEXTOID);
-	Datum values[4];
+	Datum values[5];
 	ListCell *cell;
 
 	if (marks == NIL)
@@ -125,7 +141,8 @@ write_marks(KeptPlan *plan, const char *statement, List *marks, TimestampTz at)
 	values[1] = array_datum(kinds);
 	values[2] = array_datum(details);
 	values[3] = TimestampTzGetDatum(at);
-	plan_execute(plan, statement, PLAN_WRITE_OWN, 4, argtypes, values, NULL);
+	values[4] = CStringGetTextDatum(setting_control_plane_schema);
+	plan_execute(plan, statement, PLAN_WRITE_OWN, 5, argtypes, values, NULL);
 }
 
 static void
@@ -191,34 +208,21 @@ events_write(const EventBatch *batch, TimestampTz at)
 {
 	static KeptPlan set_plan, unset_plan;
 
+#define SET_MARKS(column, value)                                                                   \
+	"INSERT INTO {ext}prebuild_mark AS m (since, preset_id, kind, detail" column ")"               \
+	" SELECT $4, n.preset_id, n.kind, n.detail" value                                              \
+	" FROM {unnest 3} n (preset_id, kind, detail) WHERE $5 IS NOT NULL"                            \
+	" ON CONFLICT (preset_id, kind) DO UPDATE"                                                     \
+	" SET since = excluded.since, detail = excluded.detail"
 	write_marks(&set_plan,
-				"INSERT INTO {ext}prebuild_mark AS m (since, preset_id, kind, detail)"
-				" SELECT $4, n.preset_id, n.kind, n.detail"
-				" FROM {unnest 3} n (preset_id, kind, detail)"
-				" ON CONFLICT (preset_id, kind) DO UPDATE"
-				" SET since = excluded.since, detail = excluded.detail",
+				marks_have_control_plane() ? SET_MARKS(", control_plane", ", $5")
+										   : SET_MARKS("", ""),
 				batch->marks, at);
 	write_marks(&unset_plan,
 				"DELETE FROM {ext}prebuild_mark m"
 				" USING {unnest 3} n (preset_id, kind, detail)"
 				" WHERE m.preset_id {=} n.preset_id AND m.kind {=} n.kind"
-				" AND $4 IS NOT NULL AND n.detail IS NOT NULL",
+				" AND $4 IS NOT NULL AND $5 IS NOT NULL AND n.detail IS NOT NULL",
 				batch->unmarks, at);
 	write_events(batch->events, at);
-}
-
-/*
- * Remove the events that are older than prebuild.event_retention at a time, but never any that
- * are younger than that by the clock, whatever time a caller names.
- */
-void
-events_prune(TimestampTz at)
-{
-	static KeptPlan plan;
-	static const Oid argtypes[] = { TIMESTAMPTZOID };
-	Datum before = TimestampTzGetDatum(Min(at, GetCurrentTimestamp()) -
-									   setting_event_retention * INT64CONST(60) * USECS_PER_SEC);
-
-	plan_execute(&plan, "DELETE FROM {ext}prebuild_event WHERE at {<} $1", PLAN_WRITE_OWN, 1,
-				 argtypes, &before, NULL);
 }

@@ -12,6 +12,7 @@
 #include "nodes/pg_list.h"
 
 #include "decision.h"
+#include "rows.h"
 
 typedef enum MarkKind
 {
@@ -48,9 +49,9 @@ extern void event_add(EventBatch *batch, const char *kind, const Id *template_id
 					  const Id *preset_id, const Id *workspace_id, char *detail);
 extern void mark_set(EventBatch *batch, const Id *preset_id, MarkKind kind, const char *detail);
 extern void mark_unset(EventBatch *batch, const Id *preset_id, MarkKind kind);
-extern List *marks_read(void);
+extern List *marks_read(ArrayParameter *presets);
+extern bool marks_have_control_plane(void);
 extern void events_write(const EventBatch *batch, TimestampTz at);
-extern void events_prune(TimestampTz at);
 extern char *event_detail(const char *key, const char *value);
 
 #endif /* PREBUILD_EVENTS_H */

@@ -6,6 +6,7 @@
  */
 #include "compat.h"
 
+#include "catalog/pg_type_d.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -33,9 +34,12 @@ static void
 apply_marks(Judgement *judgement)
 {
 	PoolSnapshot *pool = &judgement->snapshot->pool;
+	ArrayParameter *presets = array_new(UUIDOID);
 	ListCell *cell;
 
-	foreach (cell, marks_read())
+	for (int i = 0; i < pool->npresets; i++)
+		array_add_id(presets, &pool->presets[i].id);
+	foreach (cell, marks_read(presets))
 	{
 		Mark *mark = lfirst(cell);
 		int preset = control_plane_find_preset(pool, &mark->preset_id);

@@ -370,6 +370,7 @@ batcher_put(int slot, const pg_uuid_t *agent, ReportEntry **reported, int n,
 	int taken = 0;
 
 	attach();
+	worker_slot_look_after(slot, LANE_METADATA);
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	if (!worker_slot_buffers(slot))
 	{
@@ -387,7 +388,7 @@ batcher_put(int slot, const pg_uuid_t *agent, ReportEntry **reported, int n,
 	if (pg_atomic_read_u64(&database->waiting) >= (uint64) setting_metadata_batch_size &&
 		pg_atomic_read_u32(&database->worker_woken) == 0 &&
 		pg_atomic_exchange_u32(&database->worker_woken, 1) == 0)
-		worker_slot_wake(slot);
+		worker_slot_wake(slot, LANE_METADATA);
 	return true;
 }
 

@@ -23,6 +23,7 @@
 #include "utils/uuid.h"
 
 #include "agent_metadata.h"
+#include "extension_lock.h"
 #include "metadata_blob.h"
 #include "metadata_faults.h"
 #include "metadata_flush.h"
@@ -159,6 +160,7 @@ write_batch(MetadataFlush *flush, Batch *batch, Refusing refusing, MetadataRefus
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	(void) extension_hold();
 	/* the refusal is to outlive the transaction */
 	MemoryContextSwitchTo(context);
 	PushActiveSnapshot(GetTransactionSnapshot());

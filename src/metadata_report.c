@@ -23,6 +23,7 @@
 #include "result_row.h"
 #include "settings.h"
 #include "sql_arrays.h"
+#include "worker_requests.h"
 #include "worker_slots.h"
 
 /* The shortest time between two warnings of a full buffer, in microseconds. */
@@ -280,5 +281,5 @@ prebuild_agent_metadata_flush(PG_FUNCTION_ARGS)
 	/* without a buffer everything has been written already */
 	if (slot == NO_SLOT)
 		PG_RETURN_INT64(0);
-	PG_RETURN_INT64(worker_slot_flush_and_wait(slot));
+	PG_RETURN_INT64(worker_request_flush(slot));
 }

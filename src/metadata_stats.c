@@ -218,37 +218,3 @@ prebuild_metadata_histograms(PG_FUNCTION_ARGS)
 					  duration_bounds, lengthof(duration_bounds));
 	return (Datum) 0;
 }
-
-PG_FUNCTION_INFO_V1(prebuild_worker_status_read);
-
-/* SQL: the row under the view prebuild_worker_status; NULL where no worker serves the database. */
-Datum
-prebuild_worker_status_read(PG_FUNCTION_ARGS)
-{
-	int number = slot_here();
-	WorkerSlot *slot;
-	ResultRow row;
-
-	if (number == NO_SLOT)
-		PG_RETURN_NULL();
-	slot = worker_slot(number);
-	row.n = 0;
-	LWLockAcquire(&slot->lock, LW_SHARED);
-	put_text(&row, slot->database);
-	put_text(&row, worker_state_name(pg_atomic_read_u32(&slot->state)));
-	put_text(&row, slot->detail);
-	put_text(&row, slot->role);
-	if (slot->pid != 0)
-		result_put_int4(&row, slot->pid);
-	else
-		result_put_null(&row, INT4OID);
-	put_time(&row, slot->started_at);
-	result_put_int8(&row, slot->starts);
-	put_text(&row, slot->last_error);
-	put_time(&row, slot->last_error_at);
-	result_put_int8(&row, slot->passes);
-	result_put_int8(&row, slot->failed_passes);
-	put_time(&row, slot->last_pass_at);
-	LWLockRelease(&slot->lock);
-	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
-}

@@ -20,6 +20,7 @@
 #include "pass_stats.h"
 #include "pause.h"
 #include "plans.h"
+#include "pruning.h"
 #include "result_row.h"
 #include "rows.h"
 
@@ -98,12 +99,19 @@ read_replacements(Datum *arrays)
 	ArrayParameter *templates = array_new(UUIDOID);
 	ArrayParameter *presets = array_new(UUIDOID);
 	ArrayParameter *counts = array_new(INT8OID);
-	uint64 n = plan_execute(&plan,
-							"SELECT template_id::pg_catalog.uuid, preset_id::pg_catalog.uuid,"
-							" pg_catalog.count(*)"
-							" FROM {ext}prebuild_replacement WHERE preset_id IS NOT NULL"
-							" GROUP BY template_id, preset_id",
-							PLAN_READ_OWN, 0, NULL, NULL, NULL);
+	uint64 n =
+		plan_execute(&plan,
+					 psprintf("SELECT r.template_id::pg_catalog.uuid,"
+							  " r.preset_id::pg_catalog.uuid, pg_catalog.count(*)"
+							  " FROM {ext}prebuild_replacement r"
+							  " WHERE r.preset_id IS NOT NULL"
+							  " GROUP BY r.template_id, r.preset_id%s",
+							  pruning_has_claim_counts()
+								  ? " UNION ALL SELECT c.template_id::pg_catalog.uuid,"
+									" c.preset_id::pg_catalog.uuid, c.claims::pg_catalog.int8"
+									" FROM {ext}prebuild_replacement_count c"
+								  : ""),
+					 PLAN_READ_OWN, 0, NULL, NULL, NULL);
 
 	/* the rows stay until SPI_finish: the ids are used where they are */
 	for (uint64 i = 0; i < n; i++)

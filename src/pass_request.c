@@ -12,19 +12,23 @@
 #include "commands/trigger.h"
 
 #include "pass_request.h"
+#include "worker_requests.h"
 #include "worker_slots.h"
 
-/* This transaction has changed something that a pass may have to answer. */
-static bool wanted = false;
+/* The slot to ask, where this transaction has changed something that a pass may have to answer. */
+static int wanted_of = NO_SLOT;
 
-/* Wake the worker after a commit; forget after anything else that ends a transaction. */
+/*
+ * Wake the worker after a commit; forget after anything else that ends a transaction. An error here
+ * would end the server: nothing is looked up, nothing allocated.
+ */
 static void
 at_transaction_end(XactEvent event, void *argument)
 {
-	if (event == XACT_EVENT_COMMIT && wanted)
-		worker_slot_request_pass();
+	if (event == XACT_EVENT_COMMIT)
+		worker_request_pass(wanted_of);
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		wanted = false;
+		wanted_of = NO_SLOT;
 }
 
 /* Called once, from _PG_init. */
@@ -36,13 +40,14 @@ pass_request_init(void)
 
 PG_FUNCTION_INFO_V1(prebuild_pass_wanted);
 
-/* Trigger: a pass may have something to do. After a statement; looks at nothing. */
+/* Trigger: a pass may have something to do. After a statement; does not look at what it did. */
 Datum
 prebuild_pass_wanted(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_pass_wanted() is called by triggers only")));
-	wanted = true;
+	/* now, as it may have to be looked up, and after the commit nothing can be */
+	wanted_of = worker_slot_here();
 	return PointerGetDatum(NULL);
 }

@@ -30,6 +30,7 @@
 #include "versions.h"
 
 PG_FUNCTION_INFO_V1(prebuild_pool_touched);
+PG_FUNCTION_INFO_V1(prebuild_pool_touched_by_name);
 
 /*
  * Raise object_not_in_prerequisite_state unless the log has the n columns that are written, and
@@ -83,53 +84,99 @@ is_systems(const TriggerData *trigger, TupleTableSlot *row, int column)
 	return owner != NULL && id_is_system_user(owner);
 }
 
+/* Log a row. kind: see prebuild_pool_touched(). */
+static void
+log_row(FunctionCallInfo fcinfo, char kind, const WatchedColumns *watched)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool updated = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+	const pg_uuid_t *id;
+	const pg_uuid_t *new_id;
+
+	if (kind == 'p')
+	{
+		if (!is_systems(trigger, trigger->tg_trigslot, watched->columns[1]) &&
+			!(updated && is_systems(trigger, trigger->tg_newslot, watched->columns[1])))
+			return;
+		kind = 'w';
+	}
+	if (updated && !trigger_columns_changed(trigger, watched))
+		return;
+
+	id = trigger_id(trigger, trigger->tg_trigslot, watched->columns[0]);
+	if (id != NULL)
+		append(fcinfo, kind, id);
+	new_id = updated ? trigger_id(trigger, trigger->tg_newslot, watched->columns[0]) : NULL;
+	if (new_id != NULL && (id == NULL || memcmp(id, new_id, sizeof(*id)) != 0))
+		append(fcinfo, kind, new_id);
+}
+
+/* Log that all that is known is that something has changed. */
+static void
+log_anything(FunctionCallInfo fcinfo)
+{
+	static const pg_uuid_t nothing = { { 0 } };
+
+	append(fcinfo, 't', &nothing);
+}
+
+/* Is the function called after each row, by a trigger with that many arguments and columns? */
+static bool
+called_for_row(FunctionCallInfo fcinfo, int least_arguments, int most_arguments, int least_columns)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	return CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_AFTER(trigger->tg_event) &&
+		   TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+		   trigger->tg_trigger->tgnargs >= least_arguments &&
+		   trigger->tg_trigger->tgnargs <= most_arguments &&
+		   trigger->tg_trigger->tgnattr >= least_columns;
+}
+
+static void
+not_attached(const char *function)
+{
+	ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					errmsg("%s() is called by the triggers of prebuild_attach() only", function)));
+}
+
 /*
- * Trigger: log the row. After each row of the tables that attach.c lists, with the kind of the id
- * as argument: workspace, job, resource, or pool for the ids of workspaces themselves, of which
- * only those of the system user are logged. The first of the trigger's columns has the id.
+ * Trigger: log the row. After each row of the tables that attached_triggers.c lists, with the kind of
+ * the id as argument: workspace, job, resource, or pool for the ids of workspaces themselves, of
+ * which only those of the system user are logged. The first of the trigger's columns has the id.
  * After a TRUNCATE: log that much, as it shows nowhere else where the table's file is of the same
  * transaction, and then stays.
  */
 Datum
 prebuild_pool_touched(PG_FUNCTION_ARGS)
 {
-	static const pg_uuid_t nothing = { { 0 } };
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	bool updated;
-	const int16 *columns;
-	char kind;
-	const pg_uuid_t *id;
-	const pg_uuid_t *new_id;
 
 	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
-	{
-		append(fcinfo, 't', &nothing);
-		return PointerGetDatum(NULL);
-	}
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr < 2 ||
-		trigger->tg_trigger->tgnargs != 1)
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("prebuild_pool_touched() is called by the triggers of "
-							   "prebuild_attach() only")));
-	updated = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
-	columns = trigger->tg_trigger->tgattr;
-	kind = trigger->tg_trigger->tgargs[0][0];
-	if (kind == 'p')
-	{
-		if (!is_systems(trigger, trigger->tg_trigslot, columns[1]) &&
-			!(updated && is_systems(trigger, trigger->tg_newslot, columns[1])))
-			return PointerGetDatum(NULL);
-		kind = 'w';
-	}
-	if (updated && !trigger_columns_changed(trigger))
-		return PointerGetDatum(NULL);
+		log_anything(fcinfo);
+	else if (called_for_row(fcinfo, 1, 1, 2))
+		log_row(fcinfo, trigger->tg_trigger->tgargs[0][0], trigger_watched(fcinfo, false));
+	else
+		not_attached("prebuild_pool_touched");
+	return PointerGetDatum(NULL);
+}
 
-	id = trigger_id(trigger, trigger->tg_trigslot, columns[0]);
-	if (id != NULL)
-		append(fcinfo, kind, id);
-	new_id = updated ? trigger_id(trigger, trigger->tg_newslot, columns[0]) : NULL;
-	if (new_id != NULL && (id == NULL || memcmp(id, new_id, sizeof(*id)) != 0))
-		append(fcinfo, kind, new_id);
+/*
+ * Trigger: the same, on every update, with the names of the columns as further arguments. Where one is
+ * missing, rows cannot be compared: all that is known then is that something has changed.
+ */
+Datum
+prebuild_pool_touched_by_name(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const WatchedColumns *watched;
+
+	if (!called_for_row(fcinfo, 3, INT16_MAX, 0))
+		not_attached("prebuild_pool_touched_by_name");
+	watched = trigger_watched(fcinfo, true);
+	if (watched->complete)
+		log_row(fcinfo, trigger->tg_trigger->tgargs[0][0], watched);
+	else
+		log_anything(fcinfo);
 	return PointerGetDatum(NULL);
 }

@@ -5,8 +5,9 @@
  *	  the owner.
  *
  *	  "name" of workspace_agents is not read: coderd has a BEFORE trigger on updates of it, which
- *	  might change other columns, and ours has to fire whenever such a trigger does (see TRUSTED
- *	  in pool_trust.c).
+ *	  might change other columns, and ours has to fire whenever such a trigger does (see IS_UNSEEN
+ *	  in pool_trust.c). Where a BEFORE trigger fires on other columns, ours is put on every update
+ *	  and has the columns as arguments.
  */
 #ifndef PREBUILD_POOL_LOG_H
 #define PREBUILD_POOL_LOG_H

@@ -42,10 +42,14 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
+#include "attach_locks.h"
 #include "control_plane.h"
 #include "control_plane_catalog.h"
+#include "events.h"
 #include "plans.h"
+#include "pool_forget.h"
 #include "pool_sql.h"
 #include "pool_state.h"
 #include "pool_trust.h"
@@ -61,6 +65,13 @@
 
 /* A fold takes so many times more than that; beyond, it is cheaper to build the pool anew. */
 #define FOLD_FACTOR 10
+
+/* A stored pool that may be believed again soon. */
+#define NOT_BUILT                                                                                  \
+	"it was not built from the tables as they are now, which the next pass or prebuild_fold() mends"
+
+/* Did the last fold of this session find triggers that do not see everything? */
+static bool unwatched = false;
 
 PG_FUNCTION_INFO_V1(prebuild_fold);
 PG_FUNCTION_INFO_V1(prebuild_rebuild);
@@ -187,6 +198,45 @@ find_touched(const PoolTrust *trust, int64 most, Touched *touched)
 }
 
 /*
+ * The same, and why it may not be used, as the end of a sentence; NULL where the control plane is
+ * not attached. Asked by those who want to know; readers only ask whether.
+ */
+static bool
+open_view(PoolView *view, const char **reason)
+{
+	PoolTrust trust;
+	Touched touched;
+
+	if (XactIsoLevel == XACT_SERIALIZABLE)
+		*reason = "the transaction is SERIALIZABLE";
+	else if (!pool_member_known())
+		*reason =
+			"this library keeps members otherwise than the installed version of the extension";
+	else if (!pool_tables_readable())
+		*reason = "the current role may not read all rows of its tables";
+	else if (!pool_tables_at_rest())
+		*reason = "a statement of this session is changing its tables";
+	/* what this transaction wrote was logged by the triggers of then, not by those of its snapshot */
+	else if (IsolationUsesXactSnapshot() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		*reason = "the transaction is REPEATABLE READ and has written";
+	else if (!(trust = pool_trust()).trusted)
+		*reason = trust.fingerprint != NULL ? NOT_BUILT : NULL;
+	else if (!find_touched(&trust, FEW_ENTRIES + trust.members / 2, &touched))
+		*reason = "more has changed since the last fold than is worth it";
+	else
+	{
+		view->argtypes[0] = OIDOID;
+		view->values[0] = ObjectIdGetDatum(trust.control_plane);
+		view->argtypes[1] = UUIDARRAYOID;
+		view->values[1] = touched.ids;
+		view->argtypes[2] = touched.array_type;
+		view->values[2] = touched.members;
+		return true;
+	}
+	return false;
+}
+
+/*
  * Open the stored pool in the active snapshot. Returns false where it may not be used, or is not
  * worth it: then the tables have to be asked. SPI is connected; the view is palloc'd in the
  * current context. Attached or not, the answers are the same.
@@ -194,56 +244,62 @@ find_touched(const PoolTrust *trust, int64 most, Touched *touched)
 bool
 pool_state_view(PoolView *view)
 {
-	PoolTrust trust;
-	Touched touched;
+	const char *reason;
 
-	if (XactIsoLevel == XACT_SERIALIZABLE || !pool_member_known() || !pool_tables_readable() ||
-		!pool_tables_at_rest())
-		return false;
-	/* what this transaction wrote was logged by the triggers of then, not by those of its snapshot */
-	if (IsolationUsesXactSnapshot() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		return false;
-	trust = pool_trust();
-	if (!trust.trusted || !find_touched(&trust, FEW_ENTRIES + trust.members / 2, &touched))
-		return false;
-	view->argtypes[0] = OIDOID;
-	view->values[0] = ObjectIdGetDatum(trust.control_plane);
-	view->argtypes[1] = UUIDARRAYOID;
-	view->values[1] = touched.ids;
-	view->argtypes[2] = touched.array_type;
-	view->values[2] = touched.members;
-	return true;
+	return open_view(view, &reason);
 }
 
 /*
- * Store members, and take the entries that the active snapshot sees off the log: all of them, or
- * those that the last fold did not see, as there are no others after it. Returns their number.
+ * Why nobody is answered from the stored pool of the control plane, as the end of a sentence; NULL
+ * where it is in use, and where the control plane is not attached. *hint receives what mends it, or
+ * NULL. Reads catalogs and own tables alone, with the rights of the extension's owner, in the active
+ * snapshot; SPI is connected (plans_enter()); palloc'd in the current context.
+ */
+const char *
+pool_state_distrust_reason(char **hint)
+{
+	PoolTrust trust;
+
+	*hint = NULL;
+	if (!OidIsValid(get_namespace_oid(setting_control_plane_schema, true)))
+		return NULL;
+	trust = pool_trust();
+	if (trust.trusted)
+		return NULL;
+	return trust.fingerprint != NULL ? NOT_BUILT : pool_trust_fault(trust.control_plane, hint);
+}
+
+/*
+ * Take the entries off the log that the active snapshot sees and the last fold did not see: there
+ * are no others after it. Returns their number.
  */
 static int64
+take_off_log(const PoolTrust *trust)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID, XID8OID, XID8ARRAYOID };
+	Datum values[] = { ObjectIdGetDatum(trust->control_plane), trust->log_from, trust->log_open };
+
+	return plan_execute(&plan,
+						"DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1"
+						" AND (xid {>=} $2 OR xid {=} ANY ($3))",
+						PLAN_WRITE_OWN_ACTIVE, 3, argtypes, values, NULL);
+}
+
+/* Store members, and note what was seen of the log. */
+static void
 store(const PoolTrust *trust, const Touched *touched)
 {
-	static KeptPlan insert_plan, all_log_plan, log_plan, marker_plan;
-	static const Oid log_argtypes[] = { OIDOID, XID8OID, XID8ARRAYOID };
+	static KeptPlan insert_plan, marker_plan;
 	static const Oid marker_argtypes[] = { OIDOID, TEXTOID };
 	Oid argtypes[] = { OIDOID, touched->array_type };
 	Datum values[] = { ObjectIdGetDatum(trust->control_plane), touched->members };
-	Datum log_values[] = { values[0], trust->log_from, trust->log_open };
 	Datum marker_values[] = { values[0], CStringGetTextDatum(trust->fingerprint) };
-	int64 entries;
 
 	plan_execute(&insert_plan,
 				 "INSERT INTO {ext}prebuild_pool_state"
 				 " SELECT now.* FROM pg_catalog.unnest($2) AS now WHERE $1 IS NOT NULL",
 				 PLAN_WRITE_OWN, 2, argtypes, values, NULL);
-	if (trust->trusted)
-		entries = plan_execute(&log_plan,
-							   "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1"
-							   " AND (xid {>=} $2 OR xid {=} ANY ($3))",
-							   PLAN_WRITE_OWN_ACTIVE, 3, log_argtypes, log_values, NULL);
-	else
-		entries = plan_execute(&all_log_plan,
-							   "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1",
-							   PLAN_WRITE_OWN_ACTIVE, 1, argtypes, values, NULL);
 	plan_execute(
 		&marker_plan,
 		"INSERT INTO {ext}prebuild_pool_marker AS m"
@@ -256,38 +312,34 @@ store(const PoolTrust *trust, const Touched *touched)
 		" log_from = excluded.log_from, log_open = excluded.log_open,"
 		" members = excluded.members",
 		PLAN_WRITE_OWN_ACTIVE, 2, marker_argtypes, marker_values, NULL);
-	return entries;
 }
 
-/* Remove all that is stored of control planes that are gone, and of this one's members. */
-static void
-clear(Oid control_plane)
-{
-	static KeptPlan state_plan, log_plan, marker_plan;
-	static const Oid argtypes[] = { OIDOID };
-	Datum values[] = { ObjectIdGetDatum(control_plane) };
-
-#define IS_GONE(table)                                                                             \
-	"NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid {=} " table ".control_plane)"
-	plan_execute(&state_plan,
-				 "DELETE FROM {ext}prebuild_pool_state s WHERE s.control_plane {=} $1"
-				 " OR " IS_GONE("s"),
-				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
-	plan_execute(&log_plan, "DELETE FROM {ext}prebuild_pool_log l WHERE " IS_GONE("l"),
-				 PLAN_WRITE_OWN, 0, NULL, NULL, NULL);
-	plan_execute(&marker_plan, "DELETE FROM {ext}prebuild_pool_marker m WHERE " IS_GONE("m"),
-				 PLAN_WRITE_OWN, 0, NULL, NULL, NULL);
-}
-
-/* Build the stored pool anew, as of the active snapshot. Returns the number of log entries. */
+/*
+ * Build the stored pool anew, as of the active snapshot. Returns the number of log entries that were
+ * taken off. bounded: where the log is so long that this takes too long for a pass, empty it
+ * bit by bit first, one call each; nothing is believed meanwhile.
+ */
 static int64
-rebuild(const PoolTrust *trust)
+rebuild(const PoolTrust *trust, bool bounded)
 {
+	int64 entries = pool_forget_log(trust->control_plane, bounded);
+	EventBatch batch = { 0 };
 	Touched all;
 
+	pool_forget_members(trust->control_plane);
+	if (bounded && entries >= POOL_TRIM_ENTRIES)
+	{
+		pool_forget_marker(trust->control_plane);
+		return entries;
+	}
 	compute_all(trust->control_plane, &all);
-	clear(trust->control_plane);
-	return store(trust, &all);
+	store(trust, &all);
+	if (trust->given_up)
+	{
+		event_add(&batch, "pool_used", NULL, NULL, NULL, "{}");
+		events_write(&batch, GetCurrentTimestamp());
+	}
+	return entries;
 }
 
 /* Fold the log into the stored pool, as of the active snapshot. Returns the number of entries. */
@@ -298,9 +350,10 @@ fold(const PoolTrust *trust)
 	static const Oid argtypes[] = { OIDOID, UUIDARRAYOID };
 	Touched touched;
 	Datum values[2];
+	int64 entries;
 
 	if (!find_touched(trust, FOLD_FACTOR * (FEW_ENTRIES + trust->members / 2), &touched))
-		return rebuild(trust);
+		return rebuild(trust, true);
 	if (touched.entries == 0)
 		return 0;
 	values[0] = ObjectIdGetDatum(trust->control_plane);
@@ -310,23 +363,18 @@ fold(const PoolTrust *trust)
 		"DELETE FROM {ext}prebuild_pool_state s USING pg_catalog.unnest($2) AS touched (id)"
 		" WHERE s.control_plane {=} $1 AND s.id {=} touched.id",
 		PLAN_WRITE_OWN, 2, argtypes, values, NULL);
-	return store(trust, &touched);
+	entries = take_off_log(trust);
+	store(trust, &touched);
+	return entries;
 }
 
 /* Forget what is stored of this control plane, which is not attached (any more). SPI is connected. */
 void
 pool_state_forget(void)
 {
-	static KeptPlan log_plan, marker_plan;
-	static const Oid argtypes[] = { OIDOID };
-	Oid control_plane = get_namespace_oid(setting_control_plane_schema, true);
-	Datum values[] = { ObjectIdGetDatum(control_plane) };
-
-	clear(control_plane);
-	plan_execute(&log_plan, "DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1",
-				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
-	plan_execute(&marker_plan, "DELETE FROM {ext}prebuild_pool_marker WHERE control_plane {=} $1",
-				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pool_forget_all(get_namespace_oid(setting_control_plane_schema, true));
+	PopActiveSnapshot();
 }
 
 /*
@@ -341,31 +389,72 @@ push_fold_snapshot(void)
 }
 
 /*
+ * Put triggers right that do not see everything. Not in a transaction block, as that locks the
+ * tables to the end of the transaction. Returns whether they were.
+ */
+static bool
+mend_triggers(void)
+{
+	return !IsTransactionBlock() && attach_mend();
+}
+
+/*
+ * Do what a fold has left to the end of a transaction: put triggers right that do not see
+ * everything, or say once what is wrong. SPI is connected.
+ */
+void
+pool_state_mend(void)
+{
+	if (unwatched && !mend_triggers())
+		pool_say_given_up(get_namespace_oid(setting_control_plane_schema, false));
+	unwatched = false;
+}
+
+/*
  * Bring the stored pool of an attached control plane up to date; build it anew where it is not to
- * be believed, forget it where not all changes are logged any more. Nothing happens where the
- * caller may not read the tables, where the script is of a version that keeps members otherwise,
- * and while another session does it. Not in REPEATABLE READ or
- * SERIALIZABLE. Returns the number of log entries that were folded. SPI is connected.
+ * be believed, give it up where not all changes are logged any more. Nothing happens while another
+ * session does it or where the script is of a version that keeps members otherwise, and next to
+ * nothing where the caller may not read the tables. Not in REPEATABLE READ or SERIALIZABLE. mends:
+ * do in between what otherwise is left to pool_state_mend(). Returns the number of log entries that
+ * were folded. SPI is connected.
  */
 int64
-pool_state_fold(void)
+pool_state_fold(bool mends)
 {
+	Oid control_plane = get_namespace_oid(setting_control_plane_schema, true);
 	int64 entries = 0;
 	PoolTrust trust;
 
-	if (!pool_member_known() || !pool_tables_readable() ||
+	unwatched = false;
+	if (!OidIsValid(control_plane) || !pool_member_known() ||
 		!DatumGetBool(
 			DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK))))
 		return 0;
 	push_fold_snapshot();
+	if (!pool_tables_readable())
+	{
+		/* others may fold it; where nobody does, it must not grow either */
+		pool_forget_long_logs(InvalidOid);
+		PopActiveSnapshot();
+		return 0;
+	}
+	pool_forget_long_logs(control_plane);
 	trust = pool_trust();
+	if (trust.fingerprint == NULL && mends && mend_triggers())
+	{
+		PopActiveSnapshot();
+		push_fold_snapshot();
+		trust = pool_trust();
+	}
 	if (trust.trusted)
 		entries = fold(&trust);
 	else if (trust.fingerprint != NULL)
-		rebuild(&trust);
-	else if (trust.marked)
-		/* what goes unlogged now must not be believed later */
-		pool_state_forget();
+		rebuild(&trust, true);
+	else
+		pool_give_up(&trust);
+	unwatched = trust.fingerprint == NULL && !mends;
+	if (trust.fingerprint == NULL && mends)
+		pool_say_given_up(control_plane);
 	PopActiveSnapshot();
 	return entries;
 }
@@ -391,7 +480,7 @@ prebuild_fold(PG_FUNCTION_ARGS)
 
 	require_read_committed("prebuild_fold()");
 	plans_enter(fcinfo);
-	entries = pool_state_fold();
+	entries = pool_state_fold(true);
 	plans_leave();
 	PG_RETURN_INT64(entries);
 }
@@ -414,12 +503,19 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 	push_fold_snapshot();
 	trust = pool_trust();
 	if (trust.fingerprint == NULL)
+	{
+		char *hint = NULL;
+		char *fault = pool_trust_fault(trust.control_plane, &hint);
+
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("the control plane in schema \"%s\" is not attached",
-							   setting_control_plane_schema),
-						errhint("Its tables lack triggers, have some that are switched off, or are "
-								"unlogged: see prebuild_attach().")));
-	rebuild(&trust);
+						errmsg("the control plane in schema \"%s\" is not attached%s%s",
+							   setting_control_plane_schema, fault ? " as it should be: " : "",
+							   fault ? fault : ""),
+						fault == NULL  ? errhint("See prebuild_attach().")
+						: hint != NULL ? errhint("%s", hint)
+									   : 0));
+	}
+	rebuild(&trust, false);
 	PopActiveSnapshot();
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -429,12 +525,34 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32((int32) members);
 }
 
+/*
+ * Say that there is nothing to compare, and why: a warning where somebody has to do something about
+ * it. reason: from open_view().
+ */
+static void
+say_not_in_use(const char *reason)
+{
+	char *hint = NULL;
+	const char *fault = reason ? NULL : pool_state_distrust_reason(&hint);
+
+	ereport(
+		fault ? WARNING : NOTICE,
+		(errcode(fault ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_SUCCESSFUL_COMPLETION),
+		 errmsg("the stored pool of the control plane in schema \"%s\" is not in use: %s",
+				setting_control_plane_schema,
+				fault	 ? fault
+				: reason ? reason
+						 : "the control plane is not attached"),
+		 errdetail("Its tables are asked instead."), hint ? errhint("%s", hint) : 0));
+}
+
 /* SQL: prebuild_verify() */
 Datum
 prebuild_verify(PG_FUNCTION_ARGS)
 {
 	static KeptPlan plan;
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	const char *reason;
 	PoolView view;
 	Touched all;
 	Oid argtypes[4];
@@ -443,7 +561,7 @@ prebuild_verify(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
 	control_plane_require();
-	if (pool_state_view(&view))
+	if (open_view(&view, &reason))
 	{
 		compute_all(DatumGetObjectId(view.values[0]), &all);
 		memcpy(argtypes, view.argtypes, sizeof(view.argtypes));
@@ -458,10 +576,7 @@ prebuild_verify(PG_FUNCTION_ARGS)
 					  PLAN_READ_OWN, 4, argtypes, values, NULL, rsinfo);
 	}
 	else
-		ereport(NOTICE,
-				(errmsg("the stored pool of the control plane in schema \"%s\" is not in use",
-						setting_control_plane_schema),
-				 errdetail("Its tables are asked instead.")));
+		say_not_in_use(reason);
 	plans_leave();
 	return (Datum) 0;
 }

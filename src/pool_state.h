@@ -29,7 +29,9 @@ typedef struct PoolView
 #define STORED_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"
 
 extern bool pool_state_view(PoolView *view);
-extern int64 pool_state_fold(void);
+extern const char *pool_state_distrust_reason(char **hint);
+extern int64 pool_state_fold(bool mends);
+extern void pool_state_mend(void);
 extern void pool_state_forget(void);
 
 #endif /* PREBUILD_POOL_STATE_H */

@@ -13,6 +13,8 @@
  *	  that was in another schema meanwhile, where its changes were logged as that schema's. Catalog
  *	  rows go by ctid beside xmin, which tells two changes of one transaction apart. An unlogged
  *	  table is never trusted, as a crash empties it.
+ *
+ *	  Where there is no fingerprint, pool_trust_fault() says what is wrong, by the same conditions.
  */
 #include "compat.h"
 
@@ -41,38 +43,67 @@
 static const char *const pool_tables[] = { "workspaces", "workspace_builds", "provisioner_jobs",
 										   "workspace_resources", "workspace_agents" };
 
-/* The same tables with the columns that their triggers watch, as rows of VALUES. */
+/* The same tables with the kinds and columns of their triggers, as rows of VALUES. */
 #define WATCHED                                                                                    \
-	"(VALUES ('workspaces', '" POOL_LOG_WORKSPACES "'),"                                           \
-	" ('workspace_builds', '" POOL_LOG_BUILDS "'), ('provisioner_jobs', '" POOL_LOG_JOBS "'),"     \
-	" ('workspace_resources', '" POOL_LOG_RESOURCES "'),"                                          \
-	" ('workspace_agents', '" POOL_LOG_AGENTS "'))"
+	"(VALUES ('workspaces', 'pool', '" POOL_LOG_WORKSPACES "'),"                                   \
+	" ('workspace_builds', 'workspace', '" POOL_LOG_BUILDS "'),"                                   \
+	" ('provisioner_jobs', 'job', '" POOL_LOG_JOBS "'),"                                           \
+	" ('workspace_resources', 'job', '" POOL_LOG_RESOURCES "'),"                                   \
+	" ('workspace_agents', 'resource', '" POOL_LOG_AGENTS "')) AS watched (table_, kind, names)"
 
 /*
- * A table's trigger "t" sees every change: it fires in all sessions, on the columns by the names
- * that they have now, and no BEFORE trigger can change a row in an update that it does not fire
- * for. (In pg_trigger.tgtype 1 is for each row, 2 before, 16 on update.)
+ * A table's trigger "t" sees every change when all of these hold. (In pg_trigger.tgtype 1 is for
+ * each row, 2 before, 16 on update.) $1 is the control plane's schema, $3 the extension's.
  */
-#define SEES_EVERYTHING                                                                            \
-	"t.tgenabled {=} 'A' AND EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid {=} t.tgfoid"    \
-	"  AND p.pronamespace {=} $3 AND p.proname {=} 'prebuild_pool_touched')"                       \
-	" AND watched.names {=} (SELECT pg_catalog.string_agg(a.attname, ', ' ORDER BY n.position)"    \
-	"  FROM pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) WITH ORDINALITY AS n (column_,"         \
-	"   position) JOIN pg_catalog.pg_attribute a ON a.attrelid {=} c.oid"                          \
-	"   AND a.attnum {=} n.column_ AND NOT a.attisdropped)"                                        \
-	" AND EXISTS (SELECT FROM pg_catalog.pg_trigger u WHERE u.tgrelid {=} c.oid"                   \
-	"  AND u.tgname {=} '" POOL_TRUNCATE_TRIGGER "' AND u.tgfoid {=} t.tgfoid"                     \
-	"  AND u.tgenabled {=} 'A')"                                                                   \
-	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger x WHERE x.tgrelid {=} c.oid"               \
-	"  AND (x.tgtype {&} 19::pg_catalog.int2) {=} 19 AND x.tgenabled {<>} 'D'"                     \
-	"  AND (x.tgattr::pg_catalog.text {=} ''"                                                      \
-	"   OR NOT x.tgattr::pg_catalog.int2[] {<@} t.tgattr::pg_catalog.int2[]))"
+#define CALLS(t, function)                                                                         \
+	"EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid {=} " t ".tgfoid"                        \
+	" AND p.pronamespace {=} $3 AND p.proname {=} '" function "')"
+
+/*
+ * It calls our function and is on the columns by the names that they have now; or it is on every
+ * update, and calls the function that knows the columns by its arguments.
+ */
+#define IS_ON_COLUMNS                                                                                                                                             \
+	"CASE t.tgattr::pg_catalog.text WHEN '' THEN " CALLS(                                                                                                         \
+		"t",                                                                                                                                                      \
+		"prebuild_pool_touched_by_name") " AND pg_catalog.encode(t.tgargs, 'escape') {=}"                                                                         \
+										 " pg_catalog.replace(pg_catalog.concat_ws(', ', watched.kind, watched.names, ''), ', ',"                                 \
+										 "  E'\\\\000')"                                                                                                          \
+										 " ELSE " CALLS(                                                                                                          \
+											 "t",                                                                                                                 \
+											 "prebuild_pool_touched") " AND watched.names {=} (SELECT pg_catalog.string_agg(a.attname, ', ' ORDER BY n.position)" \
+																	  "  FROM pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) WITH ORDINALITY AS n (column_,"      \
+																	  "   position) JOIN pg_catalog.pg_attribute a ON a.attrelid {=} c.oid"                       \
+																	  "   AND a.attnum {=} n.column_ AND NOT a.attisdropped) END"
+
+/* A BEFORE trigger "x" may change a row in an update that "t" does not fire for. */
+#define IS_UNSEEN                                                                                  \
+	"x.tgrelid {=} c.oid AND (x.tgtype {&} 19::pg_catalog.int2) {=} 19 AND x.tgenabled {<>} 'D'"   \
+	" AND t.tgattr::pg_catalog.text {<>} '' AND (x.tgattr::pg_catalog.text {=} ''"                 \
+	"  OR NOT x.tgattr::pg_catalog.int2[] {<@} t.tgattr::pg_catalog.int2[])"
+
+#define TRUNCATE_TRIGGER(t) t ".tgrelid {=} c.oid AND " t ".tgname {=} '" POOL_TRUNCATE_TRIGGER "'"
+
+#define SEES_EVERYTHING                                                                                                     \
+	"t.tgenabled {=} 'A' AND " IS_ON_COLUMNS                                                                                \
+	" AND EXISTS (SELECT FROM pg_catalog.pg_trigger u WHERE " TRUNCATE_TRIGGER("u") "  AND u.tgenabled {=} 'A' AND " CALLS( \
+		"u",                                                                                                                \
+		"prebuild_pool_touched") ")"                                                                                        \
+								 " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger x WHERE " IS_UNSEEN                    \
+								 ")"
+
+#define HAS_CHILDREN "EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent {=} c.oid)"
 
 /* The types of the watched columns. */
 #define TYPES                                                                                      \
 	"(SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s', a.attnum, a.atttypid), ','"          \
-	"  ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"                                          \
-	"  WHERE a.attrelid {=} c.oid AND a.attnum {=} ANY (t.tgattr::pg_catalog.int2[]))"
+	"  ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid {=} c.oid"               \
+	"  AND a.attname {=} ANY (pg_catalog.string_to_array(watched.names, ', ')::pg_catalog.name[]))"
+
+/* The extension's own tables without which nothing is believed. */
+#define OWN_TABLES                                                                                 \
+	"pg_catalog.pg_class own WHERE own.relnamespace {=} $3 AND own.relname {=} ANY"                \
+	" ('{prebuild_pool_log,prebuild_pool_state}'::pg_catalog.name[])"
 
 /*
  * The fingerprint; NULL where not all tables are watched. $1: the control plane's schema, $2: the
@@ -83,17 +114,15 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	"  pg_catalog.string_agg(pg_catalog.format('%s %s %s%s %s %s%s %s', c.oid, c.relfilenode,"     \
 	"   c.xmin, c.ctid, t.oid, t.xmin, t.ctid, " TYPES "), ' / ' ORDER BY c.oid),"                 \
 	"  (SELECT pg_catalog.string_agg(pg_catalog.format('%s %s', own.oid, own.relfilenode), ' '"    \
-	"   ORDER BY own.oid) FROM pg_catalog.pg_class own"                                            \
-	"   WHERE own.relnamespace {=} $3 AND own.relpersistence {=} 'p'"                              \
-	"   AND own.relname {=} ANY ('{prebuild_pool_log,prebuild_pool_state}'::pg_catalog.name[])))"  \
+	"   ORDER BY own.oid) FROM " OWN_TABLES "))"                                                   \
 	"  AS fingerprint"                                                                             \
-	" FROM " WATCHED " AS watched (table_, names)"                                                 \
+	" FROM " WATCHED                                                                               \
 	" JOIN pg_catalog.pg_class c ON c.relname {=} watched.table_::pg_catalog.name"                 \
 	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r' AND c.relpersistence {=} 'p'"               \
-	"  AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent {=} c.oid)"          \
-	" JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"                                         \
+	"  AND NOT " HAS_CHILDREN " JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"               \
 	"  AND t.tgname {=} '" POOL_LOG_TRIGGER "'"                                                    \
-	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} 5"
+	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} 5 AND (SELECT pg_catalog.count(*)"  \
+	"  FROM " OWN_TABLES " AND own.relpersistence {=} 'p') {=} 2"
 
 /*
  * False while a statement of this very session may be writing to one of the tables, or one of its
@@ -209,7 +238,8 @@ pool_trust(void)
 		&plan,
 		"SELECT f.fingerprint, m.fingerprint {=} f.fingerprint, m.members::pg_catalog.int8,"
 		" m.log_from::pg_catalog.xid8, m.log_open::pg_catalog.xid8[],"
-		" m.control_plane IS NOT NULL"
+		" m.control_plane IS NOT NULL,"
+		" COALESCE(pg_catalog.starts_with(m.fingerprint, '" POOL_GIVEN_UP "'), false)"
 		" FROM (SELECT (" FINGERPRINT ") AS fingerprint OFFSET 0) f"
 		" LEFT JOIN {ext}prebuild_pool_marker m ON m.control_plane {=} $1",
 		PLAN_READ_OWN, 3, argtypes, values, NULL);
@@ -224,6 +254,80 @@ pool_trust(void)
 		trust.log_open = datumCopy(row_get(0, 5), false, -1);
 	}
 	trust.marked = DatumGetBool(row_get(0, 6));
+	trust.given_up = DatumGetBool(row_get(0, 7));
 	SPI_freetuptable(SPI_tuptable);
 	return trust;
+}
+
+/*
+ * What keeps the stored pool from being believed by anybody, in the active snapshot, as the end of
+ * a sentence; NULL where the control plane is not attached, or nothing does. *hint receives what
+ * mends it. SPI is connected; palloc'd in the current context.
+ */
+char *
+pool_trust_fault(Oid control_plane, char **hint)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID, OIDOID, OIDOID };
+	/* the second one is the fingerprint's alone */
+	Datum values[] = { ObjectIdGetDatum(control_plane), ObjectIdGetDatum(InvalidOid),
+					   ObjectIdGetDatum(plans_extension_schema()) };
+	char *fault = NULL;
+
+#define ATTACH " 'prebuild_attach(), called by the owner of the tables, mends it.'"
+#define LOG_TRIGGER "trigger \"" POOL_LOG_TRIGGER "\" of table \"%s\""
+	/* in the order in which they are to be mended; the first one is said */
+	if (plan_execute(
+			&plan,
+			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'ALTER TABLE with SET LOGGED mends it.'"
+			"  WHEN 2 THEN NULL ELSE" ATTACH " END"
+			" FROM (SELECT 1 AS rank, own.relname AS table_,"
+			"   pg_catalog.format('the extension''s table \"%s\" is unlogged', own.relname) AS fault"
+			"  FROM " OWN_TABLES " AND own.relpersistence {<>} 'p'"
+			" UNION ALL SELECT CASE WHEN c.relpersistence {<>} 'p' THEN 1"
+			"    WHEN c.oid IS NULL OR c.relkind {<>} 'r' OR " HAS_CHILDREN
+			"    THEN 2 ELSE 3 END, watched.table_,"
+			"   pg_catalog.format(CASE WHEN c.oid IS NULL THEN 'table \"%s\" does not exist'"
+			"    WHEN c.relkind {<>} 'r' THEN '\"%s\" is not an ordinary table'"
+			"    WHEN c.relpersistence {<>} 'p' THEN 'table \"%s\" is unlogged'"
+			"    WHEN " HAS_CHILDREN " THEN 'other tables inherit from table \"%s\"'"
+			"    WHEN t.oid IS NULL THEN 'table \"%s\" lacks trigger \"" POOL_LOG_TRIGGER "\"'"
+			"    WHEN NOT " IS_ON_COLUMNS "    THEN '" LOG_TRIGGER
+			" is not as prebuild_attach() makes it now'"
+			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is switched off'"
+			"    WHEN t.tgenabled {<>} 'A' THEN '" LOG_TRIGGER " does not fire in all sessions'"
+			"    WHEN u.oid IS NULL OR NOT " CALLS(
+				"u",
+				"prebuild_pool_touched") "    THEN 'table \"%s\" lacks trigger \"" POOL_TRUNCATE_TRIGGER
+										 "\"'"
+										 "    WHEN u.tgenabled {<>} 'A'"
+										 "    THEN 'trigger \"" POOL_TRUNCATE_TRIGGER
+										 "\" of table \"%s\" does not fire in all"
+										 " sessions' WHEN unseen.tgname IS NOT NULL THEN 'trigger \"%2$s\" of table \"%1$s\" may"
+										 " change columns that a statement does not name, unseen by \"" POOL_LOG_TRIGGER
+										 "\"'"
+										 "    END, watched.table_, unseen.tgname)"
+										 "  FROM " WATCHED " LEFT JOIN pg_catalog.pg_class c"
+										 "   ON c.relname {=} watched.table_::pg_catalog.name AND c.relnamespace {=} $1"
+										 "  LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"
+										 "   AND t.tgname {=} '" POOL_LOG_TRIGGER "'"
+										 "  LEFT JOIN pg_catalog.pg_trigger u ON " TRUNCATE_TRIGGER(
+											 "u") "  LEFT JOIN LATERAL (SELECT x.tgname FROM pg_catalog.pg_trigger x WHERE " IS_UNSEEN
+												  "   ORDER BY x.tgname LIMIT 1) unseen ON true) f"
+												  " WHERE f.fault IS NOT NULL AND EXISTS ("
+												  "  SELECT FROM pg_catalog.pg_trigger a JOIN pg_catalog.pg_class o ON o.oid {=} a.tgrelid"
+												  "  WHERE o.relnamespace {=} $1 AND a.tgname {=} ANY ('{" POOL_LOG_TRIGGER
+												  "," POOL_TRUNCATE_TRIGGER
+												  "}'::pg_catalog.name[]))"
+												  " ORDER BY f.rank, f.table_ LIMIT 1",
+			PLAN_READ_OWN, 3, argtypes, values, NULL) > 0)
+	{
+		bool null;
+
+		fault = row_text(0, 1);
+		(void) row_value(0, 2, &null);
+		*hint = null ? NULL : row_text(0, 2);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return fault;
 }

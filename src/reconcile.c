@@ -33,6 +33,7 @@
 #include "plans.h"
 #include "pool_state.h"
 #include "provision.h"
+#include "pruning.h"
 #include "result_row.h"
 #include "rows.h"
 #include "status.h"
@@ -243,6 +244,69 @@ presets_with_work(Pass *pass, int *presets)
 	return n;
 }
 
+/*
+ * Do what no fault is worth a pass for, in a subtransaction; a fault of one's own is a warning.
+ * what: what was not done then.
+ */
+static void
+do_aside(SubtransactionWork work, void *argument, const char *what, const char *hint)
+{
+	ErrorData *error = subtransaction_run(work, argument);
+
+	if (error == NULL)
+		return;
+	if (!may_be_the_items_fault(error->sqlerrcode))
+		ReThrowError(error);
+	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", what, error->message),
+					  hint ? errhint("%s", hint) : 0));
+}
+
+static bool
+fold_pool(void *argument)
+{
+	pool_state_fold(false);
+	return true;
+}
+
+/*
+ * Bring the stored pool up to date, which makes the pass, and whoever reads until the next one,
+ * fast. Without it everything is answered from the tables.
+ */
+static void
+refresh_pool(void)
+{
+	do_aside(fold_pool, NULL, "the stored pool was not brought up to date",
+			 "prebuild_rebuild() builds it anew.");
+}
+
+static bool
+prune_marks(void *argument)
+{
+	static const char *const written[] = { "template_version_presets" };
+	int guc_level = plans_control_plane_path();
+
+	pruning_marks(argument);
+	subtransaction_check_constraints(written, lengthof(written));
+	AtEOXact_GUC(true, guc_level);
+	return true;
+}
+
+static bool
+prune_old(void *argument)
+{
+	pruning_old(*(TimestampTz *) argument);
+	return true;
+}
+
+/* Keep the extension's own tables within bounds. */
+static void
+prune(Pass *pass)
+{
+	do_aside(prune_marks, pass->judgement, "marks of presets that are not active were not removed",
+			 NULL);
+	do_aside(prune_old, &pass->at, "old events were not removed", NULL);
+}
+
 static bool
 post_jobs(void *argument)
 {
@@ -294,32 +358,8 @@ run_pass(Pass *pass)
 	pass->npresets = pool->npresets;
 	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
 						 pass->totals.canceled, pass->failed);
+	prune(pass);
 	pass_stats_add(GetCurrentTimestamp() - pass->began);
-}
-
-static bool
-fold_pool(void *argument)
-{
-	pool_state_fold();
-	return true;
-}
-
-/*
- * Bring the stored pool up to date, which makes the pass, and whoever reads until the next one,
- * fast. No fault there is worth a pass: without it everything is answered from the tables.
- */
-static void
-refresh_pool(void)
-{
-	ErrorData *error = subtransaction_run(fold_pool, NULL);
-
-	if (error == NULL)
-		return;
-	if (!may_be_the_items_fault(error->sqlerrcode))
-		ReThrowError(error);
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the stored pool was not brought up to date: %s", error->message),
-					  errhint("prebuild_rebuild() builds it anew.")));
 }
 
 /* Run the pass with its own snapshot and patience, the lock being held. */
@@ -337,6 +377,8 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	refresh_pool();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	run_pass(pass);
+	/* at the end, as it locks tables; the next pass builds the stored pool */
+	pool_state_mend();
 	PopActiveSnapshot();
 	plans_leave();
 	AtEOXact_GUC(true, guc_level);

@@ -2,7 +2,8 @@
  * replacement.c
  *	  SQL function prebuild_track_resource_replacement(): what a control plane reports when the
  *	  build of a claim destroyed resources of the prebuild and made them anew. Each claim is
- *	  counted once, in prebuild_replacement.
+ *	  counted once, in prebuild_replacement; of what is older than pruning.c keeps there nobody can
+ *	  tell any more whether it was counted, so it is not.
  */
 #include "compat.h"
 
@@ -19,6 +20,7 @@
 #include "events.h"
 #include "notifications.h"
 #include "plans.h"
+#include "pruning.h"
 #include "rows.h"
 
 PG_FUNCTION_INFO_V1(prebuild_track_resource_replacement);
@@ -31,6 +33,7 @@ typedef struct Claim
 	Id template_id;
 	Id preset_id;
 	bool has_preset;
+	TimestampTz built_at;
 } Claim;
 
 static char *
@@ -110,7 +113,8 @@ read_claim(Claim *claim)
 					 "  first.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
 					 " b.id IS NOT NULL,"
 					 " b.build_number IS NOT NULL AND b.build_number {>} 1 AND"
-					 "  b.initiator_id {<>} '" SYSTEM_USER "'::pg_catalog.uuid"
+					 "  b.initiator_id {<>} '" SYSTEM_USER "'::pg_catalog.uuid,"
+					 " b.created_at::pg_catalog.timestamptz"
 					 " FROM {cp}workspaces w"
 					 " LEFT JOIN {cp}workspace_builds first"
 					 "  ON first.workspace_id {=} w.id AND first.build_number {=} 1"
@@ -129,6 +133,7 @@ read_claim(Claim *claim)
 	if (!DatumGetBool(row_get(0, 6)))
 		not_a_claim("build %s is not of a claim", &claim->build_id);
 	claim->template_id = row_id(0, 1);
+	claim->built_at = DatumGetTimestampTz(row_get(0, 7));
 	preset = row_value(0, 2, &isnull);
 	claim->has_preset = !isnull;
 	if (!isnull)
@@ -136,7 +141,7 @@ read_claim(Claim *claim)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Count the claim. Returns false when it was counted before. */
+/* Count the claim. Returns false when it was counted before, or may have been. */
 static bool
 count_claim(const Claim *claim, TimestampTz at)
 {
@@ -146,6 +151,8 @@ count_claim(const Claim *claim, TimestampTz at)
 					   id_datum(&claim->template_id), id_datum(&claim->preset_id),
 					   TimestampTzGetDatum(at) };
 
+	if (claim->built_at < at - PRUNING_CLAIMS_KEPT)
+		return false;
 	return plan_execute(&plan,
 						"INSERT INTO {ext}prebuild_replacement"
 						"  (workspace_id, build_id, template_id, preset_id, at)"
@@ -165,6 +172,8 @@ announce(const Claim *claim, Jsonb *replacements, Datum paths, TimestampTz at)
 			  psprintf("{\"build_id\": \"%s\", \"replacements\": %s}", id_text(&claim->build_id),
 					   JsonbToCString(NULL, &replacements->root, VARSIZE(replacements))));
 	events_write(&batch, at);
+	/* also where no pass does it, as the loop is paused */
+	pruning_events(at);
 	notifications_resource_replaced(&claim->workspace_id, &claim->build_id, preset_id, paths, at);
 }
 

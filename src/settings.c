@@ -30,6 +30,7 @@ int setting_metadata_notify = METADATA_NOTIFY_BATCH;
 char *setting_databases = NULL;
 char *setting_worker_role = NULL;
 int setting_reconcile_interval = 0;
+int setting_fold_interval = 60;
 int setting_attach_timeout = 30 * 1000;
 
 /* identities of agents */
@@ -130,6 +131,11 @@ define_metadata_settings(void)
 							"Time between the passes that the background worker runs (0: none).",
 							NULL, &setting_reconcile_interval, setting_reconcile_interval, 0,
 							24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("prebuild.fold_interval",
+							"Time between the background worker's folds of what changed into the "
+							"kept pool of an attached control plane.",
+							NULL, &setting_fold_interval, setting_fold_interval, 1, 24 * 60 * 60,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("prebuild.attach_timeout",
 							"How long prebuild_attach() tries to get its locks.", NULL,
 							&setting_attach_timeout, setting_attach_timeout, 0, 60 * 60 * 1000,

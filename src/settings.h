@@ -40,6 +40,7 @@ extern int setting_metadata_notify;			/* MetadataNotify */
 extern char *setting_databases;				/* only while preloaded, otherwise NULL */
 extern char *setting_worker_role;			/* empty: the owner of the control plane's workspaces */
 extern int setting_reconcile_interval;		/* seconds, 0 = off */
+extern int setting_fold_interval;			/* seconds */
 extern int setting_attach_timeout;			/* milliseconds */
 
 /* identities of agents */

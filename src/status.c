@@ -159,7 +159,7 @@ status_write_failure(const Judgement *judgement, int preset, const ErrorData *er
 	events_write(&batch, judgement->settings.at);
 }
 
-/* Write the summary of a pass that changed something, and remove old events. */
+/* Write the summary of a pass that changed something. */
 void
 status_write_summary(TimestampTz at, int created, int deleted, int canceled, int failed)
 {
@@ -170,5 +170,4 @@ status_write_summary(TimestampTz at, int created, int deleted, int canceled, int
 				  psprintf("{\"created\": %d, \"deleted\": %d, \"canceled\": %d, \"failed\": %d}",
 						   created, deleted, canceled, failed));
 	events_write(&batch, at);
-	events_prune(at);
 }

@@ -1,6 +1,6 @@
 /*
  * triggers.c
- *	  Entry points of the extension's triggers; attach.c says which tables they are put on.
+ *	  Entry points of the extension's triggers; attached_triggers.c says which tables they are put on.
  */
 #include "compat.h"
 
@@ -8,6 +8,7 @@
 #include "catalog/pg_type_d.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
@@ -143,21 +144,46 @@ same_column(const TupleTableSlot *old, const TupleTableSlot *new, int number)
 	return datumIsEqual(left, right, column->attbyval, column->attlen);
 }
 
-/* Did an update change one of the columns that its trigger is for? */
-bool
-trigger_columns_changed(const TriggerData *trigger)
+/*
+ * The columns that a trigger is for: those that it is on or, where by_name, those whose names are its
+ * arguments from the second one on. Found out at the first row of a statement.
+ */
+const WatchedColumns *
+trigger_watched(FunctionCallInfo fcinfo, bool by_name)
 {
-	const int16 *columns = trigger->tg_trigger->tgattr;
-	int ncolumns = trigger->tg_trigger->tgnattr;
-	int last = 0;
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	const Trigger *trigger = data->tg_trigger;
+	WatchedColumns *watched = fcinfo->flinfo->fn_extra;
+	int n = by_name ? Max(trigger->tgnargs - 1, 0) : trigger->tgnattr;
 
-	for (int i = 0; i < ncolumns; i++)
-		last = Max(last, columns[i]);
+	if (watched != NULL)
+		return watched;
+	watched = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt,
+								 offsetof(WatchedColumns, columns) + sizeof(int16) * n);
+	*watched = (WatchedColumns){ .n = n, .complete = true };
+	for (int i = 0; i < n; i++)
+	{
+		int column = by_name
+						 ? SPI_fnumber(RelationGetDescr(data->tg_relation), trigger->tgargs[1 + i])
+						 : trigger->tgattr[i];
+
+		watched->columns[i] = (int16) column;
+		watched->last = Max(watched->last, column);
+		watched->complete = watched->complete && column > 0;
+	}
+	fcinfo->flinfo->fn_extra = watched;
+	return watched;
+}
+
+/* Did an update change one of the columns that its trigger is for, all of which are there? */
+bool
+trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched)
+{
 	/* take the rows apart once, instead of from the start for every column */
-	slot_getsomeattrs(trigger->tg_trigslot, last);
-	slot_getsomeattrs(trigger->tg_newslot, last);
-	for (int i = 0; i < ncolumns; i++)
-		if (!same_column(trigger->tg_trigslot, trigger->tg_newslot, columns[i]))
+	slot_getsomeattrs(trigger->tg_trigslot, watched->last);
+	slot_getsomeattrs(trigger->tg_newslot, watched->last);
+	for (int i = 0; i < watched->n; i++)
+		if (!same_column(trigger->tg_trigslot, trigger->tg_newslot, watched->columns[i]))
 			return true;
 	return false;
 }
@@ -186,12 +212,13 @@ PG_FUNCTION_INFO_V1(prebuild_identity_changed);
 
 /*
  * Trigger: what the identities that a row is part of say has changed. After each row of the tables
- * that attach.c lists; of the columns that the trigger is for, the first one has the id.
+ * that attached_triggers.c lists; of the columns that the trigger is for, the first one has the id.
  */
 Datum
 prebuild_identity_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const WatchedColumns *watched;
 	const pg_uuid_t *id;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
@@ -199,10 +226,11 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
 							   "row, on UPDATE OF columns, only")));
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger))
+	watched = trigger_watched(fcinfo, false);
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger, watched))
 		return PointerGetDatum(NULL);
 	/* the row as it was: what is cached is about that one */
-	id = trigger_id(trigger, trigger->tg_trigslot, trigger->tg_trigger->tgattr[0]);
+	id = trigger_id(trigger, trigger->tg_trigslot, watched->columns[0]);
 	if (id != NULL)
 		identity_changes_note(id);
 	return PointerGetDatum(NULL);

@@ -8,9 +8,20 @@
 #include "postgres.h"
 
 #include "commands/trigger.h"
+#include "fmgr.h"
 #include "utils/uuid.h"
 
-extern bool trigger_columns_changed(const TriggerData *trigger);
+/* The columns that a trigger is for. */
+typedef struct WatchedColumns
+{
+	int n;
+	int last;	   /* the highest of them */
+	bool complete; /* the table has all of them */
+	int16 columns[FLEXIBLE_ARRAY_MEMBER];
+} WatchedColumns;
+
+extern const WatchedColumns *trigger_watched(FunctionCallInfo fcinfo, bool by_name);
+extern bool trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched);
 extern const pg_uuid_t *trigger_id(const TriggerData *trigger, TupleTableSlot *row, int column);
 
 #endif /* PREBUILD_TRIGGERS_H */

@@ -11,6 +11,8 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "commands/extension.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -52,6 +54,24 @@ look_up_database(const char *name, bool *open)
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return database;
+}
+
+/*
+ * Does somebody rename, copy, move or drop the database just now? That needs a lock on it which
+ * keeps new connections out, and waits a few seconds for those that are there to go. In a
+ * transaction, which keeps no lock because of it.
+ */
+bool
+worker_database_wanted(Oid database)
+{
+	LOCKTAG tag;
+
+	/* what a process that connects takes */
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
+	if (LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, RowExclusiveLock, false);
+	return false;
 }
 
 /* Can the role log in? Otherwise result->detail says so. */
@@ -98,6 +118,12 @@ worker_find_database(int number, LookupResult *result)
 	bool open;
 	Oid database = look_up_database(name, &open);
 
+	if (OidIsValid(database) && worker_database_wanted(database))
+	{
+		snprintf(result->detail, WORKER_TEXT_SIZE,
+				 "database \"%s\" is being renamed, copied, moved or dropped", name);
+		return false;
+	}
 	if (OidIsValid(database) || !worker_slot_buffers(number))
 		note_database(number, database);
 	if (!open)
@@ -135,7 +161,9 @@ table_owner(Oid table)
 
 /*
  * Find the owner of the control plane's workspaces table, who must be no superuser: a trigger of
- * the tables would run as one. In a transaction as the bootstrap superuser: look-ups only.
+ * the tables would run as one. In a transaction as the bootstrap superuser: look-ups only. Where a
+ * role is named meanwhile, or somebody wants the database for himself, result->next says to begin
+ * again.
  */
 bool
 worker_find_role(int number, LookupResult *result)
@@ -144,7 +172,7 @@ worker_find_role(int number, LookupResult *result)
 	Oid owner = OidIsValid(table) ? table_owner(table) : InvalidOid;
 	char *name = OidIsValid(owner) ? GetUserNameFromId(owner, true) : NULL;
 
-	if (setting_worker_role[0] != '\0')
+	if (setting_worker_role[0] != '\0' || worker_database_wanted(MyDatabaseId))
 		return true;
 	if (!OidIsValid(get_extension_oid("prebuild_ext", true)))
 		snprintf(result->detail, WORKER_TEXT_SIZE, "extension prebuild_ext is not installed");

@@ -19,5 +19,6 @@ typedef bool (*WorkerLookup)(int number, LookupResult *result);
 
 extern bool worker_find_database(int number, LookupResult *result);
 extern bool worker_find_role(int number, LookupResult *result);
+extern bool worker_database_wanted(Oid database);
 
 #endif /* PREBUILD_WORKER_LOOKUP_H */

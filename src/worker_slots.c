@@ -1,36 +1,44 @@
 /*
  * worker_slots.c
- *	  The databases that have a background worker, in shared memory.
+ *	  The databases that have background workers, in shared memory.
  *
- * Locking contract: a slot's lock protects its fields (see worker_slots.h for the few that are
- * read without). It is held for a few assignments only, never while anything is waited for, and
- * no other lock is taken under it. A latch is set under the slot's lock, and its owner takes it
- * out of the slot under that lock before it exits: so it is never set for another process.
+ * Locking contract: a slot's lock protects its fields and those of its lanes (see worker_slots.h
+ * for the few that are read without). It is held for a few assignments only, never while anything
+ * is waited for, and no other lock is taken under it. A latch is set under the slot's lock, and
+ * its owner takes it out of the slot under that lock before it exits: so it is never set for
+ * another process.
  */
 #include "compat.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "nodes/pg_list.h"
-#include "pgstat.h"
 #include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "storage/shmem.h"
 #include "utils/varlena.h"
 
-#include "metadata_batcher.h"
 #include "settings.h"
 #include "worker_slots.h"
 
-/* A flush that is waited for looks so often whether the worker is still to be expected. */
-#define FLUSH_LOOK_MS 1000
+/*
+ * How long a worker that is starting is waited for: twice the pause that it makes after an error.
+ * What takes longer may never come.
+ */
+#define STARTING_LIMIT_MS 10000
 
-/* How long after the server's start its workers may need to come up. */
-#define FIRST_START_MS 60000
+/* The shortest time between two signals to the postmaster because of a lane. */
+#define WAKE_INTERVAL_MS 250
 
 static shmem_request_hook_type request_before = NULL;
 static shmem_startup_hook_type startup_before = NULL;
 
 /* What the postmaster knows and its children inherit. */
 static List *database_names = NIL;
+
+/* Which lanes got a worker, as slot * WORKER_LANES + lane; the postmaster's, for initialize_slot() */
+static List *registered_lanes = NIL;
 
 /* In shared memory; NULL unless the library was preloaded and databases are named. */
 static WorkerSlot *slots = NULL;
@@ -57,6 +65,16 @@ worker_slot_name(int number)
 	return list_nth(database_names, number);
 }
 
+/* Note that a lane has a worker. Called while the library is preloaded. */
+void
+worker_slots_registered(int number, WorkerLaneName lane)
+{
+	MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+
+	registered_lanes = lappend_int(registered_lanes, number * WORKER_LANES + lane);
+	MemoryContextSwitchTo(context);
+}
+
 /* Ask for the shared memory. */
 static void
 request_memory(void)
@@ -66,16 +84,43 @@ request_memory(void)
 	RequestAddinShmemSpace(sizeof(int));
 }
 
+/* Fill a lane for a server that has just started; one without a worker says so from the start. */
+static void
+initialize_lane(WorkerLane *lane, bool registered, bool for_database)
+{
+	lane->registered = registered;
+	pg_atomic_init_u32(&lane->state, registered ? WORKER_STARTING : WORKER_UNABLE);
+	pg_atomic_init_u64(&lane->starting_since, (uint64) GetCurrentTimestamp());
+	pg_atomic_init_u64(&lane->postmaster_woken, 0);
+	lane->step = STEP_FIND_DATABASE;
+	if (!registered)
+		snprintf(lane->detail, WORKER_TEXT_SIZE,
+				 for_database
+					 ? "max_worker_processes (%d) leaves no background worker for this database"
+					 : "max_worker_processes (%d) leaves no background worker for passes: the one "
+					   "for metadata runs them, and reports are written directly meanwhile",
+				 max_worker_processes);
+}
+
 /* Fill a slot for a server that has just started. */
 static void
-initialize_slot(WorkerSlot *slot, const char *database, int tranche)
+initialize_slot(int number, int tranche)
 {
+	WorkerSlot *slot = &slots[number];
+	bool any = false;
+
 	memset(slot, 0, sizeof(WorkerSlot));
-	strlcpy(slot->database, database, NAMEDATALEN);
-	pg_atomic_init_u32(&slot->state, WORKER_STARTING);
+	strlcpy(slot->database, worker_slot_name(number), NAMEDATALEN);
 	pg_atomic_init_u32(&slot->pass_requested, 0);
+	pg_atomic_init_u32(&slot->check_requested, 0);
 	LWLockInitialize(&slot->lock, tranche);
-	slot->step = STEP_FIND_DATABASE;
+	for (int lane = 0; lane < WORKER_LANES; lane++)
+	{
+		bool registered = list_member_int(registered_lanes, number * WORKER_LANES + lane);
+
+		any = any || registered;
+		initialize_lane(&slot->lanes[lane], registered, !any);
+	}
 	ConditionVariableInit(&slot->flush_done);
 }
 
@@ -95,7 +140,7 @@ start_memory(void)
 	slots = ShmemInitStruct("prebuild workers", mul_size(sizeof(WorkerSlot), worker_slots_count()),
 							&found);
 	for (int i = 0; i < worker_slots_count() && !found; i++)
-		initialize_slot(&slots[i], list_nth(database_names, i), *tranche);
+		initialize_slot(i, *tranche);
 	LWLockRelease(AddinShmemInitLock);
 	LWLockRegisterTranche(*tranche, "prebuild_worker");
 }
@@ -130,7 +175,10 @@ worker_slots_init(void)
 	shmem_startup_hook = start_memory;
 }
 
-/* The slot of this session's database, or NO_SLOT. A transaction must be in progress. */
+/*
+ * The slot of this session's database, or NO_SLOT. It may look into the catalog, so a transaction
+ * must be in progress: never from a callback of a transaction's end.
+ */
 int
 worker_slot_here(void)
 {
@@ -138,6 +186,7 @@ worker_slot_here(void)
 	static int number = NO_SLOT;
 	static bool known = false;
 
+	Assert(IsTransactionState());
 	if (!known && slots != NULL)
 	{
 		char *database = get_database_name(MyDatabaseId);
@@ -150,134 +199,151 @@ worker_slot_here(void)
 	return number;
 }
 
+/* Does the worker for metadata run the passes, too, as max_worker_processes left one for both? */
+bool
+worker_slot_does_both(int number)
+{
+	return !slots[number].lanes[LANE_PASSES].registered;
+}
+
+/* Has a lane been starting, or has it left after its last writing, for longer than it may take? */
+static bool
+overdue(WorkerLane *lane)
+{
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&lane->starting_since);
+
+	return TimestampDifferenceExceeds(since, GetCurrentTimestamp(), STARTING_LIMIT_MS);
+}
+
 /*
- * Should reports for this slot be buffered? Takes no lock: starts is read as it happens to be.
+ * Should reports for this slot be buffered? Takes no lock. A worker that is starting is given some
+ * time, and no more: it may never come.
  */
 bool
 worker_slot_buffers(int number)
 {
-	WorkerSlot *slot = &slots[number];
-	uint32 state = pg_atomic_read_u32(&slot->state);
+	WorkerLane *lane = &slots[number].lanes[LANE_METADATA];
+	uint32 state = pg_atomic_read_u32(&lane->state);
 
-	/* a worker that never came, as max_worker_processes was too low, is not waited for */
-	if (state == WORKER_STARTING && slot->starts == 0)
-		return !TimestampDifferenceExceeds(PgStartTime, GetCurrentTimestamp(), FIRST_START_MS);
-	return state == WORKER_STARTING || state == WORKER_SERVING;
+	return state == WORKER_SERVING || (state == WORKER_STARTING && !overdue(lane));
 }
 
-/* Wake the worker of a slot, if it runs. */
+/* Will the worker for metadata serve, or is it to be expected soon? Takes no lock. */
+bool
+worker_slot_expected(int number)
+{
+	WorkerLane *lane = &slots[number].lanes[LANE_METADATA];
+
+	return worker_slot_buffers(number) || (pg_atomic_read_u32(&lane->state) == WORKER_DRAINING &&
+										   (lane->pid != 0 || !overdue(lane)));
+}
+
+/* Wake the worker of a lane, if it runs. */
 void
-worker_slot_wake(int number)
+worker_slot_wake(int number, WorkerLaneName lane)
 {
 	WorkerSlot *slot = &slots[number];
 
 	LWLockAcquire(&slot->lock, LW_SHARED);
-	if (slot->latch != NULL)
-		SetLatch(slot->latch);
+	if (slot->lanes[lane].latch != NULL)
+		SetLatch(slot->lanes[lane].latch);
 	LWLockRelease(&slot->lock);
 }
 
 /*
- * Say where the worker of a slot stands; detail: why, or NULL. Wakes those who wait for it. Returns
+ * Wake the postmaster when a lane has no process although it should have one. Up to PostgreSQL 15
+ * it can miss that a worker has ended, when the signal comes between its look and its sleep, and
+ * then sleeps for up to a minute. Cheap while there is a process. Raises nothing.
+ */
+void
+worker_slot_look_after(int number, WorkerLaneName name)
+{
+	WorkerLane *lane = &slots[number].lanes[name];
+	uint64 woken = pg_atomic_read_u64(&lane->postmaster_woken);
+	TimestampTz now;
+
+	if (lane->pid != 0 || !lane->registered || RecoveryInProgress())
+		return;
+	now = GetCurrentTimestamp();
+	if (TimestampDifferenceExceeds((TimestampTz) woken, now, WAKE_INTERVAL_MS) &&
+		pg_atomic_compare_exchange_u64(&lane->postmaster_woken, &woken, (uint64) now))
+		SendPostmasterSignal(PMSIGNAL_BACKGROUND_WORKER_CHANGE);
+}
+
+/* The same for all lanes of all slots: workers look after each other. */
+void
+worker_slots_look_after_all(void)
+{
+	for (int i = 0; i < worker_slots_count(); i++)
+		for (int lane = 0; lane < WORKER_LANES; lane++)
+			worker_slot_look_after(i, lane);
+}
+
+/*
+ * Say where the worker of a lane stands; detail: why, or NULL. Wakes those who wait for it. Returns
  * whether that is news.
  */
 bool
-worker_slot_set_state(int number, WorkerState state, const char *detail)
+worker_slot_set_state(int number, WorkerLaneName name, WorkerState state, const char *detail)
 {
 	WorkerSlot *slot = &slots[number];
+	WorkerLane *lane = &slot->lanes[name];
+	TimestampTz now = GetCurrentTimestamp();
 	bool news;
 
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
-	news = pg_atomic_exchange_u32(&slot->state, state) != (uint32) state ||
-		   strcmp(slot->detail, detail ? detail : "") != 0;
-	strlcpy(slot->detail, detail ? detail : "", WORKER_TEXT_SIZE);
+	news = pg_atomic_read_u32(&lane->state) != (uint32) state ||
+		   strcmp(lane->detail, detail ? detail : "") != 0;
+	if (pg_atomic_read_u32(&lane->state) != (uint32) state)
+		pg_atomic_write_u64(&lane->starting_since, (uint64) now);
+	pg_atomic_write_u32(&lane->state, state);
+	strlcpy(lane->detail, detail ? detail : "", WORKER_TEXT_SIZE);
+	/* the passes follow */
+	if (news && name == LANE_METADATA && slot->lanes[LANE_PASSES].latch != NULL)
+		SetLatch(slot->lanes[LANE_PASSES].latch);
 	LWLockRelease(&slot->lock);
 	ConditionVariableBroadcast(&slot->flush_done);
 	return news;
 }
 
-/* Keep the message of the last thing that went wrong. */
-void
-worker_slot_note_error(int number, const char *message)
+/*
+ * Where the worker of a lane stands, for a person; detail, of WORKER_TEXT_SIZE, receives what there
+ * is to say of it, or an empty string.
+ */
+WorkerState
+worker_slot_state(int number, WorkerLaneName name, char *detail)
 {
 	WorkerSlot *slot = &slots[number];
+	WorkerLane *lane = &slot->lanes[name];
+	WorkerState state;
+
+	LWLockAcquire(&slot->lock, LW_SHARED);
+	state = pg_atomic_read_u32(&lane->state);
+	strlcpy(detail, lane->detail, WORKER_TEXT_SIZE);
+	LWLockRelease(&slot->lock);
+	if (state == WORKER_STARTING && detail[0] == '\0' && RecoveryInProgress())
+		strlcpy(detail, "the server is in recovery, after which workers start", WORKER_TEXT_SIZE);
+	else if (state == WORKER_STARTING && detail[0] == '\0' && overdue(lane))
+		snprintf(detail, WORKER_TEXT_SIZE,
+				 "the worker has not come up for %d s, the server's log "
+				 "may say why; reports are written directly meanwhile",
+				 STARTING_LIMIT_MS / 1000);
+	return state;
+}
+
+/* Keep the last error of a task (WorkerTask, TASK_START + lane). */
+void
+worker_slot_note_error(int number, int task, int sqlstate, const char *message)
+{
+	WorkerSlot *slot = &slots[number];
+	WorkerError *error = &slot->errors[task];
 	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
-	strlcpy(slot->last_error, message, WORKER_TEXT_SIZE);
-	slot->last_error_at = now;
+	strlcpy(error->message, message, WORKER_TEXT_SIZE);
+	error->sqlstate = sqlstate;
+	error->at = now;
 	LWLockRelease(&slot->lock);
-}
-
-/* Raise the error for a flush that was not done. */
-static void
-raise_flush_failed(WorkerSlot *slot, bool unable)
-{
-	char reason[WORKER_TEXT_SIZE];
-
-	LWLockAcquire(&slot->lock, LW_SHARED);
-	strlcpy(reason, unable ? slot->detail : slot->last_error, WORKER_TEXT_SIZE);
-	LWLockRelease(&slot->lock);
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the background worker could not write the buffered agent metadata"),
-					reason[0] ? errdetail_internal("%s", reason) : 0,
-					errhint("Nothing is lost: it stays in the buffer and is tried again.")));
-}
-
-/*
- * Have the worker write everything that is buffered now, and wait for it. Returns the number of
- * entries that it wrote; an error when it failed, or cannot serve while something waits. A worker
- * that is restarting is waited for.
- */
-int64
-worker_slot_flush_and_wait(int number)
-{
-	WorkerSlot *slot = &slots[number];
-	uint64 ticket;
-	bool served = false;
-	bool unable = false;
-	bool failed = false;
-	int64 written = 0;
-
-	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
-	ticket = ++slot->flush_requested;
-	if (slot->latch != NULL)
-		SetLatch(slot->latch);
-	LWLockRelease(&slot->lock);
-
-	ConditionVariablePrepareToSleep(&slot->flush_done);
-	while (!served && !unable)
-	{
-		LWLockAcquire(&slot->lock, LW_SHARED);
-		served = slot->flush_served >= ticket;
-		unable =
-			!worker_slot_buffers(number) && pg_atomic_read_u32(&slot->state) != WORKER_DRAINING;
-		failed = slot->flush_failed;
-		written = slot->flush_written;
-		LWLockRelease(&slot->lock);
-		if (!served && !unable)
-			(void) ConditionVariableTimedSleep(&slot->flush_done, FLUSH_LOOK_MS, PG_WAIT_EXTENSION);
-	}
-	ConditionVariableCancelSleep();
-	/* reports of a worker that cannot serve are written directly: the caller's wish is fulfilled */
-	if (!served && pg_atomic_read_u64(&batcher_database(number)->waiting) == 0)
-		return 0;
-	if (!served || failed)
-		raise_flush_failed(slot, !served);
-	return written;
-}
-
-/*
- * Ask this database's worker for a pass soon; nothing where no worker drives passes. Cheap
- * enough for a trigger.
- */
-void
-worker_slot_request_pass(void)
-{
-	int number = worker_slot_here();
-
-	if (number != NO_SLOT && pg_atomic_exchange_u32(&slots[number].pass_requested, 1) == 0)
-		worker_slot_wake(number);
 }
 
 /* A state's name, for the operator. */

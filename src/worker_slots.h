@@ -1,7 +1,8 @@
 /*
  * worker_slots.h
- *	  The databases that have a background worker, in shared memory: what each worker is doing,
- *	  and how to reach it. There is a slot for each name in prebuild.databases, for good.
+ *	  The databases that have background workers, in shared memory: what each worker is doing, and
+ *	  how to reach it. There is a slot for each name in prebuild.databases, for good, with two
+ *	  lanes: a process each, so that what one does never waits for what the other does.
  */
 #ifndef PREBUILD_WORKER_SLOTS_H
 #define PREBUILD_WORKER_SLOTS_H
@@ -17,7 +18,16 @@
 #define WORKER_TEXT_SIZE 512
 #define NO_SLOT (-1)
 
-/* What a worker's next process is to do; each does one step, see worker.c. */
+/* What a process is for. Where there is none for passes, that for metadata does both. */
+typedef enum WorkerLaneName
+{
+	LANE_METADATA, /* finds the database and the role; writes buffered agent metadata */
+	LANE_PASSES	   /* follows that; runs passes and folds */
+} WorkerLaneName;
+
+#define WORKER_LANES (LANE_PASSES + 1)
+
+/* What the next process for metadata is to do; each does one step, see worker.c. */
 typedef enum WorkerStep
 {
 	STEP_FIND_DATABASE,
@@ -25,42 +35,75 @@ typedef enum WorkerStep
 	STEP_SERVE
 } WorkerStep;
 
-/* Where the worker stands; it decides what becomes of reports. */
+/* Where a worker stands; that for metadata decides what becomes of reports. */
 typedef enum WorkerState
 {
-	WORKER_STARTING, /* not up yet, or restarting: reports are buffered */
+	WORKER_STARTING, /* not up yet, or restarting: reports are buffered, for a while */
 	WORKER_SERVING,	 /* reports are buffered */
 	WORKER_DRAINING, /* writing for the last time: reports are written directly */
 	WORKER_UNABLE	 /* cannot serve for now: reports are written directly */
 } WorkerState;
 
-/*
- * A slot. lock protects all of it, except: database is constant; state and pass_requested are
- * changed under the lock but may be read without.
- */
-typedef struct WorkerSlot
+/* What an error is remembered by: the last one of each is kept. */
+typedef enum WorkerTask
 {
-	char database[NAMEDATALEN];
-	pg_atomic_uint32 state; /* WorkerState */
-	pg_atomic_uint32 pass_requested;
-	LWLock lock;
+	TASK_FLUSH,
+	TASK_PASS,
+	TASK_FOLD,
+	TASK_START /* + lane: finding the database, the role, the extension, and connecting */
+} WorkerTask;
 
+#define WORKER_TASKS (TASK_START + WORKER_LANES)
+
+typedef struct WorkerError
+{
+	char message[WORKER_TEXT_SIZE];
+	int sqlstate;	/* as MAKE_SQLSTATE() makes it */
+	TimestampTz at; /* 0 = never */
+} WorkerError;
+
+/*
+ * A lane. The slot's lock protects all of it, except: registered is constant; state,
+ * starting_since and pid are changed under the lock but may be read without; postmaster_woken is
+ * not under the lock.
+ */
+typedef struct WorkerLane
+{
+	bool registered;				 /* max_worker_processes had room for it */
+	pg_atomic_uint32 state;			 /* WorkerState */
+	pg_atomic_uint64 starting_since; /* a time, for a worker that is starting or draining */
+	pg_atomic_uint64 postmaster_woken;
 	WorkerStep step;
-	Oid database_oid;
-	char role[NAMEDATALEN];
-	int pid;	  /* of the worker's process, 0 = none */
-	Latch *latch; /* of that process: a member of its PGPROC, valid while pid is set */
+	char role[NAMEDATALEN]; /* that it connects as */
+	int pid;				/* of the worker's process, 0 = none */
+	Latch *latch;			/* of that process: a member of its PGPROC, valid while pid is set */
 	TimestampTz started_at;
 	TimestampTz next_start; /* earliest time at which a new process begins its work */
 	bool expected_exit;		/* the process is about to exit without an error */
 	int64 starts;
-
 	char detail[WORKER_TEXT_SIZE]; /* why it is unable */
-	char last_error[WORKER_TEXT_SIZE];
-	TimestampTz last_error_at; /* 0 = never */
+} WorkerLane;
+
+/*
+ * A slot. lock protects all of it, except: database is constant; pass_requested and
+ * check_requested are not under the lock.
+ */
+typedef struct WorkerSlot
+{
+	char database[NAMEDATALEN];
+	pg_atomic_uint32 pass_requested;
+	pg_atomic_uint32 check_requested; /* the worker for metadata is to look whether it can serve */
+	LWLock lock;
+
+	Oid database_oid;
+	WorkerLane lanes[WORKER_LANES];
+	WorkerError errors[WORKER_TASKS];
 	int64 passes;
 	int64 failed_passes;
 	TimestampTz last_pass_at; /* 0 = never */
+	int64 folds;
+	int64 failed_folds;
+	TimestampTz last_fold_at; /* 0 = never */
 
 	/* flushes that sessions wait for; each raises requested and waits for served to reach it */
 	uint64 flush_requested;
@@ -71,16 +114,21 @@ typedef struct WorkerSlot
 } WorkerSlot;
 
 extern void worker_slots_init(void);
+extern void worker_slots_registered(int number, WorkerLaneName lane);
 extern int worker_slots_count(void);
 extern WorkerSlot *worker_slot(int number);
 extern const char *worker_slot_name(int number);
 extern int worker_slot_here(void);
+extern bool worker_slot_does_both(int number);
 extern bool worker_slot_buffers(int number);
-extern void worker_slot_wake(int number);
-extern bool worker_slot_set_state(int number, WorkerState state, const char *detail);
-extern void worker_slot_note_error(int number, const char *message);
-extern int64 worker_slot_flush_and_wait(int number);
-extern void worker_slot_request_pass(void);
+extern bool worker_slot_expected(int number);
+extern void worker_slot_wake(int number, WorkerLaneName lane);
+extern void worker_slot_look_after(int number, WorkerLaneName lane);
+extern void worker_slots_look_after_all(void);
+extern bool worker_slot_set_state(int number, WorkerLaneName lane, WorkerState state,
+								  const char *detail);
+extern WorkerState worker_slot_state(int number, WorkerLaneName lane, char *detail);
+extern void worker_slot_note_error(int number, int task, int sqlstate, const char *message);
 extern const char *worker_state_name(WorkerState state);
 
 #endif /* PREBUILD_WORKER_SLOTS_H */

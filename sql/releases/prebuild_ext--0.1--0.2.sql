@@ -6,6 +6,78 @@
 -- Nothing below may resolve to what somebody else has put into the target schema.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+---- the workers ---------------------------------------------------------------
+
+ALTER TYPE @extschema@.prebuild_worker_status_row
+	ADD ATTRIBUTE pass_state text,
+	ADD ATTRIBUTE pass_detail text,
+	ADD ATTRIBUTE pass_role text,
+	ADD ATTRIBUTE pass_pid integer,
+	ADD ATTRIBUTE pass_started_at timestamptz,
+	ADD ATTRIBUTE pass_starts bigint,
+	ADD ATTRIBUTE folds bigint,
+	ADD ATTRIBUTE failed_folds bigint,
+	ADD ATTRIBUTE last_fold_at timestamptz,
+	ADD ATTRIBUTE flush_error text,
+	ADD ATTRIBUTE flush_error_code text,
+	ADD ATTRIBUTE flush_error_at timestamptz,
+	ADD ATTRIBUTE pass_error text,
+	ADD ATTRIBUTE pass_error_code text,
+	ADD ATTRIBUTE pass_error_at timestamptz,
+	ADD ATTRIBUTE fold_error text,
+	ADD ATTRIBUTE fold_error_code text,
+	ADD ATTRIBUTE fold_error_at timestamptz,
+	ADD ATTRIBUTE start_error text,
+	ADD ATTRIBUTE start_error_code text,
+	ADD ATTRIBUTE start_error_at timestamptz,
+	ADD ATTRIBUTE pass_start_error text,
+	ADD ATTRIBUTE pass_start_error_code text,
+	ADD ATTRIBUTE pass_start_error_at timestamptz;
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_worker_status_read()
+RETURNS @extschema@.prebuild_worker_status_row
+AS 'MODULE_PATHNAME', 'prebuild_worker_status_read_0_2'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.prebuild_worker_status_read() IS
+'What the view prebuild_worker_status shows, in one row';
+
+-- replaced, not made again: who may read it stays
+CREATE OR REPLACE VIEW @extschema@.prebuild_worker_status AS
+SELECT s.database, w.state, w.detail, w.role, w.pid, w.started_at, w.starts,
+	w.last_error, w.last_error_at, w.passes, w.failed_passes, w.last_pass_at,
+	w.lane, w.last_error_code, w.folds, w.failed_folds, w.last_fold_at,
+	w.fold_error, w.fold_error_code, w.fold_error_at,
+	w.start_error, w.start_error_code, w.start_error_at
+FROM @extschema@.prebuild_worker_status_read() s, LATERAL (VALUES
+	('metadata', s.state, s.detail, s.role, s.pid, s.started_at, s.starts,
+		s.flush_error, s.flush_error_code, s.flush_error_at,
+		NULL::bigint, NULL::bigint, NULL::timestamptz, NULL::bigint, NULL::bigint, NULL::timestamptz,
+		NULL, NULL, NULL::timestamptz, s.start_error, s.start_error_code, s.start_error_at),
+	('passes', s.pass_state, s.pass_detail, s.pass_role, s.pass_pid, s.pass_started_at, s.pass_starts,
+		s.pass_error, s.pass_error_code, s.pass_error_at,
+		s.passes, s.failed_passes, s.last_pass_at, s.folds, s.failed_folds, s.last_fold_at,
+		s.fold_error, s.fold_error_code, s.fold_error_at,
+		s.pass_start_error, s.pass_start_error_code, s.pass_start_error_at))
+	w (lane, state, detail, role, pid, started_at, starts,
+		last_error, last_error_code, last_error_at,
+		passes, failed_passes, last_pass_at, folds, failed_folds, last_fold_at,
+		fold_error, fold_error_code, fold_error_at, start_error, start_error_code, start_error_at)
+WHERE s.database IS NOT NULL;
+
+COMMENT ON VIEW @extschema@.prebuild_worker_status IS
+'The background workers of this database: one writes agent metadata, one runs passes and folds; no rows when prebuild.databases does not name it';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.state IS
+'starting, serving, draining (writing for the last time) or unable (detail says why)';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error IS
+'The last error of a flush (lane metadata) or of a pass (lane passes)';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.lane IS
+'What the worker is for: metadata or passes';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error_code IS
+'Its SQLSTATE';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.fold_error IS
+'The last error of bringing the kept pool up to date';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.start_error IS
+'The last error of finding the database, its owner and the extension, and of connecting';
+
 ---- state and plan -----------------------------------------------------------
 
 ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
@@ -211,6 +283,7 @@ DECLARE
 		prebuild_metadata_fanout,
 		prebuild_pass_wanted,
 		prebuild_pool_touched,
+		prebuild_pool_touched_by_name,
 		prebuild_rebuild,
 		prebuild_schedule,
 		prebuild_unschedule}';
@@ -311,3 +384,45 @@ END;
 COMMENT ON FUNCTION @extschema@.prebuild_required_rights() IS
 'Rights on the control plane''s tables that a role needs, beside those of prebuild_grant() and USAGE on the schema, to call everything that an app server calls: no more and no less';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_required_rights() FROM PUBLIC;
+
+---- the kept pool ------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
+AS 'MODULE_PATHNAME'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.prebuild_pool_touched_by_name() IS
+'Trigger: the same on every update, where a BEFORE trigger may change what a statement does not name';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched_by_name() FROM PUBLIC;
+
+---- events and marks ---------------------------------------------------------
+
+ALTER TABLE @extschema@.prebuild_mark ADD COLUMN control_plane text;
+COMMENT ON COLUMN @extschema@.prebuild_mark.control_plane IS
+'The schema of the control plane that the preset is of; NULL in marks of before 0.2';
+
+CREATE INDEX prebuild_replacement_at_idx ON @extschema@.prebuild_replacement (at);
+COMMENT ON TABLE @extschema@.prebuild_replacement IS
+'Claims of the last 30 days that replaced resources, each once';
+
+CREATE TABLE @extschema@.prebuild_replacement_count (
+	template_id uuid NOT NULL,
+	preset_id uuid NOT NULL,
+	claims bigint NOT NULL,
+	PRIMARY KEY (template_id, preset_id)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_replacement_count IS
+'How many earlier claims replaced resources, by preset';
+
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_replacement_count';
+	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+END
+$$;

@@ -1,6 +1,9 @@
-# The control plane belongs to its owner: it is dumped, restored, and outlives the extension.
+# The control plane belongs to its owner: it is dumped, restored, and outlives the extension; what the
+# extension has put on its tables goes with the extension.
 use strict;
 use warnings;
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PrebuildTest;
@@ -15,7 +18,17 @@ $node->safe_psql($db, q{
 	SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET desired_instances = desired_instances + 1;
 	SELECT prebuild_pause();
+	SELECT prebuild_attach(true, true);
 });
+my $role = abs_path(dirname(abs_path(__FILE__)) . '/../monitoring/role.sql');
+$node->command_ok([ 'psql', '-XAtq', '-f', $role, '-d', $node->connstr($db) ], 'with a role for monitoring')
+  for 1 .. 2;
+# the triggers of the extension, and those of them that DROP EXTENSION takes along
+my $triggers = q{SELECT count(*), count(d.objid) FROM pg_trigger t LEFT JOIN pg_depend d
+	ON d.classid = 'pg_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'x'
+	WHERE t.tgname ~ '^prebuild_'};
+my $attached = $node->safe_psql($db, $triggers);
+like($attached, qr/^(\d\d)\|\1$/, 'attached, all triggers belong to the extension');
 my @answers = (
 	'SELECT * FROM prebuild_pool()',
 	'SELECT * FROM prebuild_running()',
@@ -41,6 +54,7 @@ foreach my $format (qw(plain custom))
 	}
 	is($node->safe_psql($copy, $_), $node->safe_psql($db, $_), "the same answer: $_")
 	  foreach @answers;
+	is($node->safe_psql($copy, $triggers), $attached, 'the same triggers');
 	is( $node->safe_psql($copy, 'SELECT paused, created FROM prebuild_reconcile()'),
 		't|0', 'the pause is restored');
 	is( $node->safe_psql($copy,
@@ -65,14 +79,26 @@ foreach my $format (qw(plain custom))
 my $count = q{SELECT count(*), sum((SELECT count(*) FROM workspace_builds)) FROM workspaces};
 my $tables = q{SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class
 	WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname !~ '^prebuild_'};
+my $scrape = q{SELECT count(*) > 0, prebuild_metrics_text() ~ 'desired' FROM prebuild_metrics_read(part => 'pool')};
+my @scraper = (extra_params => [ '-U', 'prebuild_scraper' ]);
 my $had = $node->safe_psql($db, "$count; $tables");
+is($node->safe_psql($db, $scrape, @scraper), 't|t', 'the metrics are read');
 $node->safe_psql($db, 'DROP EXTENSION prebuild_ext');
 is($node->safe_psql($db, "$count; $tables"), $had, 'DROP EXTENSION leaves the control plane');
-is( $node->safe_psql($db, q{SELECT count(*) FROM pg_proc WHERE proname ~ '^prebuild_'}),
+is( $node->safe_psql($db, q{SELECT count(*) FROM pg_proc WHERE proname ~ '^prebuild_'
+	AND pronamespace <> 'prebuild_monitoring'::regnamespace}),
 	0, 'and nothing of its own');
-$node->safe_psql($db, 'CREATE EXTENSION prebuild_ext SCHEMA public; SELECT prebuild_resume()');
+is($node->safe_psql($db, $triggers), '0|0', 'nor its triggers');
+my ($status, $stdout, $stderr) = $node->psql($db, $scrape, @scraper);
+like($stderr, qr/function public\.prebuild_metrics_read\(.*does not exist/, 'nothing is there to scrape');
+$node->safe_psql($db, 'UPDATE workspaces SET name = name || 1; CREATE EXTENSION prebuild_ext SCHEMA public;
+	SELECT prebuild_resume()');
 is($node->safe_psql($db, 'SELECT created, failed FROM prebuild_reconcile()'),
 	'3|0', 'a new CREATE EXTENSION works on it');
+is($node->safe_psql($db, $scrape, @scraper), 't|t', 'and monitoring, too');
+$node->safe_psql($db, 'SELECT prebuild_attach(); SELECT prebuild_detach()');
+$node->safe_psql($db, 'DROP EXTENSION prebuild_ext; DROP SCHEMA prebuild_monitoring CASCADE');
+pass('detached, the extension goes as well');
 
 $node->stop;
 done_testing();

@@ -181,6 +181,7 @@ my $vandal = q{
 	\set ON_ERROR_STOP 0
 	SET client_min_messages = panic;
 	SET lock_timeout = '1s';
+} . (q{
 	SELECT pg_sleep(random() * 0.5) \g /dev/null
 	BEGIN;
 	ALTER TABLE workspace_agents DISABLE TRIGGER ALL;
@@ -191,11 +192,12 @@ my $vandal = q{
 	COMMIT;
 	SELECT pg_sleep(random() * 0.2) \g /dev/null
 	SELECT prebuild_rebuild() \g /dev/null
+} x 4 . q{
 	SELECT pg_sleep(random() * 0.5) \g /dev/null
 	SELECT prebuild_detach() \g /dev/null
 	SELECT fixture.change() FROM generate_series(1, 5) \g /dev/null
 	SELECT prebuild_attach() \g /dev/null
-} x 8;
+}) x 2;
 
 my @writers = map { start_session($primary, $db, writer($_)) } 1 .. 4;
 my @folders = map { start_session($primary, $db, $_) } $folder, $vandal;
@@ -220,6 +222,8 @@ foreach my $session (@writers)
 	$wrong += $_ foreach $session->{output} =~ /^own (\d+)/mg;
 }
 ok(finish_session($_), 'folds go on') or diag($_->{output}) foreach @folders;
+# The last one to attach may have found no moment without a writer within prebuild.attach_timeout.
+$primary->safe_psql($db, 'SELECT prebuild_attach()');
 
 cmp_ok($looks, '>', 1000, "$looks looks at the pool");
 cmp_ok($own, '>', 20, "$own of them by those who had just changed it");
@@ -227,6 +231,8 @@ cmp_ok($looks - $bypassed, '>', 100, 'the stored pool was read ' . ($looks - $by
 is($wrong, 0, 'and no row was wrong');
 
 $primary->safe_psql($db, 'SELECT prebuild_fold()');
+my $kept = q{SELECT count(*) FROM prebuild_pool_marker WHERE fingerprint !~ '^not kept'};
+is($primary->safe_psql($db, $kept), 1, 'the pool is kept');
 is($primary->safe_psql($db, 'SELECT fixture.wrong(), count(*) FROM prebuild_pool_log'),
 	'0|0', 'after the last fold nothing is left in the log');
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));

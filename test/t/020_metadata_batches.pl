@@ -223,10 +223,10 @@ is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE value = 'last'}), '
 worker_is($node, 'metadata', 'serving');
 $node->append_conf('postgresql.conf', 'prebuild.worker_role = nobody');
 $node->restart;
-is(sql(q{SELECT report(1, 'early', 'x'); SELECT state FROM prebuild_worker_status}) =~ /^\(1,0,0\)\n(starting|unable)$/ ? 1 : 0,
+is(sql(q{SELECT report(1, 'early', 'x'); SELECT state FROM prebuild_worker_status WHERE lane = 'metadata'}) =~ /^\(1,0,0\)\n(starting|unable)$/ ? 1 : 0,
 	1, 'a report is taken before the worker serves');
 worker_is($node, 'metadata', 'unable');
-like(sql('SELECT detail FROM prebuild_worker_status'), qr/role "nobody" does not exist/, 'which says why');
+like(sql(q{SELECT detail FROM prebuild_worker_status WHERE lane = 'metadata'}), qr/role "nobody" does not exist/, 'which says why');
 is(sql(q{SELECT report(1, 'direct', 'x'); SELECT value_of(1, 'direct')}), "(1,0,0)\nx",
 	'as long as it cannot serve, reports are written directly');
 $node->append_conf('postgresql.conf', 'prebuild.worker_role = postgres');

@@ -16,7 +16,7 @@ new_metadata($node, 'plane');
 worker_is($node, 'plane', 'serving');
 
 sub sql { return $node->safe_psql('plane', $_[0]); }
-sub passes { return sql('SELECT passes FROM prebuild_worker_status'); }
+sub passes { return sql(q{SELECT passes FROM prebuild_worker_status WHERE lane = 'passes'}); }
 
 # Wait until no pass is under way or asked for.
 sub settle
@@ -46,7 +46,7 @@ sub brings_pass
 	return;
 }
 
-wait_until($node, 'plane', 'SELECT passes >= 1 FROM prebuild_worker_status');
+wait_until($node, 'plane', q{SELECT passes >= 1 FROM prebuild_worker_status WHERE lane = 'passes'});
 sql(q{SELECT fixture.simple('t', 2, preset_name => 'p')});
 brings_pass(q{UPDATE template_version_presets SET desired_instances = 3}, 0, 'not attached, nothing brings a pass');
 
@@ -65,6 +65,10 @@ brings_pass(q{UPDATE provisioner_jobs SET started_at = now(), completed_at = now
 brings_pass(q{UPDATE workspaces SET owner_id = (SELECT id FROM users WHERE id <> prebuild_system_user() LIMIT 1)
 	WHERE id = (SELECT id FROM prebuild_running() LIMIT 1)}, 1, 'a claim brings one');
 is(sql('SELECT count(*) FROM prebuild_pool()'), 2, 'which refills the pool');
+sql('SELECT fixture.finish_jobs()');
+brings_pass(q{SELECT * FROM prebuild_claim((SELECT id FROM template_version_presets),
+	(SELECT id FROM users WHERE id <> prebuild_system_user() LIMIT 1), 'mine')}, 1,
+	'so does prebuild_claim(), as the first thing that a session does');
 
 sql('SELECT prebuild_detach()');
 brings_pass(q{UPDATE template_version_presets SET desired_instances = 3}, 0, 'detached, nothing brings one');

@@ -46,7 +46,7 @@ sub wait_here
 	is(sql("SELECT ($query)"), 't', $_[1]);
 	return;
 }
-my $state = 'SELECT state FROM prebuild_worker_status';
+my $state = q{SELECT state FROM prebuild_worker_status WHERE lane = 'metadata'};
 my $serves = qq{($state) = 'serving'};
 
 # what happens, what brings it about (in which database), what the worker says, what repairs it
@@ -88,7 +88,7 @@ foreach my $case (@cases)
 	$node->safe_psql($where, $fault);
 	sql('SELECT pg_terminate_backend(pid) FROM prebuild_worker_status');
 	wait_here(qq{($state) = 'unable'}, "$name: is said");
-	is(sql('SELECT detail FROM prebuild_worker_status'), $detail, "$name: in these words");
+	is(sql(q{SELECT detail FROM prebuild_worker_status WHERE lane = 'metadata'}), $detail, "$name: in these words");
 	sql('ALTER TABLE away RENAME TO workspace_agent_metadata');
 
 	is(sql(qq{SELECT mode, queued FROM prebuild_metadata_stats}), 'direct|2', "$name: what waits stays");

@@ -69,10 +69,10 @@ sub stored { return sql("SELECT count(*) FROM workspace_agent_metadata WHERE val
 # A worker that has had no failure.
 sub new_worker
 {
-	my $pid = sql('SELECT pid FROM prebuild_worker_status');
+	my $pid = sql(q{SELECT pid FROM prebuild_worker_status WHERE lane = 'metadata'});
 
 	sql("SELECT pg_terminate_backend($pid)");
-	wait_until($node, 'plane', "SELECT state = 'serving' AND pid <> $pid FROM prebuild_worker_status");
+	wait_until($node, 'plane', "SELECT state = 'serving' AND pid <> $pid FROM prebuild_worker_status WHERE lane = 'metadata'");
 	return;
 }
 

@@ -42,15 +42,16 @@ sub worker_serves
 	my ($what, $must) = @_;
 	my $from = -s $node->logfile;
 	my ($passes, $error) = ('', '');
+	my $before = sql('SELECT coalesce(sum(passes), 0) FROM prebuild_pass_stats');
 
 	sql(q{ALTER SYSTEM SET prebuild.reconcile_interval = '1s'});
 	$node->reload;
 	for (1 .. 300)
 	{
 		my ($status, $output) = $node->psql($database,
-			q{SELECT passes - failed_passes FROM prebuild_worker_status WHERE passes > 0});
+			"SELECT passes - $before FROM prebuild_pass_stats WHERE passes > $before");
 		$passes = $output if $status == 0;
-		($error) = substr(slurp_file($node->logfile), $from) =~ /(prebuild worker \w+ ERROR: .*)/;
+		($error) = substr(slurp_file($node->logfile), $from) =~ /(prebuild (?:pass )?worker \w+ ERROR: .*)/;
 		last if $passes || $error;
 		select undef, undef, undef, 0.1;
 	}

@@ -48,12 +48,12 @@ sub agent
 	return sprintf('00000000-0000-0000-0000-%012x', $_[0]);
 }
 
-# Wait until the worker is in this state.
+# Wait until both workers are in this state.
 sub worker_is
 {
 	my ($node, $database, $state) = @_;
 
-	wait_until($node, $database, "SELECT state = '$state' FROM prebuild_worker_status");
+	wait_until($node, $database, "SELECT bool_and(state = '$state') FROM prebuild_worker_status");
 	return;
 }
 

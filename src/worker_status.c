@@ -1,0 +1,112 @@
+/*
+ * worker_status.c
+ *	  The background workers of a database, for the operator.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+
+#include "result_row.h"
+#include "worker_slots.h"
+
+/* Add a time; 0 is none. */
+static void
+put_time(ResultRow *row, TimestampTz at)
+{
+	if (at != 0)
+		result_put_time(row, at);
+	else
+		result_put_null(row, TIMESTAMPTZOID);
+}
+
+/* Add a text; an empty one is none. */
+static void
+put_text(ResultRow *row, const char *text)
+{
+	result_put_text(row, text[0] != '\0' ? text : NULL);
+}
+
+/* Add where a lane's worker stands and which process it has. */
+static void
+put_lane(ResultRow *row, int number, WorkerLaneName name, const WorkerLane *lane)
+{
+	char detail[WORKER_TEXT_SIZE];
+
+	put_text(row, worker_state_name(worker_slot_state(number, name, detail)));
+	put_text(row, detail);
+	put_text(row, lane->role);
+	if (lane->pid != 0)
+		result_put_int4(row, lane->pid);
+	else
+		result_put_null(row, INT4OID);
+	put_time(row, lane->started_at);
+	result_put_int8(row, lane->starts);
+}
+
+/* Add an error with its code and its time. */
+static void
+put_error(ResultRow *row, const WorkerError *error)
+{
+	put_text(row, error->message);
+	put_text(row, error->at != 0 ? unpack_sql_state(error->sqlstate) : "");
+	put_time(row, error->at);
+}
+
+/* The error that came last, of whatever task. */
+static const WorkerError *
+last_error(const WorkerSlot *slot)
+{
+	const WorkerError *last = &slot->errors[0];
+
+	for (int task = 1; task < WORKER_TASKS; task++)
+		if (slot->errors[task].at > last->at)
+			last = &slot->errors[task];
+	return last;
+}
+
+/* Fill the row from a copy of the slot. */
+static void
+fill_row(ResultRow *row, int number, const WorkerSlot *slot)
+{
+	const WorkerError *last = last_error(slot);
+
+	put_text(row, slot->database);
+	put_lane(row, number, LANE_METADATA, &slot->lanes[LANE_METADATA]);
+	put_text(row, last->message);
+	put_time(row, last->at);
+	result_put_int8(row, slot->passes);
+	result_put_int8(row, slot->failed_passes);
+	put_time(row, slot->last_pass_at);
+	/* from 0.2 on */
+	put_lane(row, number, LANE_PASSES, &slot->lanes[LANE_PASSES]);
+	result_put_int8(row, slot->folds);
+	result_put_int8(row, slot->failed_folds);
+	put_time(row, slot->last_fold_at);
+	for (int task = 0; task < WORKER_TASKS; task++)
+		put_error(row, &slot->errors[task]);
+}
+
+PG_FUNCTION_INFO_V1(prebuild_worker_status_read);
+
+/* SQL: what the view prebuild_worker_status shows, in one row; NULL where there is no worker. */
+Datum
+prebuild_worker_status_read(PG_FUNCTION_ARGS)
+{
+	int number = worker_slots_count() > 0 ? worker_slot_here() : NO_SLOT;
+	ResultRow row = { .n = 0 };
+	WorkerSlot *slot;
+	WorkerSlot *copy;
+
+	if (number == NO_SLOT)
+		PG_RETURN_NULL();
+	worker_slots_look_after_all();
+	slot = worker_slot(number);
+	copy = palloc_object(WorkerSlot);
+	LWLockAcquire(&slot->lock, LW_SHARED);
+	*copy = *slot;
+	LWLockRelease(&slot->lock);
+	fill_row(&row, number, copy);
+	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
+}
+
+FUNCTION_OF_LONGER_ROW(prebuild_worker_status_read, 0_2);
