@@ -3,11 +3,17 @@
  *	  Give a prebuild away: the oldest eligible one of a preset that nobody else holds.
  *
  *	  A claim reads one preset and the pool (not the workspaces of people), orders the pool
- *	  members of the preset's template by age, and looks into them one by one, by a cursor, until
- *	  one can be had.
+ *	  members of the preset's template by age, and looks into them by a cursor, a few and then more
+ *	  at a time, until one can be had. It answers none at once only after a look that found no
+ *	  candidate at all. A candidate that was passed over may be free a moment later, because whoever
+ *	  held it did so for an instant or was undone, or may have been replaced by another meanwhile: the
+ *	  claim looks again, in a new snapshot and after short pauses, which take LOOK_MS in all.
  *
- *	  Locks: pool_lock() on one candidate at a time, never waiting. What the lock keeps still is
- *	  the row of the workspace and its builds; readiness, expiry and the active version are asked
+ *	  All other waits (for a table that is locked, for a claim of the same name) take at most
+ *	  PATIENCE_MS in all; see patience.c.
+ *
+ *	  Locks: pool_lock_first() on one candidate at a time, never waiting. What the lock keeps still
+ *	  is the row of the workspace and its builds; readiness, expiry and the active version are asked
  *	  again once it is held, in a snapshot of that moment. So no two claims, and no claim and pass,
  *	  get the same workspace at any isolation level; in REPEATABLE READ and SERIALIZABLE, where a
  *	  candidate was given away since the transaction's snapshot, the claim is a serialization
@@ -15,6 +21,7 @@
  */
 #include "compat.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "storage/latch.h"
 #include "tcop/utility.h"
@@ -27,14 +34,26 @@
 #include "arguments.h"
 #include "control_plane.h"
 #include "control_plane_catalog.h"
+#include "patience.h"
 #include "plans.h"
 #include "pool_lock.h"
 #include "pool_sql.h"
 #include "result_row.h"
 #include "rows.h"
 
-/* How long to wait for rows that others hold before looking a second time, in milliseconds. */
-#define RETRY_AFTER 10
+/* How long to pause in all between looks for a candidate that is not passed over, in milliseconds. */
+#define LOOK_MS 100
+
+/* Bounds of the pauses between two looks, in milliseconds; up to as much again is added at random. */
+#define MIN_PAUSE_MS 1
+#define MAX_PAUSE_MS 8
+
+/* How long a claim waits for others where it has to wait, in milliseconds and in all. */
+#define PATIENCE_MS 2000
+
+/* How many candidates are fetched at first, and at most, at a time. */
+#define MIN_FETCHED 4
+#define MAX_FETCHED 64
 
 /* The control plane's column is a varchar(64). */
 #define MAX_NAME_LENGTH 64
@@ -52,6 +71,7 @@ typedef struct Claim
 	/* the new owner, name, autostart schedule, next start, time to live (ns), and the time again */
 	Datum values[6];
 	char nulls[6];
+	ReturnSetInfo *result;
 } Claim;
 
 /*
@@ -203,50 +223,109 @@ give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 }
 
 /*
- * Give the oldest candidate that can be had. False when there is none; *passed_over then tells
- * whether there were candidates that could not be had.
+ * Give the first of some candidates that can be had. False when there is none; *passed_over is set
+ * where a candidate may have been missed.
  */
 static bool
-claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over, ReturnSetInfo *rsinfo)
+claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *passed_over)
+{
+	for (int first = 0; first < n;)
+	{
+		bool unchanged;
+		int position = first + pool_lock_first(candidates + first, n - first, &unchanged);
+
+		CHECK_FOR_INTERRUPTS();
+		/* those in front are held by others, or were given away since the look began */
+		if (position > first)
+			*passed_over = true;
+		if (position == n)
+			return false;
+		if (unchanged && is_eligible_now(claim, &candidates[position]->id))
+		{
+			if (give(claim, &candidates[position]->id, claim->result))
+				return true;
+		}
+		else if (!IsolationUsesXactSnapshot())
+			/* it has changed since the look began, and so may others have */
+			*passed_over = true;
+		first = position + 1;
+	}
+	return false;
+}
+
+/* Give the oldest candidate that can be had, in the same way. */
+static bool
+claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID };
+	PoolMember fetched[MAX_FETCHED] = { 0 };
+	PoolMember *candidates[MAX_FETCHED];
 	Datum values[4];
-	Portal candidates;
+	Portal portal;
 	bool given = false;
+	int n;
 
-	*passed_over = false;
 	eligible_parameters(claim, preset, values);
-	candidates =
-		SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), 4, argtypes), values, NULL, false);
-	while (!given)
+	portal = SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), 4, argtypes), values, NULL, false);
+	for (int wanted = MIN_FETCHED; !given; wanted = Min(2 * wanted, MAX_FETCHED))
 	{
-		PoolMember candidate = { 0 };
-		PoolMember *member = &candidate;
-
-		CHECK_FOR_INTERRUPTS();
-		SPI_cursor_fetch(candidates, true, 1);
-		if (SPI_processed == 0)
-			break;
-		candidate.id = row_id(0, 1);
-		candidate.build_id = row_id(0, 2);
+		SPI_cursor_fetch(portal, true, wanted);
+		n = (int) SPI_processed;
+		for (int i = 0; i < n; i++)
+		{
+			fetched[i].id = row_id(i, 1);
+			fetched[i].build_id = row_id(i, 2);
+			candidates[i] = &fetched[i];
+		}
 		SPI_freetuptable(SPI_tuptable);
-		given = pool_lock(&member, 1) == 1 && is_eligible_now(claim, &candidate.id) &&
-				give(claim, &candidate.id, rsinfo);
-		*passed_over = !given;
+		if (n == 0)
+			break;
+		given = claim_one_of(claim, candidates, n, passed_over);
 	}
-	SPI_cursor_close(candidates);
+	SPI_cursor_close(portal);
 	return given;
 }
 
-/* Let whoever holds a row for an instant (for a foreign key, say) finish. */
-static void
-pause_before_retry(void)
+/*
+ * Let whoever holds a row for an instant (for a foreign key, say) finish. The pauses are random, so
+ * that claims that are in each other's way part, and take most milliseconds at most. Returns how
+ * long it took, in microseconds: a tick of the patience may end a pause early.
+ */
+static int64
+pause_before_look(int milliseconds, int most)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, RETRY_AFTER,
-					 PG_WAIT_EXTENSION);
+	TimestampTz began = GetCurrentTimestamp();
+	uint32 random = 0;
+
+	(void) pg_strong_random(&random, sizeof(random));
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(milliseconds + (int) (random % milliseconds), most), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+	return GetCurrentTimestamp() - began;
+}
+
+/* Look for a candidate, again and again, and give it. */
+static bool
+look_and_give(void *argument)
+{
+	Claim *claim = argument;
+	int64 paused = 0;
+
+	require_owner(claim->values[0]);
+	for (int pause = MIN_PAUSE_MS;; pause = Min(2 * pause, MAX_PAUSE_MS))
+	{
+		bool passed_over = false;
+		Preset preset;
+
+		if (!read_preset(claim, PLAN_WRITE, &preset))
+			argument_no_such_preset(id_datum(&claim->preset_id));
+		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, &passed_over) ||
+			!passed_over || paused >= LOOK_MS * INT64CONST(1000))
+			return true;
+		paused += pause_before_look(pause, LOOK_MS - (int) (paused / 1000));
+	}
 }
 
 /* Read and check the arguments of prebuild_claim(). */
@@ -290,27 +369,15 @@ read_arguments(FunctionCallInfo fcinfo, Claim *claim)
 Datum
 prebuild_claim(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	bool passed_over = true;
 	Claim claim;
-	Preset preset;
 
 	read_arguments(fcinfo, &claim);
 	PreventCommandIfReadOnly("prebuild_claim()");
 	InitMaterializedSRF(fcinfo, 0);
+	claim.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	plans_enter(fcinfo);
 	control_plane_require();
-	require_owner(claim.values[0]);
-
-	for (int attempt = 0; attempt < 2 && passed_over; attempt++)
-	{
-		if (attempt > 0)
-			pause_before_retry();
-		if (!read_preset(&claim, PLAN_WRITE, &preset))
-			argument_no_such_preset(id_datum(&claim.preset_id));
-		if (!decision_is_active(&preset) || claim_oldest(&claim, &preset, &passed_over, rsinfo))
-			break;
-	}
+	patience_run(PATIENCE_MS, look_and_give, &claim);
 	plans_leave();
 	return (Datum) 0;
 }

@@ -91,6 +91,13 @@ typedef void (*shmem_request_hook_type)(void);
 	(pg_namespace_aclcheck((schema), (role), ACL_USAGE) == ACLCHECK_OK)
 #endif
 
+/* Whether this process has a lock, in this very mode: 17 knows stronger ones too. */
+#if PG_VERSION_NUM >= 170000
+#define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
 /* And the right to call a function. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_proc_d.h"

@@ -28,7 +28,11 @@
 #include "metadata_faults.h"
 #include "metadata_flush.h"
 #include "metadata_stats.h"
+#include "patience.h"
 #include "settings.h"
+
+/* How long a flush waits for others, in milliseconds and in all. */
+#define FLUSH_PATIENCE_MS 5000
 
 /* The shortest time between two warnings of refused entries, in microseconds. */
 #define WARNING_INTERVAL (10 * USECS_PER_SEC)
@@ -299,12 +303,9 @@ goes_on(const MetadataFlush *flush)
 			   (uint64) setting_metadata_batch_size;
 }
 
-/*
- * Write what waits now. Called outside of a transaction; raises what the writing raises, with
- * nothing forgotten that was not committed. Memory is taken from the current context.
- */
-void
-metadata_flush(MetadataFlush *flush)
+/* Write what waits now, batch by batch. */
+static void
+flush_batches(MetadataFlush *flush)
 {
 	MemoryContext round = CurrentMemoryContext;
 	MemoryContext batch =
@@ -326,6 +327,26 @@ metadata_flush(MetadataFlush *flush)
 	}
 	MemoryContextDelete(batch);
 	doubts.failures = 0;
+}
+
+/*
+ * Write what waits now. Called outside of a transaction; raises what the writing raises, with
+ * nothing forgotten that was not committed. Memory is taken from the current context.
+ */
+void
+metadata_flush(MetadataFlush *flush)
+{
+	/* for all batches together; the worker's lock_timeout is what ends a wait */
+	patience_begin(FLUSH_PATIENCE_MS);
+	PG_TRY();
+	{
+		flush_batches(flush);
+	}
+	PG_FINALLY();
+	{
+		patience_end();
+	}
+	PG_END_TRY();
 }
 
 /* Count a flush that raised an error. */

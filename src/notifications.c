@@ -4,20 +4,19 @@
  *	  (notification_messages) where it has one. A control plane's dispatcher sends what is there.
  *
  *	  A notification is never worth a transaction: each message is written in a subtransaction
- *	  of its own, and what goes wrong is a WARNING. Only a cancel goes through.
+ *	  of its own, and what goes wrong is a WARNING. Only a cancel goes through. Where the queue is
+ *	  locked, the first message waits as long as its caller has patience; the others are not tried.
  */
 #include "compat.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type_d.h"
-#include "commands/trigger.h"
 #include "utils/datum.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "control_plane_catalog.h"
 #include "notifications.h"
+#include "patience.h"
 #include "plans.h"
 #include "rows.h"
 #include "subtransaction.h"
@@ -85,21 +84,32 @@ run_work(void *argument)
 
 /*
  * Do the work in a subtransaction. Returns false, with a WARNING, when an error undid it; an
- * error by which somebody wants the transaction to end is raised.
+ * error by which somebody wants the transaction to end is raised. rest: how many notifications there
+ * are after this one.
  */
 static bool
-in_subtransaction(Work *work)
+in_subtransaction(Work *work, int rest)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(work->context);
 	ErrorData *error = subtransaction_run(run_work, work);
+	const char *waited_for = NULL;
 
 	MemoryContextSwitchTo(old_context);
 	if (error == NULL)
 		return true;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
+	if (patience_lose(error) && patience_report() != NULL)
+	{
+		patience_arm();
+		waited_for = patience_report();
+	}
 	ereport(WARNING,
-			(errcode(error->sqlerrcode), errmsg("notification left out: %s", error->message)));
+			(errcode(error->sqlerrcode), errmsg("notification left out: %s", error->message),
+			 waited_for == NULL ? 0
+			 : rest > 0 && patience_is_over()
+				 ? errdetail("%s The %d after it were not tried.", waited_for, rest)
+				 : errdetail("%s", waited_for)));
 	return false;
 }
 
@@ -130,6 +140,7 @@ write_message(Work *work)
 	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDOID,  UUIDOID,		TEXTOID,
 									JSONBOID, UUIDARRAYOID, TIMESTAMPTZOID };
+	static const char *const written[] = { "notification_messages" };
 	Datum values[6];
 	int level = plans_control_plane_path();
 
@@ -143,8 +154,7 @@ write_message(Work *work)
 				 " ON CONFLICT DO NOTHING",
 				 PLAN_WRITE, 6, argtypes, values, NULL);
 	/* what is deferred must not fail at commit */
-	if (AfterTriggerPendingOnRel(control_plane_table("notification_messages", false)))
-		SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+	subtransaction_check_constraints(written, lengthof(written));
 	AtEOXact_GUC(true, level);
 }
 
@@ -167,14 +177,15 @@ queue(KeptPlan *plan, const char *statement, int nargs, const Oid *argtypes, Dat
 
 	if (!control_plane_has(FEATURE_NOTIFICATIONS))
 		return;
-	if (!in_subtransaction(&read))
+	if (!in_subtransaction(&read, 0))
 		return;
 	write.run = write_message;
 	for (int i = 0; i < read.nmessages; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		write.messages = &read.messages[i];
-		in_subtransaction(&write);
+		if (!in_subtransaction(&write, read.nmessages - i - 1) && patience_is_over())
+			break;
 	}
 }
 

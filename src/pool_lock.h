@@ -10,5 +10,6 @@
 #include "decision.h"
 
 extern int pool_lock(PoolMember **members, int n);
+extern int pool_lock_first(PoolMember *const *members, int n, bool *unchanged);
 
 #endif /* PREBUILD_POOL_LOCK_H */

@@ -48,6 +48,7 @@
 #include "control_plane.h"
 #include "control_plane_catalog.h"
 #include "events.h"
+#include "patience.h"
 #include "plans.h"
 #include "pool_forget.h"
 #include "pool_sql.h"
@@ -65,6 +66,9 @@
 
 /* A fold takes so many times more than that; beyond, it is cheaper to build the pool anew. */
 #define FOLD_FACTOR 10
+
+/* How long a fold by itself waits for others, in milliseconds and in all. */
+#define FOLD_PATIENCE_MS 2000
 
 /* A stored pool that may be believed again soon. */
 #define NOT_BUILT                                                                                  \
@@ -476,11 +480,24 @@ require_read_committed(const char *function)
 Datum
 prebuild_fold(PG_FUNCTION_ARGS)
 {
-	int64 entries;
+	volatile int64 entries = 0;
+	int guc_level;
 
 	require_read_committed("prebuild_fold()");
 	plans_enter(fcinfo);
-	entries = pool_state_fold(true);
+	guc_level = NewGUCNestLevel();
+	patience_begin(FOLD_PATIENCE_MS);
+	PG_TRY();
+	{
+		patience_arm();
+		entries = pool_state_fold(true);
+	}
+	PG_FINALLY();
+	{
+		patience_end();
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(true, guc_level);
 	plans_leave();
 	PG_RETURN_INT64(entries);
 }

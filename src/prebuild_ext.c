@@ -7,6 +7,7 @@
 #include "identity_changes.h"
 #include "identity_stats.h"
 #include "identity_tables.h"
+#include "lock_linger.h"
 #include "metadata_batcher.h"
 #include "pass_request.h"
 #include "settings.h"
@@ -21,6 +22,7 @@ void
 _PG_init(void)
 {
 	settings_init();
+	lock_linger_init();
 	identity_changes_init();
 	identity_stats_init();
 	identity_tables_init();

@@ -6,19 +6,24 @@
  *	  control plane takes; never waited for. The snapshot of the pass is taken after it, so that
  *	  the pass sees all that the previous holder has committed.
  *
- *	  Waits for rows that others hold end after LOCK_PATIENCE, unless the session has a
- *	  lock_timeout of its own: a pass that waited would hold the reconcilers' lock meanwhile.
+ *	  All waits of a pass for what others hold take at most PATIENCE_MS together (see patience.c),
+ *	  as the pass holds the reconcilers' lock meanwhile. A lock that is not to be had is nobody's
+ *	  fault: what needs it is left to the next pass, and one WARNING says what it is and who has it.
+ *	  After a wait for a row, the presets are halved without patience, so that those that do not
+ *	  need the row are done; after a wait for a whole table nothing more is tried.
  *
  *	  Faults: all presets are written in one subtransaction. When that fails, the presets are
  *	  halved until the faulty one alone is rolled back and reported. What is not the fault of a
  *	  preset (a cancel, a deadlock, a missing right) ends the whole pass without a trace.
+ *
+ *	  A pass that wrote something keeps the lock for a moment after its commit: see lock_linger.c.
  */
 #include "compat.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
-#include "storage/proc.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
@@ -27,8 +32,10 @@
 #include "arguments.h"
 #include "control_plane_catalog.h"
 #include "judgement.h"
+#include "lock_linger.h"
 #include "membership.h"
 #include "pass_stats.h"
+#include "patience.h"
 #include "pause.h"
 #include "plans.h"
 #include "pool_state.h"
@@ -40,10 +47,8 @@
 #include "subtransaction.h"
 #include "wakeup.h"
 
-/* The reconcilers' lock, the same for all of them. */
-#define RECONCILE_LOCK INT64CONST(7)
-
-#define LOCK_PATIENCE "2s"
+/* How long a pass waits for others, in milliseconds and in all. */
+#define PATIENCE_MS 2000
 
 PG_FUNCTION_INFO_V1(prebuild_reconcile);
 
@@ -63,6 +68,11 @@ typedef struct Pass
 	TimestampTz began; /* by the real clock */
 	Id *organizations;
 	ArrayParameter *jobs; /* new ones: those that totals.waiting counts, then what was undone */
+	int locked_out;		  /* presets that others' locks kept from being written */
+	int left_places;	  /* organizations, likewise */
+	StringInfoData left;  /* what else such locks left to the next pass, in words */
+	const char **checked; /* tables whose deferred constraints are checked */
+	int nchecked;
 } Pass;
 
 /* Do something for some of the pass's presets or organizations, which are numbered. */
@@ -95,6 +105,13 @@ may_be_the_items_fault(int sqlstate)
 	}
 }
 
+/* May the error be the fault of one of the items? */
+static bool
+is_items_fault(const ErrorData *error)
+{
+	return may_be_the_items_fault(error->sqlerrcode);
+}
+
 /* Items of a pass, and what is to be done about them. */
 typedef struct Items
 {
@@ -105,9 +122,12 @@ typedef struct Items
 	PassTotals totals; /* of what was done */
 } Items;
 
-/* Do the work for some of the items, in a subtransaction. */
+/*
+ * Choose the tables whose deferred constraints are checked with each try: those that a pass writes,
+ * but for those that the caller of the transaction has violated already, and may yet mend.
+ */
 static void
-work_on_items(void *argument, int first, int n)
+choose_checked_tables(Pass *pass)
 {
 	static const char *const written[] = { "workspaces",
 										   "provisioner_jobs",
@@ -118,13 +138,25 @@ work_on_items(void *argument, int first, int n)
 										   "groups",
 										   "group_members",
 										   "organization_members" };
+
+	pass->checked = palloc_array(const char *, lengthof(written));
+	for (size_t i = 0; i < lengthof(written); i++)
+		if (subtransaction_constraints_hold(written[i], is_items_fault))
+			pass->checked[pass->nchecked++] = written[i];
+}
+
+/* Do the work for some of the items, in a subtransaction. */
+static void
+work_on_items(void *argument, int first, int n)
+{
 	Items *items = argument;
 	int guc_level = plans_control_plane_path();
 
+	patience_arm();
 	/* what a try before has counted was undone */
 	items->pass->totals = items->totals;
 	items->work(items->pass, items->items + first, n);
-	subtransaction_check_constraints(written, lengthof(written));
+	subtransaction_check_constraints(items->pass->checked, items->pass->nchecked);
 	AtEOXact_GUC(true, guc_level);
 	items->totals = items->pass->totals;
 }
@@ -138,11 +170,11 @@ leave_out_item(void *argument, int item, const ErrorData *error)
 	items->failure(items->pass, items->items[item], error);
 }
 
-/* May the error be the fault of one of the items? */
+/* Is there no point in trying fewer items, as a lock that all of them need is not to be had? */
 static bool
-is_items_fault(const ErrorData *error)
+gives_up(void *argument, const ErrorData *error)
 {
-	return may_be_the_items_fault(error->sqlerrcode);
+	return patience_lose(error) && patience_is_over();
 }
 
 /* Do some work for all items but those for which it fails. Returns for how many it was done. */
@@ -151,7 +183,7 @@ halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
 {
 	Items all = { pass, work, failure, items, pass->totals };
 	Halving halving = { &all, work_on_items, is_items_fault, leave_out_item };
-	int done = subtransaction_halve(&halving, 0, n);
+	int done = subtransaction_halve_until(&halving, gives_up, 0, n);
 
 	pass->totals = all.totals;
 	return done;
@@ -172,12 +204,43 @@ write_presets(Pass *pass, const int *presets, int n)
 	pass->totals.waiting += totals.waiting;
 }
 
+/* Note something that a lock of somebody else's leaves to the next pass. */
+static void
+leave(Pass *pass, const char *what)
+{
+	appendStringInfo(&pass->left, "%s%s", pass->left.len > 0 ? ", " : "", what);
+}
+
+/*
+ * Do a part of the pass in a subtransaction. Returns false where a lock kept it from being done; it
+ * is noted then as left to the next pass. Raises all other errors.
+ */
+static bool
+attempt(Pass *pass, const char *what, SubtransactionWork work)
+{
+	ErrorData *error;
+
+	patience_arm();
+	error = subtransaction_run(work, pass);
+	if (error == NULL)
+		return true;
+	if (!patience_lose(error))
+		ReThrowError(error);
+	leave(pass, what);
+	return false;
+}
+
 /* Report a preset that was rolled back. */
 static void
 report_preset(Pass *pass, int preset, const ErrorData *error)
 {
 	const PresetInfo *info = &pass->judgement->snapshot->info[preset];
 
+	if (patience_lose(error))
+	{
+		pass->locked_out++;
+		return;
+	}
 	pass->failed++;
 	ereport(WARNING, (errcode(error->sqlerrcode),
 					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
@@ -201,8 +264,14 @@ join_organizations(Pass *pass, const int *items, int n)
 static void
 report_organization(Pass *pass, int item, const ErrorData *error)
 {
-	char *id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
+	char *id;
 
+	if (patience_lose(error))
+	{
+		pass->left_places++;
+		return;
+	}
+	id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
 	ereport(WARNING, (errcode(error->sqlerrcode),
 					  errmsg("the system user could not be given its place in organization %s: %s",
 							 id, error->message)));
@@ -246,18 +315,26 @@ presets_with_work(Pass *pass, int *presets)
 
 /*
  * Do what no fault is worth a pass for, in a subtransaction; a fault of one's own is a warning.
- * what: what was not done then.
+ * what: what it is about; undone: what was not done then.
  */
 static void
-do_aside(SubtransactionWork work, void *argument, const char *what, const char *hint)
+do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undone,
+		 const char *hint)
 {
-	ErrorData *error = subtransaction_run(work, argument);
+	ErrorData *error;
 
+	patience_arm();
+	error = subtransaction_run(work, pass);
 	if (error == NULL)
 		return;
+	if (patience_lose(error))
+	{
+		leave(pass, what);
+		return;
+	}
 	if (!may_be_the_items_fault(error->sqlerrcode))
 		ReThrowError(error);
-	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", what, error->message),
+	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
 					  hint ? errhint("%s", hint) : 0));
 }
 
@@ -273,9 +350,9 @@ fold_pool(void *argument)
  * fast. Without it everything is answered from the tables.
  */
 static void
-refresh_pool(void)
+refresh_pool(Pass *pass)
 {
-	do_aside(fold_pool, NULL, "the stored pool was not brought up to date",
+	do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
 			 "prebuild_rebuild() builds it anew.");
 }
 
@@ -283,9 +360,10 @@ static bool
 prune_marks(void *argument)
 {
 	static const char *const written[] = { "template_version_presets" };
+	const Pass *pass = argument;
 	int guc_level = plans_control_plane_path();
 
-	pruning_marks(argument);
+	pruning_marks(pass->judgement);
 	subtransaction_check_constraints(written, lengthof(written));
 	AtEOXact_GUC(true, guc_level);
 	return true;
@@ -294,7 +372,9 @@ prune_marks(void *argument)
 static bool
 prune_old(void *argument)
 {
-	pruning_old(*(TimestampTz *) argument);
+	const Pass *pass = argument;
+
+	pruning_old(pass->at);
 	return true;
 }
 
@@ -302,9 +382,9 @@ prune_old(void *argument)
 static void
 prune(Pass *pass)
 {
-	do_aside(prune_marks, pass->judgement, "marks of presets that are not active were not removed",
-			 NULL);
-	do_aside(prune_old, &pass->at, "old events were not removed", NULL);
+	do_aside(pass, prune_marks, "marks of presets that are not active",
+			 "marks of presets that are not active were not removed", NULL);
+	do_aside(pass, prune_old, "old events", "old events were not removed", NULL);
 }
 
 static bool
@@ -323,16 +403,63 @@ post_jobs(void *argument)
 static void
 wake_provisioners(Pass *pass)
 {
-	ErrorData *error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
+	ErrorData *error;
 
+	patience_arm();
+	error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
 	if (error == NULL)
 		return;
 	if (!may_be_the_items_fault(error->sqlerrcode) &&
 		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		ReThrowError(error);
+	(void) patience_lose(error);
 	ereport(WARNING, (errcode(error->sqlerrcode),
 					  errmsg("the provisioners were not woken: %s", error->message),
+					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
 					  errhint("They find the new jobs when they ask by themselves.")));
+}
+
+/* Find out whether there is to be a pass, and what it is to do. */
+static bool
+judge(void *argument)
+{
+	Pass *pass = argument;
+
+	pass->paused = pause_is_on();
+	if (!pass->paused)
+		pass->judgement = judgement_make(pass->at);
+	return true;
+}
+
+/* Write what the pass did. */
+static bool
+sum_up(void *argument)
+{
+	Pass *pass = argument;
+
+	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
+						 pass->totals.canceled, pass->failed);
+	pass_stats_add(GetCurrentTimestamp() - pass->began);
+	return true;
+}
+
+/* Say what locks of others have left to the next pass, if anything. */
+static void
+report_left(Pass *pass, int npresets)
+{
+	if (pass->left_places > 0)
+		leave(pass,
+			  psprintf("the system user's place in %d of its organizations", pass->left_places));
+	if (pass->locked_out > 0)
+		leave(pass, psprintf("%d of %d presets with something to do", pass->locked_out, npresets));
+	if (pass->left.len == 0)
+		return;
+	ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					  errmsg("locks of other sessions left to the next pass: %s", pass->left.data),
+					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
+					  errhint("A pass waits %d s for others in all, or lock_timeout for each lock. "
+							  "pg_stat_activity shows what these sessions do.",
+							  PATIENCE_MS / 1000)));
 }
 
 /* Run the pass, the lock being held and the active snapshot taken after it. */
@@ -341,25 +468,24 @@ run_pass(Pass *pass)
 {
 	const PoolSnapshot *pool;
 	int *presets;
-	int npresets;
+	int npresets = 0;
 
-	pass->paused = pause_is_on();
-	if (pass->paused)
-		return;
-	pass->judgement = judgement_make(pass->at);
-	pool = &pass->judgement->snapshot->pool;
-	ensure_membership(pass);
-	presets = palloc_array(int, pool->npresets + 1);
-	npresets = presets_with_work(pass, presets);
-	pass->jobs = array_new(UUIDOID);
-	pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
-	pass->jobs->n = pass->totals.waiting;
-	wake_provisioners(pass);
-	pass->npresets = pool->npresets;
-	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
-						 pass->totals.canceled, pass->failed);
-	prune(pass);
-	pass_stats_add(GetCurrentTimestamp() - pass->began);
+	if (attempt(pass, "all of it", judge) && !pass->paused)
+	{
+		pool = &pass->judgement->snapshot->pool;
+		choose_checked_tables(pass);
+		ensure_membership(pass);
+		presets = palloc_array(int, pool->npresets + 1);
+		npresets = presets_with_work(pass, presets);
+		pass->jobs = array_new(UUIDOID);
+		pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
+		pass->jobs->n = pass->totals.waiting;
+		wake_provisioners(pass);
+		pass->npresets = pool->npresets;
+		prune(pass);
+		attempt(pass, "the record of the pass", sum_up);
+	}
+	report_left(pass, npresets);
 }
 
 /* Run the pass with its own snapshot and patience, the lock being held. */
@@ -368,20 +494,30 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 {
 	int guc_level = NewGUCNestLevel();
 
-	if (LockTimeout == 0)
-		set_config_option("lock_timeout", LOCK_PATIENCE, PGC_USERSET, PGC_S_SESSION,
-						  GUC_ACTION_SAVE, true, 0, false);
-	plans_enter(fcinfo);
-	pass->context = CurrentMemoryContext;
-	control_plane_require();
-	refresh_pool();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	run_pass(pass);
-	/* at the end, as it locks tables; the next pass builds the stored pool */
-	pool_state_mend();
-	PopActiveSnapshot();
-	plans_leave();
+	patience_begin(PATIENCE_MS);
+	PG_TRY();
+	{
+		patience_arm();
+		plans_enter(fcinfo);
+		pass->context = CurrentMemoryContext;
+		initStringInfo(&pass->left);
+		control_plane_require();
+		refresh_pool(pass);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		run_pass(pass);
+		/* at the end, as it locks tables; the next pass builds the stored pool */
+		pool_state_mend();
+		PopActiveSnapshot();
+		plans_leave();
+	}
+	PG_FINALLY();
+	{
+		patience_end();
+	}
+	PG_END_TRY();
 	AtEOXact_GUC(true, guc_level);
+	if (pass->totals.created + pass->totals.deleted + pass->totals.canceled > 0)
+		lock_linger_after_commit();
 }
 
 /* The result row of prebuild_reconcile(). */

@@ -19,9 +19,13 @@
 #include "control_plane_catalog.h"
 #include "events.h"
 #include "notifications.h"
+#include "patience.h"
 #include "plans.h"
 #include "pruning.h"
 #include "rows.h"
+
+/* How long a report waits for others, in milliseconds and in all. */
+#define PATIENCE_MS 2000
 
 PG_FUNCTION_INFO_V1(prebuild_track_resource_replacement);
 
@@ -177,31 +181,46 @@ announce(const Claim *claim, Jsonb *replacements, Datum paths, TimestampTz at)
 	notifications_resource_replaced(&claim->workspace_id, &claim->build_id, preset_id, paths, at);
 }
 
+/* A report. */
+typedef struct Report
+{
+	Claim claim;
+	Jsonb *replacements;
+	TimestampTz at;
+	bool counted;
+} Report;
+
+/* Count and announce a report, unless that was done before. */
+static bool
+record(void *argument)
+{
+	Report *report = argument;
+	Datum paths = join_paths(report->replacements);
+
+	read_claim(&report->claim);
+	report->counted = paths != (Datum) 0 && count_claim(&report->claim, report->at);
+	if (report->counted)
+		announce(&report->claim, report->replacements, paths, report->at);
+	return true;
+}
+
 /* prebuild_track_resource_replacement(workspace_id uuid, build_id uuid, replacements jsonb) */
 Datum
 prebuild_track_resource_replacement(PG_FUNCTION_ARGS)
 {
-	TimestampTz at = GetCurrentTransactionStartTimestamp();
-	Claim claim = { 0 };
-	Jsonb *replacements;
-	Datum paths;
-	bool counted;
+	Report report = { .at = GetCurrentTransactionStartTimestamp() };
 
 	argument_require(fcinfo, 0, "workspace_id");
 	argument_require(fcinfo, 1, "build_id");
 	argument_require(fcinfo, 2, "replacements");
-	memcpy(claim.workspace_id.bytes, PG_GETARG_UUID_P(0)->data, UUID_LEN);
-	memcpy(claim.build_id.bytes, PG_GETARG_UUID_P(1)->data, UUID_LEN);
-	replacements = PG_GETARG_JSONB_P(2);
+	memcpy(report.claim.workspace_id.bytes, PG_GETARG_UUID_P(0)->data, UUID_LEN);
+	memcpy(report.claim.build_id.bytes, PG_GETARG_UUID_P(1)->data, UUID_LEN);
+	report.replacements = PG_GETARG_JSONB_P(2);
 	PreventCommandIfReadOnly("prebuild_track_resource_replacement()");
 
 	plans_enter(fcinfo);
 	control_plane_require();
-	paths = join_paths(replacements);
-	read_claim(&claim);
-	counted = paths != (Datum) 0 && count_claim(&claim, at);
-	if (counted)
-		announce(&claim, replacements, paths, at);
+	patience_run(PATIENCE_MS, record, &report);
 	plans_leave();
-	PG_RETURN_BOOL(counted);
+	PG_RETURN_BOOL(report.counted);
 }

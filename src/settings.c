@@ -18,6 +18,7 @@ int setting_backoff_max = 0;
 int setting_failure_hard_limit = 3;
 int setting_max_creates_per_pass = 0;
 int setting_max_building = 0;
+int setting_lock_linger = 20;
 int setting_event_retention = 7 * 24 * 60;
 bool setting_notify_hard_limit = false;
 
@@ -169,6 +170,9 @@ settings_init(void)
 	define_int("prebuild.max_building",
 			   "Most prebuild start jobs that may be pending or running at once (0: no cap).",
 			   &setting_max_building, INT_MAX / 2, 0);
+	define_int("prebuild.lock_linger",
+			   "Longest time that a pass keeps the reconcilers' lock after its commit (0: none).",
+			   &setting_lock_linger, 10 * 1000, GUC_UNIT_MS);
 	DefineCustomIntVariable("prebuild.event_retention", "How long rows of prebuild_event are kept.",
 							NULL, &setting_event_retention, setting_event_retention, 0, INT_MAX / 2,
 							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);

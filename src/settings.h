@@ -14,6 +14,7 @@ extern int setting_backoff_max;		 /* seconds, 0 = no cap */
 extern int setting_failure_hard_limit;
 extern int setting_max_creates_per_pass;
 extern int setting_max_building;
+extern int setting_lock_linger;		/* milliseconds, 0 = off */
 extern int setting_event_retention; /* minutes */
 extern bool setting_notify_hard_limit;
 

@@ -6,9 +6,18 @@
  */
 #include "compat.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_constraint.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 
 #include "control_plane_catalog.h"
@@ -68,11 +77,11 @@ try_items(void *argument)
 
 /*
  * Do some work for n items at once, from the first on; on a fault for halves of them, in their
- * order, until only those are left out for which it fails alone. Returns for how many it was done.
- * Raises errors that are no item's fault.
+ * order, until only those are left out for which it fails alone, or all of those for which there is
+ * no point in trying. Returns for how many it was done. Raises errors that are no item's fault.
  */
 int
-subtransaction_halve(const Halving *halving, int first, int n)
+subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int first, int n)
 {
 	HalvingTry try = { halving, first, n };
 	ErrorData *error = n > 0 ? subtransaction_run(try_items, &try) : NULL;
@@ -82,26 +91,242 @@ subtransaction_halve(const Halving *halving, int first, int n)
 		return n;
 	if (!halving->is_fault(error))
 		ReThrowError(error);
-	if (n == 1)
+	if (n == 1 || (gives_up != NULL && gives_up(halving->argument, error)))
 	{
-		halving->leave_out(halving->argument, first, error);
+		for (int i = 0; i < n; i++)
+			halving->leave_out(halving->argument, first + i, error);
 		return 0;
 	}
-	return subtransaction_halve(halving, first, n / 2) +
-		   subtransaction_halve(halving, first + n / 2, n - n / 2);
+	return subtransaction_halve_until(halving, gives_up, first, n / 2) +
+		   subtransaction_halve_until(halving, gives_up, first + n / 2, n - n / 2);
+}
+
+/* The same where there is always a point in trying. */
+int
+subtransaction_halve(const Halving *halving, int first, int n)
+{
+	return subtransaction_halve_until(halving, NULL, first, n);
+}
+
+/* Are there checks of a table's constraints that wait for the end of the transaction? */
+static bool
+checks_wait(Oid table)
+{
+	return OidIsValid(table) && AfterTriggerPendingOnRel(table);
+}
+
+/* Is an oid among these? */
+static bool
+is_among(Oid oid, const Oid *oids, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (oids[i] == oid)
+			return true;
+	return false;
 }
 
 /*
- * Have deferred constraints of control plane tables checked now, so that they fail in the
- * subtransaction and not at the commit. SPI must be connected.
+ * SET CONSTRAINTS takes every constraint of a name in a schema. Does another table have one of this
+ * name, with checks that wait? Then they are not ours to make.
+ */
+static bool
+has_waiting_namesake(Relation catalog, Form_pg_constraint constraint, const Oid *tables,
+					 int ntables)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool found = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_constraint_conname, BTEqualStrategyNumber, F_NAMEEQ,
+				NameGetDatum(&constraint->conname));
+	ScanKeyInit(&keys[1], Anum_pg_constraint_connamespace, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(constraint->connamespace));
+	scan = systable_beginscan(catalog, ConstraintNameNspIndexId, true, NULL, 2, keys);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_constraint other = (Form_pg_constraint) GETSTRUCT(tuple);
+
+		found = other->condeferrable && !is_among(other->conrelid, tables, ntables) &&
+				checks_wait(other->conrelid);
+	}
+	systable_endscan(scan);
+	return found;
+}
+
+/* Is a constraint's name in a list (of RangeVar)? */
+static bool
+is_named(List *names, Form_pg_constraint constraint)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		RangeVar *name = lfirst(cell);
+
+		if (strcmp(name->relname, NameStr(constraint->conname)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Add the names (RangeVar) of a table's constraints that can be deferred to a list, in which each
+ * name stands once: all tables are of one schema.
+ */
+static List *
+add_deferrable(List *names, Relation catalog, Oid table, const Oid *tables, int ntables)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_constraint_conrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(table));
+	scan = systable_beginscan(catalog, ConstraintRelidTypidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_constraint constraint = (Form_pg_constraint) GETSTRUCT(tuple);
+
+		if (constraint->condeferrable && !is_named(names, constraint) &&
+			!has_waiting_namesake(catalog, constraint, tables, ntables))
+			names = lappend(names, makeRangeVar(get_namespace_name(constraint->connamespace),
+												pstrdup(NameStr(constraint->conname)), -1));
+	}
+	systable_endscan(scan);
+	return names;
+}
+
+/* Tables, and the names (RangeVar) of their constraints that can be deferred. */
+typedef struct Deferrable
+{
+	Oid *tables;
+	int ntables;
+	List *names;
+} Deferrable;
+
+/* Have constraints checked at once, what waits included, or deferred. */
+static void
+set_constraints(List *names, bool deferred)
+{
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+
+	statement->constraints = names;
+	statement->deferred = deferred;
+	AfterTriggerSetState(statement);
+}
+
+/* Find the deferrable constraints of tables. None where no check of these tables waits. */
+static Deferrable
+find_deferrable(const char *const *tables, int n)
+{
+	Deferrable found = { palloc_array(Oid, n), n, NIL };
+	bool any = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		found.tables[i] = control_plane_table(tables[i], true);
+		any = any || checks_wait(found.tables[i]);
+	}
+	if (any)
+	{
+		Relation catalog = table_open(ConstraintRelationId, AccessShareLock);
+
+		for (int i = 0; i < n; i++)
+			if (OidIsValid(found.tables[i]))
+				found.names =
+					add_deferrable(found.names, catalog, found.tables[i], found.tables, n);
+		table_close(catalog, AccessShareLock);
+	}
+	return found;
+}
+
+/* A look at what waits when some constraints do not. */
+typedef struct Probe
+{
+	const Deferrable *deferrable;
+	List *immediate; /* the constraints that are checked */
+	bool left;		 /* checks of other constraints wait */
+} Probe;
+
+/* Check some constraints and see what is left; then have it undone. */
+static bool
+probe(void *argument)
+{
+	Probe *probe = argument;
+
+	set_constraints(probe->immediate, false);
+	for (int i = 0; i < probe->deferrable->ntables; i++)
+		probe->left = probe->left || checks_wait(probe->deferrable->tables[i]);
+	return false;
+}
+
+/*
+ * Those of the constraints for which checks wait, and which are therefore set to be deferred.
+ * PostgreSQL does not tell how a constraint is set. But it undoes SET CONSTRAINTS with a
+ * subtransaction, and makes the checks due again: so each is what is left when all others are
+ * checked. Raises what the checks raise.
+ */
+static List *
+those_that_wait(const Deferrable *deferrable)
+{
+	List *waiting = NIL;
+	ListCell *cell;
+
+	foreach (cell, deferrable->names)
+	{
+		Probe look = { deferrable, list_delete_ptr(list_copy(deferrable->names), lfirst(cell)),
+					   false };
+		ErrorData *error = NULL;
+
+		if (look.immediate == NIL)
+			look.left = true;
+		else
+			error = subtransaction_run(probe, &look);
+		if (error != NULL)
+			ReThrowError(error);
+		if (look.left)
+			waiting = lappend(waiting, lfirst(cell));
+	}
+	return waiting;
+}
+
+/*
+ * Check the deferred constraints of some control plane tables now, so that what fails does so in
+ * the subtransaction and not at the commit, and so that deferred triggers run with the search_path
+ * that the caller of this has set for them.
+ *
+ * Only the constraints of these tables are asked: what the caller of the transaction has violated
+ * for a while in tables of his own is his affair. They are deferred again afterwards, and those that
+ * were not deferred are left alone, so that his own SET CONSTRAINTS holds as before. (A constraint
+ * may be taken for a deferred one where he has changed keys of these tables to which a table of his
+ * own refers by a deferred foreign key.)
  */
 void
 subtransaction_check_constraints(const char *const *tables, int n)
 {
-	for (int i = 0; i < n; i++)
-		if (AfterTriggerPendingOnRel(control_plane_table(tables[i], false)))
-		{
-			SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
-			return;
-		}
+	Deferrable deferrable = find_deferrable(tables, n);
+	List *waiting = those_that_wait(&deferrable);
+
+	if (waiting != NIL)
+	{
+		set_constraints(waiting, false);
+		set_constraints(waiting, true);
+	}
+}
+
+/*
+ * Does a control plane table satisfy its deferred constraints as it is? Nothing is changed by the
+ * question. Raises errors that are not the constraints' (is_fault tells).
+ */
+bool
+subtransaction_constraints_hold(const char *table, bool (*is_fault)(const ErrorData *error))
+{
+	Deferrable deferrable = find_deferrable(&table, 1);
+	Probe look = { &deferrable, deferrable.names, false };
+	ErrorData *error = deferrable.names == NIL ? NULL : subtransaction_run(probe, &look);
+
+	if (error != NULL && !is_fault(error))
+		ReThrowError(error);
+	return error == NULL;
 }

@@ -18,12 +18,19 @@ typedef struct Halving
 	void (*work)(void *argument, int first, int n);
 	/* may an error be the fault of one of the items? */
 	bool (*is_fault)(const ErrorData *error);
-	/* go on without an item, for which alone it failed */
+	/* go on without an item, for which alone it failed (or for which it was not tried alone) */
 	void (*leave_out)(void *argument, int item, const ErrorData *error);
 } Halving;
 
+/* After a fault: is there no point in trying halves? argument: the halving's. */
+typedef bool (*HalvingGivesUp)(void *argument, const ErrorData *error);
+
 extern ErrorData *subtransaction_run(SubtransactionWork work, void *argument);
 extern int subtransaction_halve(const Halving *halving, int first, int n);
+extern int subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int first,
+									  int n);
 extern void subtransaction_check_constraints(const char *const *tables, int n);
+extern bool subtransaction_constraints_hold(const char *table,
+											bool (*is_fault)(const ErrorData *error));
 
 #endif /* PREBUILD_SUBTRANSACTION_H */

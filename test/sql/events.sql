@@ -159,6 +159,17 @@ CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notification_messages DEFERRABLE 
 	FOR EACH ROW EXECUTE FUNCTION refuse();
 SELECT is(next_claim(), '', 'one that would refuse at commit');
 DROP TRIGGER late ON notification_messages;
+-- what the caller himself has violated for a while is his own affair
+CREATE TABLE own (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+CREATE FUNCTION fixture.accept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notification_messages DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION accept();
+BEGIN;
+INSERT INTO own VALUES (1), (1);
+SELECT is(next_claim(), 'Replaced ada inbox, Replaced bob inbox', 'while the caller has violated a key of his own');
+DELETE FROM own;
+COMMIT;
+DROP TRIGGER late ON notification_messages;
 -- a cancel is a cancel
 CREATE FUNCTION fixture.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
 CREATE TRIGGER dawdle BEFORE INSERT ON notification_messages FOR EACH ROW EXECUTE FUNCTION dawdle();
