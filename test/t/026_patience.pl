@@ -21,7 +21,8 @@ sub control_plane_with
 
 	new_control_plane($node, $database);
 	$node->safe_psql($database, qq{
-		SELECT fixture.preset(v, 'p' || n, 1) FROM fixture.template('one') v, generate_series(1, $presets) n});
+		SELECT fixture.template('one'), fixture.version('one', 'v1');
+		SELECT fixture.preset('v1', 'p' || n, 1) FROM generate_series(1, $presets) n});
 	return $database;
 }
 
@@ -210,7 +211,8 @@ finish_session($_) foreach @short;
 
 # places in many organizations
 $db = new_control_plane($node, 'places');
-$node->safe_psql($db, q{SELECT fixture.preset(fixture.template('t' || n, 'o' || n), 'p', 1) FROM generate_series(1, 10) n});
+$node->safe_psql($db, q{SELECT fixture.simple('t' || n, 1, org => 'o' || n) FROM generate_series(1, 10) n;
+	SELECT fixture.usr('ada')});
 ($holder, $pid) = hold($db, 'LOCK TABLE groups IN SHARE MODE');
 ($answer, $said, $took) = timed($db, $pass);
 cmp_ok($took, '<', 8, 'organizations, too, are one patience');
@@ -233,7 +235,7 @@ $node->safe_psql($db, q{
 	INSERT INTO users (id, email, username, hashed_password, created_at, updated_at, status, rbac_roles)
 	SELECT gen_random_uuid(), n || '@example.org', 'admin' || n, '', now(), now(), 'active', '{template-admin}'
 	FROM generate_series(1, 12) n;
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	SELECT count(*) FROM (SELECT id FROM template_version_presets LIMIT 1) p, users u, prebuild_claim(p.id, u.id, 'mine')
 	WHERE u.username = 'ada';
 	WITH job AS (

@@ -59,7 +59,7 @@ sql(q{
 	-- the extension's schema is not the only one that sorts behind others
 	CREATE SCHEMA aaa; CREATE SCHEMA zzz; CREATE SCHEMA "Odd ""one""";
 	SELECT prebuild_attach();
-	SELECT fixture.preset(fixture.template('t'), 'p', 2)});
+	SELECT fixture.simple('t', 2, preset_name => 'p')});
 worker_is($node, 'plane', 'serving');
 is(status('passes', 'folds'), '0', 'a role that may not call prebuild_fold() does not');
 
@@ -70,7 +70,7 @@ foreach my $role ('keeper', 'postgres')
 
 	set(worker_role => $role);
 	wait_until($node, 'plane', qq{SELECT bool_and(role = '$role' AND state = 'serving') FROM prebuild_worker_status});
-	sql('SELECT prebuild_reconcile(); SELECT fixture.work();');
+	sql('SELECT prebuild_reconcile(); SELECT fixture.finish_jobs();');
 	cmp_ok(sql(q{INSERT INTO prebuild_pool_log SELECT * FROM prebuild_pool_log WHERE false;
 		UPDATE workspaces SET name = name || 'x' WHERE owner_id = prebuild_system_user();
 		SELECT count(*) FROM prebuild_pool_log}), '>', 0, "$role: changes are logged");

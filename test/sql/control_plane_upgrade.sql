@@ -2,7 +2,7 @@
 -- enum labels come, go and change, and each function gives its answer as before or an error that
 -- names what it misses and has a hint.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN
 	PERFORM control_plane('cp_upgrade');
 	PERFORM notification_queue();
