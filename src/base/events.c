@@ -142,7 +142,7 @@ write_marks(KeptPlan *plan, const char *statement, List *marks, TimestampTz at)
 	values[2] = array_datum(details);
 	values[3] = TimestampTzGetDatum(at);
 	values[4] = CStringGetTextDatum(setting_control_plane_schema);
-	plan_execute(plan, statement, PLAN_WRITE_OWN, 5, argtypes, values, NULL);
+	plan_execute(plan, statement, PLAN_FRESH_OWN, 5, argtypes, values, NULL);
 }
 
 static void
@@ -193,7 +193,7 @@ write_events(List *events, TimestampTz at)
 		" ORDER BY e.position RETURNING id, kind, template_id, preset_id, workspace_id)"
 		" SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.to_jsonb(new))::pg_catalog.text"
 		" FROM new ORDER BY new.id",
-		PLAN_WRITE_OWN, 6, argtypes, values, NULL);
+		PLAN_FRESH_OWN, 6, argtypes, values, NULL);
 	if (notify_possible())
 		for (uint64 i = 0; i < n; i++)
 			notify_send(EVENT_CHANNEL, row_text(i, 1));

@@ -236,7 +236,7 @@ take_rights(PlanMode mode)
 	Rights before;
 
 	GetUserIdAndSecContext(&before.user, &before.security_context);
-	if (mode == PLAN_READ_OWN || mode == PLAN_WRITE_OWN || mode == PLAN_WRITE_OWN_ACTIVE)
+	if (mode == PLAN_READ_OWN || mode == PLAN_FRESH_OWN || mode == PLAN_ACTIVE_OWN)
 		SetUserIdAndSecContext(extension_owner,
 							   before.security_context | SECURITY_LOCAL_USERID_CHANGE);
 	return before;
@@ -252,7 +252,7 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 {
 	bool latest = mode == PLAN_READ_LATEST;
 	bool read_only = latest || mode == PLAN_READ || mode == PLAN_READ_OWN;
-	Snapshot snapshot = mode == PLAN_WRITE_OWN_ACTIVE ? GetActiveSnapshot() : InvalidSnapshot;
+	Snapshot snapshot = mode == PLAN_ACTIVE_OWN ? GetActiveSnapshot() : InvalidSnapshot;
 	ErrorContextCallback fault;
 	Rights before;
 	int result;

@@ -29,19 +29,18 @@ typedef struct KeptPlan
 } KeptPlan;
 
 /*
- * Read in the active snapshot, or in one of this very moment, at any isolation level; or write
- * (and read) in a new one per statement, which at the higher isolation levels is the
- * transaction's. The OWN modes do so with the rights of the extension's owner: for statements on
- * the extension's own tables alone, on which nobody else needs (or has) rights.
+ * In which snapshot a statement runs, and with whose rights. The OWN modes run with the rights of the
+ * extension's owner: they are for statements on the extension's own tables alone, on which nobody
+ * else needs (or has) rights.
  */
 typedef enum PlanMode
 {
-	PLAN_READ,
-	PLAN_READ_LATEST,
-	PLAN_WRITE,
-	PLAN_READ_OWN,
-	PLAN_WRITE_OWN,
-	PLAN_WRITE_OWN_ACTIVE /* finds the rows to write in the active snapshot */
+	PLAN_READ,		  /* reads in the active snapshot */
+	PLAN_READ_LATEST, /* reads in a snapshot of this very moment, at any isolation level */
+	PLAN_FRESH,	   /* reads and writes in a new snapshot; above READ COMMITTED, the transaction's */
+	PLAN_READ_OWN, /* as PLAN_READ */
+	PLAN_FRESH_OWN, /* as PLAN_FRESH */
+	PLAN_ACTIVE_OWN /* reads and writes; finds the rows to write in the active snapshot */
 } PlanMode;
 
 extern void plans_enter(FunctionCallInfo fcinfo);

@@ -103,7 +103,7 @@ require_owner(Datum owner_id)
 						errmsg("argument \"new_owner_id\" must not be the system user, who owns "
 							   "the prebuilds already")));
 	if (plan_execute(&plan, "SELECT u.deleted::pg_catalog.bool FROM {cp}users u WHERE u.id {=} $1",
-					 PLAN_WRITE, 1, argtypes, &owner_id, NULL) == 0)
+					 PLAN_FRESH, 1, argtypes, &owner_id, NULL) == 0)
 		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 						errmsg("user %s, the new owner, does not exist", owner)));
 	if (DatumGetBool(row_get(0, 1)))
@@ -207,7 +207,7 @@ give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 						 " updated_at = $6, last_used_at = $6, dormant_at = NULL,"
 						 " deleting_at = NULL WHERE w.id {=} $7 AND " IS_IN_POOL
 						 " RETURNING w.id::pg_catalog.uuid, w.name::pg_catalog.text",
-						 PLAN_WRITE, 7, argtypes, values, nulls) > 0;
+						 PLAN_FRESH, 7, argtypes, values, nulls) > 0;
 	AtEOXact_GUC(true, guc_level);
 	if (given)
 	{
@@ -319,7 +319,7 @@ look_and_give(void *argument)
 		bool passed_over = false;
 		Preset preset;
 
-		if (!read_preset(claim, PLAN_WRITE, &preset))
+		if (!read_preset(claim, PLAN_FRESH, &preset))
 			argument_no_such_preset(id_datum(&claim->preset_id));
 		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, &passed_over) ||
 			!passed_over || paused >= LOOK_MS * INT64CONST(1000))

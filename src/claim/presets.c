@@ -106,7 +106,7 @@ prebuild_invalidate(PG_FUNCTION_ARGS)
 					 "UPDATE {cp}template_version_presets AS p"
 					 " SET last_invalidated_at = pg_catalog.now() WHERE p.id {=} $1"
 					 " RETURNING p.last_invalidated_at::pg_catalog.timestamptz",
-					 PLAN_WRITE, 1, argtypes, values, NULL) == 0)
+					 PLAN_FRESH, 1, argtypes, values, NULL) == 0)
 		argument_no_such_preset(values[0]);
 	AtEOXact_GUC(true, guc_level);
 	at = DatumGetTimestampTz(row_get(0, 1));

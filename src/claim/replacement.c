@@ -161,7 +161,7 @@ count_claim(const Claim *claim, TimestampTz at)
 						"INSERT INTO {ext}prebuild_replacement"
 						"  (workspace_id, build_id, template_id, preset_id, at)"
 						" VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-						PLAN_WRITE_OWN, 5, argtypes, values,
+						PLAN_FRESH_OWN, 5, argtypes, values,
 						claim->has_preset ? "     " : "   n ") > 0;
 }
 

@@ -103,7 +103,7 @@ metadata_lock_agents(MetadataRow **rows, int n)
 			memcmp(DatumGetUUIDP(ids[nids - 1]), &rows[i]->agent, sizeof(pg_uuid_t)) != 0)
 			ids[nids++] = UUIDPGetDatum(&rows[i]->agent);
 	array = PointerGetDatum(construct_array(ids, nids, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-	found = plan_execute(&plan, lock_agents, PLAN_WRITE, 1, &type, &array, NULL);
+	found = plan_execute(&plan, lock_agents, PLAN_FRESH, 1, &type, &array, NULL);
 	/* locks do not outlive a crash: the commit of an unlogged table's rows need not wait for them */
 	XactLastRecEnd = last_record;
 
@@ -196,7 +196,7 @@ update_existing(MetadataRow **rows)
 
 	if (!keeps_batch_order(plan))
 	{
-		plan_execute(&lock_plan, lock_rows, PLAN_WRITE, 0, NULL, NULL, NULL);
+		plan_execute(&lock_plan, lock_rows, PLAN_FRESH, 0, NULL, NULL, NULL);
 		SPI_freetuptable(SPI_tuptable);
 	}
 	result = SPI_execute_plan_extended(plan, &options);
@@ -210,7 +210,7 @@ static bool
 any_missing(void)
 {
 	static KeptPlan plan;
-	bool missing = plan_execute(&plan, find_missing, PLAN_WRITE, 0, NULL, NULL, NULL) > 0;
+	bool missing = plan_execute(&plan, find_missing, PLAN_FRESH, 0, NULL, NULL, NULL) > 0;
 
 	SPI_freetuptable(SPI_tuptable);
 	return missing;
@@ -221,7 +221,7 @@ static void
 upsert_all(MetadataRow **rows, int n, MetadataCounts *counts)
 {
 	static KeptPlan plan;
-	uint64 stored = plan_execute(&plan, upsert_rows, PLAN_WRITE, 0, NULL, NULL, NULL);
+	uint64 stored = plan_execute(&plan, upsert_rows, PLAN_FRESH, 0, NULL, NULL, NULL);
 
 	counts->updated = 0;
 	for (int i = 0; i < n; i++)

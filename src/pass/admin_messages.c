@@ -153,7 +153,7 @@ write_message(Work *work)
 				 " VALUES (pg_catalog.gen_random_uuid(), $1, $2, $3::{cp}notification_method, $4,"
 				 "  $5, '" CREATED_BY "', $6)"
 				 " ON CONFLICT DO NOTHING",
-				 PLAN_WRITE, 6, argtypes, values, NULL);
+				 PLAN_FRESH, 6, argtypes, values, NULL);
 	/* what is deferred must not fail at commit */
 	constraints_check(written, lengthof(written));
 	AtEOXact_GUC(true, level);

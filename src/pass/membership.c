@@ -73,7 +73,7 @@ membership_require_system_user(void)
 	static KeptPlan plan;
 
 	if (plan_execute(&plan, "SELECT FROM {cp}users WHERE id {=} '" SYSTEM_USER "'::pg_catalog.uuid",
-					 PLAN_WRITE, 0, NULL, NULL, NULL) == 0)
+					 PLAN_FRESH, 0, NULL, NULL, NULL) == 0)
 		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
 						errmsg("the system user %s does not exist", SYSTEM_USER),
 						errhint("The control plane's users table must have the owner of prebuilt "
@@ -112,7 +112,7 @@ membership_ensure(const Id *organizations, int n, int64_t at)
 				 "  SELECT FROM {cp}organization_members m WHERE m.organization_id {=} o.id"
 				 "  AND m.user_id {=} '" SYSTEM_USER "'::pg_catalog.uuid)"
 				 " ON CONFLICT DO NOTHING",
-				 PLAN_WRITE, 3, argtypes, values, NULL);
+				 PLAN_FRESH, 3, argtypes, values, NULL);
 	plan_execute(&group_plan,
 				 "INSERT INTO {cp}groups"
 				 " (id, name, organization_id, display_name, quota_allowance)"
@@ -121,7 +121,7 @@ membership_ensure(const Id *organizations, int n, int64_t at)
 				 " AND NOT EXISTS (SELECT FROM {cp}groups g"
 				 "  WHERE g.organization_id {=} o.id AND g.name {=} '" GROUP_NAME "')"
 				 " ON CONFLICT DO NOTHING",
-				 PLAN_WRITE, 3, argtypes, values, NULL);
+				 PLAN_FRESH, 3, argtypes, values, NULL);
 	plan_execute(&group_member_plan,
 				 "INSERT INTO {cp}group_members (user_id, group_id)"
 				 " SELECT '" SYSTEM_USER "'::pg_catalog.uuid, g.id FROM {cp}groups g"
@@ -129,5 +129,5 @@ membership_ensure(const Id *organizations, int n, int64_t at)
 				 " AND NOT EXISTS (SELECT FROM {cp}group_members m WHERE m.group_id {=} g.id"
 				 "  AND m.user_id {=} '" SYSTEM_USER "'::pg_catalog.uuid)"
 				 " ON CONFLICT DO NOTHING",
-				 PLAN_WRITE, 1, argtypes, values, NULL);
+				 PLAN_FRESH, 1, argtypes, values, NULL);
 }

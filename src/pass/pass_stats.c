@@ -41,7 +41,7 @@ pass_stats_add(int64 microseconds)
 				 " VALUES (1, $1, $3)"
 				 " ON CONFLICT (only_row) DO UPDATE SET passes = s.passes {+} 1,"
 				 "  seconds = s.seconds {+} $1, buckets[$2] = s.buckets[$2] {+} 1",
-				 PLAN_WRITE_OWN, 3, argtypes, values, NULL);
+				 PLAN_FRESH_OWN, 3, argtypes, values, NULL);
 }
 
 /*

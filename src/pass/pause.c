@@ -119,7 +119,7 @@ set_pause(FunctionCallInfo fcinfo, bool paused)
 				 " ($1::pg_catalog.jsonb {||} pg_catalog.jsonb_build_object('" PAUSED_FIELD
 				 "', $2))::pg_catalog.text)"
 				 " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-				 PLAN_WRITE, 2, argtypes, values, NULL);
+				 PLAN_FRESH, 2, argtypes, values, NULL);
 	AtEOXact_GUC(true, guc_level);
 	plans_leave();
 }

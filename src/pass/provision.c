@@ -94,7 +94,7 @@ cancel_jobs(PoolMember **members, int n, TimestampTz at)
 		"  SET started_at = $2, canceled_at = $2, completed_at = $2, updated_at = $2"
 		"  FROM pending WHERE j.id {=} pending.id RETURNING j.id)"
 		" SELECT canceled.id::pg_catalog.uuid FROM canceled ORDER BY canceled.id",
-		PLAN_WRITE, 2, argtypes, values, NULL);
+		PLAN_FRESH, 2, argtypes, values, NULL);
 	canceled = palloc_array(Id, ncanceled + 1);
 	for (uint64 i = 0; i < ncanceled; i++)
 		canceled[i] = row_id(i, 1);
@@ -177,7 +177,7 @@ bury_workspaces(const ArrayParameter *workspaces, TimestampTz at)
 				 " JOIN {cp}workspace_resources r ON r.job_id {=} b.job_id"
 				 " WHERE b.workspace_id {=} ANY ($1) AND a.resource_id {=} r.id"
 				 " AND NOT a.deleted",
-				 PLAN_WRITE, 2, argtypes, values, NULL);
+				 PLAN_FRESH, 2, argtypes, values, NULL);
 }
 
 /* Execute a statement on rows that are given as arrays; returns how many rows came of it. */
@@ -192,7 +192,7 @@ insert_rows(KeptPlan *plan, const char *statement, int ncolumns, ArrayParameter 
 		argtypes[i] = get_array_type(columns[i]->element_type);
 		values[i] = array_datum(columns[i]);
 	}
-	return plan_execute(plan, statement, PLAN_WRITE, ncolumns, argtypes, values, NULL);
+	return plan_execute(plan, statement, PLAN_FRESH, ncolumns, argtypes, values, NULL);
 }
 
 /* Add delete builds for members that are locked, in order. jobs: gets the new jobs that wait. */

@@ -51,7 +51,7 @@ pruning_events(TimestampTz at)
 				 "DELETE FROM {ext}prebuild_event e WHERE e.id {=} ANY (ARRAY("
 				 " SELECT o.id FROM {ext}prebuild_event o WHERE o.at {<} $1"
 				 " ORDER BY o.at LIMIT " ROWS_AT_ONCE " FOR UPDATE SKIP LOCKED))",
-				 PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+				 PLAN_FRESH_OWN, 1, argtypes, values, NULL);
 }
 
 /* Are there counts of claims? Not where the install script is that of 0.1. */
@@ -82,7 +82,7 @@ count_claims(TimestampTz at)
 		" WHERE old.preset_id IS NOT NULL GROUP BY old.template_id, old.preset_id"
 		" ON CONFLICT (template_id, preset_id)"
 		" DO UPDATE SET claims = c.claims {+} excluded.claims",
-		PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+		PLAN_FRESH_OWN, 1, argtypes, values, NULL);
 }
 
 /*
@@ -114,7 +114,7 @@ forgive(ArrayParameter *presets)
 					 "UPDATE {cp}template_version_presets p SET prebuild_status = 'healthy'"
 					 " WHERE p.id {=} ANY ($1)"
 					 " AND p.prebuild_status::pg_catalog.text {=} 'validation_failed'",
-					 PLAN_WRITE, 1, argtypes, values, NULL);
+					 PLAN_FRESH, 1, argtypes, values, NULL);
 }
 
 /*
@@ -150,7 +150,7 @@ pruning_marks(const Judgement *judgement)
 		"   WHERE n.nspname {=} o.control_plane::pg_catalog.name) END"
 		" LIMIT " ROWS_AT_ONCE "))"
 		" RETURNING m.preset_id::pg_catalog.uuid, m.kind {=} 'validation_failed'",
-		PLAN_WRITE_OWN, 3, argtypes, values, NULL);
+		PLAN_FRESH_OWN, 3, argtypes, values, NULL);
 	for (uint64 i = 0; i < n; i++)
 		if (DatumGetBool(row_get(i, 2)))
 		{

@@ -93,7 +93,7 @@ update_status(ArrayParameter *ids, ArrayParameter *labels)
 				 "UPDATE {cp}template_version_presets p"
 				 " SET prebuild_status = n.status::{cp}prebuild_status"
 				 " FROM {unnest 2} n (id, status) WHERE p.id {=} n.id",
-				 PLAN_WRITE, 2, argtypes, values, NULL);
+				 PLAN_FRESH, 2, argtypes, values, NULL);
 }
 
 /*

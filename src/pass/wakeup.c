@@ -59,7 +59,7 @@ wakeup_provisioners(const ArrayParameter *jobs, int64_t at)
 		return;
 	values[0] = array_datum(jobs);
 	values[1] = TimestampTzGetDatum(at);
-	n = plan_execute(&plan, MESSAGES, PLAN_WRITE, 2, argtypes, values, NULL);
+	n = plan_execute(&plan, MESSAGES, PLAN_FRESH, 2, argtypes, values, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		int64 kind = DatumGetInt64(row_get(i, 1));

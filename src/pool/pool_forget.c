@@ -44,7 +44,7 @@ pool_forget_log(Oid control_plane, bool bounded)
 								"DELETE FROM {ext}prebuild_pool_log l WHERE l.ctid {=} ANY (ARRAY("
 								" SELECT o.ctid FROM {ext}prebuild_pool_log o"
 								" WHERE o.control_plane {=} $1 OR " IS_GONE("o") " LIMIT $2))",
-								PLAN_WRITE_OWN_ACTIVE, 2, argtypes, values, bounded ? NULL : " n");
+								PLAN_ACTIVE_OWN, 2, argtypes, values, bounded ? NULL : " n");
 }
 
 /* Remove a statement's rows of a control plane. */
@@ -54,7 +54,7 @@ forget(KeptPlan *plan, const char *statement, Oid control_plane)
 	static const Oid argtypes[] = { OIDOID };
 	Datum values[] = { ObjectIdGetDatum(control_plane) };
 
-	plan_execute(plan, statement, PLAN_WRITE_OWN, 1, argtypes, values, NULL);
+	plan_execute(plan, statement, PLAN_FRESH_OWN, 1, argtypes, values, NULL);
 }
 
 /* Remove the stored members of a control plane and of any that are gone. */
@@ -116,7 +116,7 @@ pool_forget_long_logs(Oid but_control_plane)
 				 " DELETE FROM {ext}prebuild_pool_log l WHERE l.ctid {=} ANY (ARRAY("
 				 "  SELECT o.ctid FROM {ext}prebuild_pool_log o JOIN longest"
 				 "   ON o.control_plane {=} longest.control_plane LIMIT $2))",
-				 PLAN_WRITE_OWN_ACTIVE, 2, argtypes, values, NULL);
+				 PLAN_ACTIVE_OWN, 2, argtypes, values, NULL);
 }
 
 /* Say in the marker why the pool is not kept. Returns false where it says so already. */
@@ -134,7 +134,7 @@ mark_given_up(Oid control_plane, const char *fault)
 			   " VALUES ($1, $2, '0'::pg_catalog.xid8, '{}'::pg_catalog.xid8[], 0)"
 			   " ON CONFLICT (control_plane) DO UPDATE SET fingerprint = excluded.fingerprint"
 			   " WHERE m.fingerprint {<>} excluded.fingerprint",
-			   PLAN_WRITE_OWN, 2, argtypes, values, NULL) > 0;
+			   PLAN_FRESH_OWN, 2, argtypes, values, NULL) > 0;
 }
 
 /*

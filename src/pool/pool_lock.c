@@ -48,9 +48,9 @@ lock_workspaces(PoolMember *const *members, int n, bool first_only)
 		nlocked = plan_execute(&first_plan,
 							   LOCKABLE "pg_catalog.array_position($1, w.id::pg_catalog.uuid)"
 										" LIMIT 1 FOR UPDATE SKIP LOCKED",
-							   PLAN_WRITE, 1, argtypes, values, NULL);
+							   PLAN_FRESH, 1, argtypes, values, NULL);
 	else
-		nlocked = plan_execute(&all_plan, LOCKABLE "w.id FOR UPDATE SKIP LOCKED", PLAN_WRITE, 1,
+		nlocked = plan_execute(&all_plan, LOCKABLE "w.id FOR UPDATE SKIP LOCKED", PLAN_FRESH, 1,
 							   argtypes, values, NULL);
 	for (uint64 i = 0; i < nlocked; i++)
 	{

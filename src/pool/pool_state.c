@@ -288,7 +288,7 @@ take_off_log(const PoolTrust *trust)
 	return plan_execute(&plan,
 						"DELETE FROM {ext}prebuild_pool_log WHERE control_plane {=} $1"
 						" AND (xid {>=} $2 OR xid {=} ANY ($3))",
-						PLAN_WRITE_OWN_ACTIVE, 3, argtypes, values, NULL);
+						PLAN_ACTIVE_OWN, 3, argtypes, values, NULL);
 }
 
 /* Store members, and note what was seen of the log. */
@@ -304,7 +304,7 @@ store(const PoolTrust *trust, const Touched *touched)
 	plan_execute(&insert_plan,
 				 "INSERT INTO {ext}prebuild_pool_state"
 				 " SELECT now.* FROM pg_catalog.unnest($2) AS now WHERE $1 IS NOT NULL",
-				 PLAN_WRITE_OWN, 2, argtypes, values, NULL);
+				 PLAN_FRESH_OWN, 2, argtypes, values, NULL);
 	plan_execute(
 		&marker_plan,
 		"INSERT INTO {ext}prebuild_pool_marker AS m"
@@ -316,7 +316,7 @@ store(const PoolTrust *trust, const Touched *touched)
 		" ON CONFLICT (control_plane) DO UPDATE SET fingerprint = excluded.fingerprint,"
 		" log_from = excluded.log_from, log_open = excluded.log_open,"
 		" members = excluded.members",
-		PLAN_WRITE_OWN_ACTIVE, 2, marker_argtypes, marker_values, NULL);
+		PLAN_ACTIVE_OWN, 2, marker_argtypes, marker_values, NULL);
 }
 
 /*
@@ -367,7 +367,7 @@ fold(const PoolTrust *trust)
 		&plan,
 		"DELETE FROM {ext}prebuild_pool_state s USING pg_catalog.unnest($2) AS touched (id)"
 		" WHERE s.control_plane {=} $1 AND s.id {=} touched.id",
-		PLAN_WRITE_OWN, 2, argtypes, values, NULL);
+		PLAN_FRESH_OWN, 2, argtypes, values, NULL);
 	entries = take_off_log(trust);
 	store(trust, &touched);
 	return entries;
