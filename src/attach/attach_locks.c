@@ -68,7 +68,7 @@ lock_tables(const AttachPlan *plan, TimestampTz until)
 
 /* Lock and do what is to do, with a lock timeout. */
 static void
-lock_and_carry_out(const AttachOptions *options, const AttachPlan *plan)
+lock_and_carry_out(uint32 options, const AttachPlan *plan)
 {
 	int nest_level = NewGUCNestLevel();
 	TimestampTz until =
@@ -86,7 +86,7 @@ lock_and_carry_out(const AttachOptions *options, const AttachPlan *plan)
 /* What one try is about. */
 typedef struct Try
 {
-	const AttachOptions *options;
+	uint32 options;
 	const AttachPlan *plan;
 } Try;
 
@@ -103,7 +103,7 @@ try_work(void *argument)
  * One try, in a subtransaction: false when a lock was not to be had, with all locks given back.
  */
 static bool
-try_once(const AttachOptions *options, const AttachPlan *plan)
+try_once(uint32 options, const AttachPlan *plan)
 {
 	Try try = { options, plan };
 	ErrorData *error = subtransaction_run(try_work, &try);
@@ -130,12 +130,12 @@ pause_randomly(void)
 }
 
 /*
- * Bring the triggers into the state that the options ask for (NULL: none). Returns false when there
+ * Bring the triggers into the state that the options ask for (0: none). Returns false when there
  * was nothing to do. An error where the locks are not to be had within prebuild.attach_timeout.
  * SPI is connected.
  */
 bool
-attach_apply(const AttachOptions *options)
+attach_apply(uint32 options)
 {
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), setting_attach_timeout);
@@ -167,9 +167,8 @@ attach_apply(const AttachOptions *options)
 bool
 attach_mend(void)
 {
-	static const AttachOptions options = { .mend = true };
-	AttachPlan plan = attached_triggers_plan(&options);
-	Try try = { &options, &plan };
+	AttachPlan plan = attached_triggers_plan(ATTACH_MEND);
+	Try try = { ATTACH_MEND, &plan };
 	ErrorData *error;
 
 	if (!plan.any)

@@ -7,7 +7,7 @@
 
 #include "attach/attached_triggers.h"
 
-extern bool attach_apply(const AttachOptions *options);
+extern bool attach_apply(uint32 options);
 extern bool attach_mend(void);
 
 #endif /* PREBUILD_ATTACH_LOCKS_H */

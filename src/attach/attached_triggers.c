@@ -45,27 +45,8 @@ typedef struct AttachedTrigger
 	const char *argument; /* of the function, or NULL */
 	bool always;		  /* also in sessions that replay a replication stream */
 	const char *by_name;  /* its function on every update, which takes the columns as arguments */
-	bool (*wanted)(const AttachOptions *options);
+	uint32 option;		  /* of the ATTACH bits, the one that asks for it */
 } AttachedTrigger;
-
-static bool
-wants_fanout(const AttachOptions *options)
-{
-	return options->metadata_fanout;
-}
-
-static bool
-wants_guard(const AttachOptions *options)
-{
-	return options->guard_claims;
-}
-
-/* The cache of identities, and the wish for a pass soon, are for everybody. */
-static bool
-wants_always(const AttachOptions *options)
-{
-	return true;
-}
 
 /*
  * The trigger that notes changes of what identities say, for one table. By columns instead of by a
@@ -77,7 +58,7 @@ wants_always(const AttachOptions *options)
 #define IDENTITY_TRIGGER_ON(table, columns)                                                        \
 	{                                                                                              \
 		table, IDENTITY_TRIGGER, "{ext}prebuild_identity_changed", "AFTER DELETE OR UPDATE",       \
-			columns, "FOR EACH ROW", NULL, true, NULL, wants_always                                \
+			columns, "FOR EACH ROW", NULL, true, NULL, ATTACH_BASE                                 \
 	}
 
 /*
@@ -87,7 +68,7 @@ wants_always(const AttachOptions *options)
 #define PASS_TRIGGER_ON(table, timing, columns)                                                    \
 	{                                                                                              \
 		table, "prebuild_pass_wanted", "{ext}prebuild_pass_wanted", timing, columns,               \
-			"FOR EACH STATEMENT", NULL, false, NULL, wants_always                                  \
+			"FOR EACH STATEMENT", NULL, false, NULL, ATTACH_BASE                                   \
 	}
 
 /*
@@ -97,29 +78,28 @@ wants_always(const AttachOptions *options)
 #define POOL_TRIGGER_ON(table, kind, columns)                                                      \
 	{                                                                                              \
 		table, POOL_LOG_TRIGGER, "{ext}prebuild_pool_touched", "AFTER INSERT OR DELETE OR UPDATE", \
-			columns, "FOR EACH ROW", kind, true, "{ext}prebuild_pool_touched_by_name",             \
-			wants_always                                                                           \
+			columns, "FOR EACH ROW", kind, true, "{ext}prebuild_pool_touched_by_name", ATTACH_BASE \
 	}
 
 /* The trigger that logs a TRUNCATE of the same table. */
 #define POOL_TRUNCATE_TRIGGER_ON(table)                                                            \
 	{                                                                                              \
 		table, POOL_TRUNCATE_TRIGGER, "{ext}prebuild_pool_touched", "AFTER TRUNCATE", NULL,        \
-			"FOR EACH STATEMENT", NULL, true, NULL, wants_always                                   \
+			"FOR EACH STATEMENT", NULL, true, NULL, ATTACH_BASE                                    \
 	}
 
 static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
 	  "{ext}prebuild_metadata_fanout", "AFTER INSERT", NULL,
-	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, ATTACH_FANOUT },
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_update",
 	  "{ext}prebuild_metadata_fanout", "AFTER UPDATE", NULL,
-	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, ATTACH_FANOUT },
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete",
 	  "{ext}prebuild_metadata_fanout", "AFTER DELETE", NULL,
-	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
+	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, ATTACH_FANOUT },
 	{ "workspaces", "prebuild_claim_guard", "{ext}prebuild_claim_guard", "BEFORE UPDATE",
-	  "owner_id", "FOR EACH ROW", NULL, false, NULL, wants_guard },
+	  "owner_id", "FOR EACH ROW", NULL, false, NULL, ATTACH_GUARD },
 	IDENTITY_TRIGGER_ON("workspaces", "id, owner_id, organization_id, template_id, name,"
 									  " autostart_schedule, deleted"),
 	IDENTITY_TRIGGER_ON("users", "id, username"),
@@ -287,17 +267,16 @@ is_as_made(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog)
 
 /* Find out what is to do about a trigger that is there. */
 static TriggerWork
-work_for_present(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog,
-				 const AttachOptions *options)
+work_for_present(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog, uint32 options)
 {
 	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-	bool mends = options != NULL && options->mend;
+	bool mends = (options & ATTACH_MEND) != 0;
 
 	/* what somebody has switched off stays off until he attaches */
 	if (mends &&
 		(form->tgenabled == TRIGGER_DISABLED || form->tgenabled == TRIGGER_FIRES_ON_REPLICA))
 		return WORK_NONE;
-	if (!mends && (options == NULL || !trigger->wanted(options)))
+	if (!mends && (options & trigger->option) == 0)
 		return WORK_DROP;
 	if (is_as_made(trigger, tuple, catalog))
 		return WORK_NONE;
@@ -308,7 +287,7 @@ work_for_present(const AttachedTrigger *trigger, HeapTuple tuple, Relation catal
 
 /* Find out what is to do about one trigger of a table. */
 static TriggerWork
-work_for_trigger(const AttachedTrigger *trigger, Oid table, const AttachOptions *options)
+work_for_trigger(const AttachedTrigger *trigger, Oid table, uint32 options)
 {
 	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
 	TriggerWork work = WORK_NONE;
@@ -324,7 +303,7 @@ work_for_trigger(const AttachedTrigger *trigger, Oid table, const AttachOptions 
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		work = work_for_present(trigger, tuple, catalog, options);
-	else if (options != NULL && !options->mend && trigger->wanted(options))
+	else if ((options & trigger->option) != 0)
 		work = WORK_CREATE;
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -332,19 +311,20 @@ work_for_trigger(const AttachedTrigger *trigger, Oid table, const AttachOptions 
 }
 
 /*
- * Find out what is to do, without locks. options NULL: everything off; then, and to mend, tables may
+ * Find out what is to do, without locks. options 0: everything off; then, and to mend, tables may
  * be missing. An error where the caller does not own a table; to mend, nothing is to do then.
  */
 AttachPlan
-attached_triggers_plan(const AttachOptions *options)
+attached_triggers_plan(uint32 options)
 {
 	AttachPlan plan = { .n = lengthof(triggers) };
-	bool mends = options != NULL && options->mend;
+	bool mends = (options & ATTACH_MEND) != 0;
 
+	Assert(!mends || options == ATTACH_MEND);
 	for (size_t i = 0; i < lengthof(triggers); i++)
 	{
 		const AttachedTrigger *trigger = &triggers[i];
-		Oid table = control_plane_table(trigger->table, options == NULL || mends);
+		Oid table = control_plane_table(trigger->table, options == 0 || mends);
 		bool owned = OidIsValid(table) && compat_owns_table(table, GetUserId());
 
 		plan.tables[i] = table;
