@@ -1,6 +1,7 @@
 /*
  * attach_locks.h
- *	  Putting the extension's triggers on the control plane's tables, under locks.
+ *	  Create, replace and drop the extension's triggers on the control plane's tables, under
+ *	  locks.
  */
 #ifndef PREBUILD_ATTACH_LOCKS_H
 #define PREBUILD_ATTACH_LOCKS_H

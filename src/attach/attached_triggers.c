@@ -1,8 +1,9 @@
 /*
  * attached_triggers.c
- *	  The extension's triggers on the control plane's tables: which they are, whether they are there
- *	  as they should be, and putting them there or taking them off.
- *	  What is to do is found out without locks; who does it has them (attach_locks.c).
+ *	  The extension's triggers on the control plane's tables: which they are, whether they exist
+ *	  as they should, and how to create or drop them. attached_triggers_plan() finds out what to
+ *	  do, without locks. The caller of attached_triggers_carry_out() holds the locks
+ *	  (attach_locks.c).
  */
 #include "compat.h"
 
@@ -33,27 +34,27 @@
 #include "settings.h"
 #include "base/versions.h"
 
-/* A trigger. To add one is to add a line to the table below. */
+/* A trigger. To add one, add a line to the table below. */
 typedef struct AttachedTrigger
 {
 	const char *table;	  /* in the control plane's schema */
 	const char *name;	  /* of the trigger */
 	const char *function; /* as a template, see plans.h, without parentheses */
 	const char *timing;	  /* such as AFTER INSERT OR UPDATE */
-	const char *columns;  /* those that the UPDATE at the end of the timing is OF, or NULL */
+	const char *columns;  /* of the UPDATE at the end of the timing, or NULL */
 	const char *rows;	  /* REFERENCING and FOR EACH */
 	const char *argument; /* of the function, or NULL */
-	bool always;		  /* also in sessions that replay a replication stream */
-	const char *by_name;  /* its function on every update, which takes the columns as arguments */
-	uint32 option;		  /* of the ATTACH bits, the one that asks for it */
+	bool always;		  /* also fires in sessions that replay a replication stream */
+	const char *by_name;  /* its function on every update: takes the columns as arguments */
+	uint32 option;		  /* the ATTACH bit that asks for it */
 } AttachedTrigger;
 
 /*
- * The trigger that notes changes of what identities say, for one table. By columns instead of by a
- * condition: an update that sets none of them then costs nothing, whereas a condition is made ready
- * again for each statement, which costs more than a quarter of a workspace's update. (An update
- * by a BEFORE trigger of columns that the statement does not name goes unseen by it.) The first
- * column is the id that identities are noted by.
+ * The trigger that notes changes of what identities say, for one table. It is on columns and has
+ * no condition. An update that sets none of the columns then costs nothing. The server prepares a
+ * condition anew for each statement, which costs more than a quarter of a workspace's update.
+ * (The trigger misses columns that a BEFORE trigger updates and the statement does not name.)
+ * Identities are noted by the first column, an id.
  */
 #define IDENTITY_TRIGGER_ON(table, columns)                                                        \
 	{                                                                                              \
@@ -62,8 +63,8 @@ typedef struct AttachedTrigger
 	}
 
 /*
- * The trigger that wakes the worker, for one table: after statements that set the columns that
- * a pass looks at.
+ * The trigger that wakes the worker, for one table. It fires after statements that set the
+ * columns that a pass reads.
  */
 #define PASS_TRIGGER_ON(table, timing, columns)                                                    \
 	{                                                                                              \
@@ -72,8 +73,9 @@ typedef struct AttachedTrigger
 	}
 
 /*
- * The trigger that logs what the pool may depend on, for one table. Where a BEFORE trigger may update
- * columns that the statement does not name, it is on every update: see may_change_unnamed().
+ * The trigger that logs what the pool may depend on, for one table. If a BEFORE trigger may
+ * update columns that the statement does not name, it is on every update: see
+ * may_change_unnamed().
  */
 #define POOL_TRIGGER_ON(table, kind, columns)                                                      \
 	{                                                                                              \
@@ -127,7 +129,7 @@ static const AttachedTrigger triggers[] = {
 
 StaticAssertDecl(lengthof(triggers) <= ATTACHED_TRIGGERS, "more triggers than a plan has room for");
 
-/* The oid of a function, "{ext}name"; InvalidOid where the script has no such. */
+/* Return the oid of a function, "{ext}name", or InvalidOid if the script does not have it. */
 static Oid
 function_oid(const char *function)
 {
@@ -138,7 +140,10 @@ function_oid(const char *function)
 		true);
 }
 
-/* The oid of the function that a trigger of ours calls; an error where the script has no such. */
+/*
+ * Return the oid of the function that a trigger of ours calls. Raises undefined_function if the
+ * script does not have it.
+ */
 static Oid
 trigger_function(const char *function)
 {
@@ -165,8 +170,8 @@ is_among(const char *column, const char *columns)
 }
 
 /*
- * May a BEFORE trigger of somebody else change a row in an update that names none of our trigger's
- * columns? Then these may change although ours, on columns, does not fire.
+ * Can somebody else's BEFORE trigger change a row in an update that names none of our trigger's
+ * columns? Then these columns may change although our trigger, which is on them, does not fire.
  */
 static bool
 may_change_unnamed(const AttachedTrigger *trigger, Oid table, Relation catalog)
@@ -195,8 +200,8 @@ may_change_unnamed(const AttachedTrigger *trigger, Oid table, Relation catalog)
 }
 
 /*
- * Is a trigger to be on every update? Not where the script is that of 0.1: then nobody believes the
- * stored pool.
+ * Must a trigger be on every update? Not with the script of 0.1, because nothing trusts the
+ * stored pool then.
  */
 static bool
 is_for_every_update(const AttachedTrigger *trigger, Oid table, Relation catalog)
@@ -205,7 +210,7 @@ is_for_every_update(const AttachedTrigger *trigger, Oid table, Relation catalog)
 		   OidIsValid(function_oid(trigger->by_name));
 }
 
-/* A trigger's arguments as pg_trigger.tgargs has them, each with its end. */
+/* Return a trigger's arguments as pg_trigger.tgargs has them, each with its final zero byte. */
 static StringInfoData
 arguments_of(const AttachedTrigger *trigger, bool with_columns)
 {
@@ -225,7 +230,7 @@ arguments_of(const AttachedTrigger *trigger, bool with_columns)
 	return arguments;
 }
 
-/* Is a trigger that is there on these columns (NULL: none), by their present names? */
+/* Is an existing trigger on these columns (NULL: none), by their present names? */
 static bool
 is_on_columns(Form_pg_trigger form, const char *columns)
 {
@@ -238,7 +243,7 @@ is_on_columns(Form_pg_trigger form, const char *columns)
 	return strcmp(names.data, columns ? columns : "") == 0;
 }
 
-/* Does DROP EXTENSION take a trigger along? */
+/* Does DROP EXTENSION drop a trigger too? */
 static bool
 goes_with_extension(Oid trigger)
 {
@@ -246,7 +251,7 @@ goes_with_extension(Oid trigger)
 						   get_extension_oid("prebuild_ext", true));
 }
 
-/* Is a trigger that is there as we would make it now? */
+/* Is an existing trigger as we would create it now? */
 static bool
 is_as_made(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog)
 {
@@ -265,14 +270,14 @@ is_as_made(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog)
 		   goes_with_extension(form->oid);
 }
 
-/* Find out what is to do about a trigger that is there. */
+/* Find out what to do about an existing trigger. */
 static TriggerWork
 work_for_present(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog, uint32 options)
 {
 	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
 	bool mends = (options & ATTACH_MEND) != 0;
 
-	/* what somebody has switched off stays off until he attaches */
+	/* leave off what somebody switched off, until he attaches */
 	if (mends &&
 		(form->tgenabled == TRIGGER_DISABLED || form->tgenabled == TRIGGER_FIRES_ON_REPLICA))
 		return WORK_NONE;
@@ -285,7 +290,7 @@ work_for_present(const AttachedTrigger *trigger, HeapTuple tuple, Relation catal
 	return WORK_REPLACE;
 }
 
-/* Find out what is to do about one trigger of a table. */
+/* Find out what to do about one trigger of a table. */
 static TriggerWork
 work_for_trigger(const AttachedTrigger *trigger, Oid table, uint32 options)
 {
@@ -311,8 +316,9 @@ work_for_trigger(const AttachedTrigger *trigger, Oid table, uint32 options)
 }
 
 /*
- * Find out what is to do, without locks. options 0: everything off; then, and to mend, tables may
- * be missing. An error where the caller does not own a table; to mend, nothing is to do then.
+ * Find out what to do, without locks. options: ATTACH bits; 0 drops all triggers. Raises
+ * undefined_schema or undefined_table for a missing table, unless options are 0 or ATTACH_MEND.
+ * Raises insufficient_privilege if the caller does not own a table; ATTACH_MEND skips that table.
  */
 AttachPlan
 attached_triggers_plan(uint32 options)
@@ -338,7 +344,7 @@ attached_triggers_plan(uint32 options)
 	return plan;
 }
 
-/* Run a statement made here. SPI is connected. */
+/* Run a statement that this file made. SPI must be connected. */
 static void
 run(const char *statement)
 {
@@ -348,7 +354,7 @@ run(const char *statement)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 }
 
-/* A table's name in a statement. */
+/* Return the name of a trigger's table for use in a statement. */
 static char *
 table_name(const AttachedTrigger *trigger)
 {
@@ -356,7 +362,7 @@ table_name(const AttachedTrigger *trigger)
 }
 
 /*
- * Have DROP EXTENSION take a trigger along, as ALTER TRIGGER … DEPENDS ON EXTENSION does, which
+ * Have DROP EXTENSION drop a trigger too. ALTER TRIGGER … DEPENDS ON EXTENSION does the same, but
  * would lock readers out.
  */
 static void
@@ -395,7 +401,7 @@ create_trigger(const AttachedTrigger *trigger, Oid table, bool replace)
 	depend_on_extension(table, trigger->name);
 }
 
-/* Do what a plan says. The tables are locked; SPI is connected. */
+/* Carry out a plan. The caller has locked the tables and connected SPI. */
 void
 attached_triggers_carry_out(const AttachPlan *plan)
 {

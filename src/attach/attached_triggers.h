@@ -11,26 +11,26 @@
 #define ATTACH_BASE 0x01   /* those that every attached control plane has */
 #define ATTACH_FANOUT 0x02 /* those that publish changed agent metadata */
 #define ATTACH_GUARD 0x04  /* the one that guards claims */
-#define ATTACH_MEND 0x08   /* alone: those that exist, put right */
+#define ATTACH_MEND 0x08   /* mends those that exist, and only those */
 
 /* Room for all triggers in a plan. */
 #define ATTACHED_TRIGGERS 32
 
-/* What is to do about a trigger. */
+/* What to do about a trigger. */
 typedef enum TriggerWork
 {
 	WORK_NONE,
 	WORK_CREATE,
 	WORK_REPLACE,
 	WORK_DROP,
-	WORK_RECREATE /* drop and create, as the server does not replace one of that kind */
+	WORK_RECREATE /* drop and create, because the server cannot replace one of that kind */
 } TriggerWork;
 
 typedef struct AttachPlan
 {
 	int n;
 	TriggerWork work[ATTACHED_TRIGGERS];
-	Oid tables[ATTACHED_TRIGGERS]; /* InvalidOid: not there */
+	Oid tables[ATTACHED_TRIGGERS]; /* InvalidOid: missing */
 	bool any;
 } AttachPlan;
 
