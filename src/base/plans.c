@@ -1,7 +1,7 @@
 /*
  * plans.c
  *	  Kept SPI plans. The text of a statement is its identity. Each call expands the text
- *	  (microseconds). It prepares another plan if the text is new, because the settings, the
+ *	  (microseconds) and prepares another plan if the text is new. It is new if the settings, the
  *	  control plane's optional columns or the extension's schema have changed. The plan cache
  *	  handles what changes below an unchanged text (somebody drops a table and creates it again,
  *	  say), because it revalidates plans by itself.

@@ -12,8 +12,8 @@
 #include "base/subtransaction.h"
 
 /*
- * Do some work in a subtransaction. Returns NULL if the work ended well; its changes are undone
- * if it returned false. Otherwise returns the error that undid it. The caller judges this error
+ * Do some work in a subtransaction. Returns NULL if the work ended well, and undoes its changes
+ * if it returned false. Otherwise returns the error that undid them. The caller judges this error
  * and, if it cannot handle it, raises it with ReThrowError(). The work runs in the caller's
  * memory context, in which the error is palloc'd too.
  */
