@@ -54,9 +54,9 @@ typedef struct PoolMember
 	bool by_system_user;   /* initiated by the system user */
 	bool job_unclaimed;	   /* nobody has taken, started, canceled or completed its job */
 	bool ready;			   /* has agents and all are ready; known for running members only */
-	bool has_build_preset; /* the latest build carries this preset: */
+	bool has_build_preset; /* the latest build carries a preset: */
 	Id build_preset_id;
-	bool has_current_preset; /* that of the newest start build that carries one: */
+	bool has_current_preset; /* a start build carries a preset; the newest one's: */
 	Id current_preset_id;
 
 	/* the decision's reader fills these */
@@ -64,10 +64,7 @@ typedef struct PoolMember
 	int32_t current_preset; /* index of the current preset in the snapshot, or -1 */
 	Verdict verdict; /* from decision_judge(); of extraneous members from decision_settle() */
 
-	/*
-	 * the caller fills this between decision_judge() and decision_settle(), if
-	 * decision_needs_health()
-	 */
+	/* the caller fills this before decision_settle(), if decision_needs_health() */
 	bool sick; /* one of its agents is in a state from which it does not get ready */
 } PoolMember;
 

@@ -54,10 +54,7 @@
 /* "prebuild" in ASCII. */
 #define POOL_STATE_LOCK INT64CONST(0x7072656275696c64)
 
-/*
- * With more entries than this plus half of the members, to resolve the log costs more than it
- * saves.
- */
+/* Beyond this plus half of the members, entries cost more to resolve than they save. */
 #define FEW_ENTRIES 100
 
 /* A fold resolves this many times more entries. With more, a rebuild is cheaper. */
@@ -89,10 +86,7 @@ typedef struct Touched
 	int64 entries; /* of the log that led to them */
 } Touched;
 
-/*
- * Copy a statement's array into the current context, where it outlives the statement. NULL, of no
- * rows, becomes an empty array. *type receives the array's type.
- */
+/* Copy a statement's array (empty for NULL, of no rows), so that it outlives the statement. */
 static Datum
 copy_array(int column, Oid *type)
 {
@@ -107,8 +101,7 @@ copy_array(int column, Oid *type)
 
 /*
  * Read the log in the active snapshot, at most this many entries, into an array of ids for each
- * kind. Returns false if there are more, or if the log has a TRUNCATE: then read the tables
- * instead.
+ * kind. Returns false if there are more, or if the log has a TRUNCATE: then read the tables.
  */
 static bool
 read_log(const PoolTrust *trust, int64 most, Datum *by_kind, int64 *entries)
@@ -352,10 +345,7 @@ rebuild(const PoolTrust *trust, bool bounded)
 	return entries;
 }
 
-/*
- * Fold the log into the stored pool, as of the active snapshot. Rebuilds the pool if the log is too
- * long or has a TRUNCATE. Returns the number of entries.
- */
+/* Fold the log as of the active snapshot, or rebuild. Returns the number of log entries taken. */
 static int64
 fold(const PoolTrust *trust)
 {
@@ -381,10 +371,7 @@ fold(const PoolTrust *trust)
 	return entries;
 }
 
-/*
- * Forget what is stored of this control plane, which is not attached (any more). SPI must be
- * connected. The caller has locked the tables.
- */
+/* Forget a control plane that is not attached. Needs SPI, and the locks of prebuild_detach(). */
 void
 pool_state_forget(void)
 {
@@ -477,10 +464,7 @@ pool_state_fold(bool mends)
 	return entries;
 }
 
-/*
- * Raise an error in a transaction whose snapshot is older than the lock that the function takes,
- * and in one that is read-only.
- */
+/* Raise an error if read-only, or if the snapshot is older than the lock of the function. */
 static void
 require_read_committed(const char *function)
 {
