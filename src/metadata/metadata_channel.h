@@ -2,8 +2,8 @@
  * metadata_channel.h
  *	  Publishing which agents' metadata changed.
  */
-#ifndef PREBUILD_FANOUT_H
-#define PREBUILD_FANOUT_H
+#ifndef PREBUILD_METADATA_CHANNEL_H
+#define PREBUILD_METADATA_CHANNEL_H
 
 #include "postgres.h"
 
@@ -24,4 +24,4 @@ extern int fanout_publish_ids(pg_uuid_t *ids, int n);
 extern bool fanout_suppress(bool suppress);
 extern bool fanout_is_suppressed(void);
 
-#endif /* PREBUILD_FANOUT_H */
+#endif /* PREBUILD_METADATA_CHANNEL_H */
