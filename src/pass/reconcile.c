@@ -14,9 +14,8 @@
  *	  up at once.
  *
  *	  Faults: the pass writes all presets in one subtransaction. If that fails, it halves the
- *	  presets until it has found the faulty one, rolls back that one alone and reports it. An error
- *	  that is not the fault of a preset (a cancel, a deadlock, a missing right) aborts the whole
- *	  pass.
+ *	  presets until a faulty one is alone, rolls back that one and reports it. An error that is not
+ *	  the fault of a preset (a cancel, a deadlock, a missing right) rolls back the whole pass.
  *
  *	  A pass that wrote something keeps the lock for a moment after its commit: see lock_linger.c.
  */
