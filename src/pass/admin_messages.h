@@ -1,6 +1,6 @@
 /*
  * admin_messages.h
- *	  Notifications for template admins, queued into the control plane's own queue.
+ *	  Queue notifications for template admins in the control plane's own queue.
  */
 #ifndef PREBUILD_ADMIN_MESSAGES_H
 #define PREBUILD_ADMIN_MESSAGES_H
