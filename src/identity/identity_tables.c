@@ -111,7 +111,7 @@ at_catalog_event(Datum argument, int cache, uint32 hash)
 void
 identity_tables_init(void)
 {
-	/* roles, memberships (pg_database_owner's depends on the database), schemas with their rights */
+	/* roles, memberships (that in pg_database_owner is by database), schemas with their rights */
 	static const int caches[] = { AUTHOID, AUTHMEMROLEMEM, DATABASEOID, NAMESPACEOID };
 
 	CacheRegisterRelcacheCallback(at_relation_event, (Datum) 0);
