@@ -66,7 +66,7 @@ linger(void)
 
 		INSTR_TIME_SET_CURRENT(passed);
 		INSTR_TIME_SUBTRACT(passed, start);
-		if (INSTR_TIME_GET_MICROSEC(passed) >= (uint64) setting_lock_linger * 1000)
+		if (INSTR_TIME_GET_MILLISEC(passed) >= setting_lock_linger)
 			break;
 		pg_usleep(LOOK_EVERY_US);
 	}

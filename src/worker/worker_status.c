@@ -6,8 +6,13 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
 
+#include "base/plans.h"
 #include "base/result_row.h"
+#include "base/subtransaction.h"
+#include "pool/pool_state.h"
 #include "slots/worker_slots.h"
 
 /* Add a time; 0 becomes null. */
@@ -87,6 +92,57 @@ fill_row(ResultRow *row, int number, const WorkerSlot *slot)
 		put_error(row, &slot->errors[task]);
 }
 
+/* Does the function's row, as the script of the extension made it, have more than n columns? */
+static bool
+has_more_columns(FunctionCallInfo fcinfo, int n)
+{
+	TupleDesc columns = lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
+	bool more = columns->natts > n;
+
+	ReleaseTupleDesc(columns);
+	return more;
+}
+
+/* The call of the status function, and why the pool is not kept. */
+typedef struct PoolReason
+{
+	FunctionCallInfo fcinfo;
+	MemoryContext context; /* of the result */
+	char *text;			   /* NULL: it is kept, or need not be */
+} PoolReason;
+
+/* Find out why the pool is not kept. */
+static bool
+find_pool_reason(void *argument)
+{
+	PoolReason *pool = argument;
+	const char *reason;
+	char *hint;
+
+	plans_enter(pool->fcinfo);
+	reason = pool_state_distrust_reason(&hint);
+	if (reason != NULL)
+		pool->text = MemoryContextStrdup(pool->context,
+										 hint != NULL ? psprintf("%s (%s)", reason, hint) : reason);
+	plans_leave();
+	return true;
+}
+
+/*
+ * Add why the pool is not kept. What goes wrong with the extension's own tables is part of the
+ * answer: an operator looks at the status because something is wrong.
+ */
+static void
+put_pool_unused(FunctionCallInfo fcinfo, ResultRow *row)
+{
+	PoolReason pool = { fcinfo, CurrentMemoryContext, NULL };
+	ErrorData *error = subtransaction_run(find_pool_reason, &pool);
+
+	if (error != NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	result_put_text(row, error != NULL ? error->message : pool.text);
+}
+
 PG_FUNCTION_INFO_V1(prebuild_worker_status_read);
 
 /*
@@ -110,6 +166,9 @@ prebuild_worker_status_read(PG_FUNCTION_ARGS)
 	*copy = *slot;
 	LWLockRelease(&slot->lock);
 	fill_row(&row, number, copy);
+	/* the tables that it reads are of the same version as the column */
+	if (has_more_columns(fcinfo, row.n))
+		put_pool_unused(fcinfo, &row);
 	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }
 

@@ -158,5 +158,16 @@ is(status('passes', 'last_error_code, fold_error_code'), '42883|42P01', 'which h
 sql('GRANT CONNECT ON DATABASE plane TO PUBLIC');
 worker_is($node, 'plane', 'serving');
 
+# why the pool is not kept
+is(status('passes', 'pool_unused'), '', 'a pool that is kept has no reason why not');
+sql('ALTER TABLE workspaces DISABLE TRIGGER prebuild_pool_log');
+like(status('passes', 'pool_unused'), qr/workspaces/, 'the status says why a pool is not kept');
+is(status('metadata', 'pool_unused'), '', 'beside the worker that folds');
+sql('ALTER TABLE prebuild_pool_marker RENAME TO lost');
+like(status('passes', 'pool_unused'), qr/prebuild_pool_marker/, 'and goes on saying what it can where tables are missing');
+sql('ALTER TABLE lost RENAME TO prebuild_pool_marker; ALTER TABLE workspaces ENABLE ALWAYS TRIGGER prebuild_pool_log');
+wait_until($node, 'plane', q{SELECT pool_unused IS NULL FROM prebuild_worker_status WHERE lane = 'passes'});
+pass('the next fold keeps it again');
+
 $node->stop;
 done_testing();
