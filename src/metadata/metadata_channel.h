@@ -1,6 +1,6 @@
 /*
  * metadata_channel.h
- *	  Publishing which agents' metadata changed.
+ *	  Publish which agents' metadata changed.
  */
 #ifndef PREBUILD_METADATA_CHANNEL_H
 #define PREBUILD_METADATA_CHANNEL_H
@@ -10,7 +10,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* One metadata row that changed. key is not terminated and stays the caller's. */
+/* A metadata row that changed. key has no terminator and belongs to the caller. */
 typedef struct FanoutChange
 {
 	pg_uuid_t agent;
