@@ -92,7 +92,7 @@ fill_row(ResultRow *row, int number, const WorkerSlot *slot)
 		put_error(row, &slot->errors[task]);
 }
 
-/* Does the function's row, as the script of the extension made it, have more than n columns? */
+/* Does the function's row type, as the extension's script created it, have more than n columns? */
 static bool
 has_more_columns(FunctionCallInfo fcinfo, int n)
 {
@@ -103,15 +103,18 @@ has_more_columns(FunctionCallInfo fcinfo, int n)
 	return more;
 }
 
-/* The call of the status function, and why the pool is not kept. */
+/* The call of the status function, and the reason why the pool is not kept. */
 typedef struct PoolReason
 {
 	FunctionCallInfo fcinfo;
 	MemoryContext context; /* of the result */
-	char *text;			   /* NULL: it is kept, or need not be */
+	char *text;			   /* NULL if the pool is kept, or need not be */
 } PoolReason;
 
-/* Find out why the pool is not kept. */
+/*
+ * In a subtransaction, find the reason why the pool is not kept. pool->text receives it, in the
+ * result's context. Returns true to keep the subtransaction.
+ */
 static bool
 find_pool_reason(void *argument)
 {
@@ -129,8 +132,9 @@ find_pool_reason(void *argument)
 }
 
 /*
- * Add why the pool is not kept. What goes wrong with the extension's own tables is part of the
- * answer: an operator looks at the status because something is wrong.
+ * Add the reason why the pool is not kept. If an error occurs while we look, add its message,
+ * because an operator looks at the status when something is wrong. Raises only what
+ * ERRCODE_OPERATOR_INTERVENTION covers, such as a cancel.
  */
 static void
 put_pool_unused(FunctionCallInfo fcinfo, ResultRow *row)
@@ -166,7 +170,7 @@ prebuild_worker_status_read(PG_FUNCTION_ARGS)
 	*copy = *slot;
 	LWLockRelease(&slot->lock);
 	fill_row(&row, number, copy);
-	/* the tables that it reads are of the same version as the column */
+	/* a script that made this column has also made the tables that we read for it */
 	if (has_more_columns(fcinfo, row.n))
 		put_pool_unused(fcinfo, &row);
 	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
