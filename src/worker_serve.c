@@ -8,7 +8,9 @@
 #include "access/xact.h"
 #include "commands/extension.h"
 #include "postmaster/bgworker.h"
+#include "miscadmin.h"
 #include "postmaster/interrupt.h"
+#include "utils/acl.h"
 #include "utils/memutils.h"
 
 #include "metadata_batcher.h"
@@ -55,6 +57,7 @@ typedef struct DatabaseCheck
 	const Worker *worker;
 	bool installed;
 	bool role_changed;
+	bool role_gone; /* nobody has the name of our role, or another role has */
 	bool wanted;
 } DatabaseCheck;
 
@@ -70,12 +73,14 @@ check_database(void *argument)
 	StartTransactionCommand();
 	check->installed = OidIsValid(get_extension_oid("prebuild_ext", true));
 	check->wanted = worker_database_wanted(MyDatabaseId);
+	check->role_gone = get_role_oid(role, true) != GetSessionUserId();
 	if (setting_worker_role[0] != '\0')
 		check->role_changed = strcmp(setting_worker_role, role) != 0;
 	else
 		check->role_changed =
 			check->installed &&
 			(!worker_find_role(check->worker->number, &lookup) || strcmp(lookup.role, role) != 0);
+	check->role_changed = check->role_changed || check->role_gone;
 	CommitTransactionCommand();
 }
 
@@ -133,6 +138,12 @@ check_serving(Worker *worker)
 	/* the other one finds out as who to serve, if at all */
 	if (worker->lane == LANE_PASSES && !worker->serving)
 		request_check(worker->number);
+	if (worker->lane == LANE_PASSES && check.role_gone)
+	{
+		/* by name it may follow for ever */
+		worker_pause_next(worker->number, LANE_PASSES, LET_GO_PAUSE_MS);
+		worker_exit(worker->number, LANE_PASSES, STEP_FIND_DATABASE, NULL);
+	}
 	/* without the extension there is nobody to whom what waits could matter */
 	if (worker->lane == LANE_METADATA && !installed)
 		batcher_forget_all(worker->number);
