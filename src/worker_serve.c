@@ -7,8 +7,8 @@
 
 #include "access/xact.h"
 #include "commands/extension.h"
-#include "postmaster/bgworker.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
