@@ -4,9 +4,9 @@
  *
  *	  The triggers log whether or not anybody believes the stored pool. So whoever folds empties
  *	  the log also where nobody reads it, and says once why that is. All here is written with the
- *	  rights of the extension's owner, by those who hold POOL_STATE_LOCK (see pool_state.c) or
- *	  have the tables locked (prebuild_detach()). Without a marker nothing is believed, so that a
- *	  log of which the marker is gone may be emptied bit by bit.
+ *	  rights of the extension's owner, by those who hold POOL_STATE_LOCK (see pool_state.c). Without
+ *	  a marker nothing is believed, so that a log of which the marker is gone may be emptied bit by
+ *	  bit.
  */
 #include "compat.h"
 
@@ -90,7 +90,8 @@ pool_forget_all(Oid control_plane)
 
 /*
  * Bound the logs of control planes but this one that nobody folds: empty the longest, bit by bit,
- * and its stored pool is not believed until somebody does. Looks at nothing while the log is small.
+ * and its stored pool is not believed until somebody does. Looks at nothing while the log is small, or
+ * as it was when a VACUUM found few entries in it: the table never gets shorter (vacuum_truncate).
  */
 void
 pool_forget_long_logs(Oid but_control_plane)
@@ -100,7 +101,10 @@ pool_forget_long_logs(Oid but_control_plane)
 	Datum values[] = { ObjectIdGetDatum(but_control_plane), Int64GetDatum(POOL_TRIM_ENTRIES) };
 	Oid oid = get_relname_relid("prebuild_pool_log", plans_extension_schema());
 	Relation log = OidIsValid(oid) ? table_open(oid, AccessShareLock) : NULL;
-	bool small = log == NULL || RelationGetNumberOfBlocks(log) <= MANY_BLOCKS;
+	BlockNumber blocks = log == NULL ? 0 : RelationGetNumberOfBlocks(log);
+	bool small = blocks <= MANY_BLOCKS ||
+				 (log->rd_rel->reltuples >= 0 && log->rd_rel->reltuples <= POOL_TRIM_ENTRIES &&
+				  (BlockNumber) log->rd_rel->relpages == blocks);
 
 	if (log != NULL)
 		table_close(log, AccessShareLock);

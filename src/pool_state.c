@@ -24,8 +24,8 @@
  *
  *	  Locks: who folds or rebuilds holds the advisory lock POOL_STATE_LOCK of the database until
  *	  the end of the transaction and takes the snapshot F after that, so that the folds are in a
- *	  row and each sees the one before. A fold tries, a rebuild waits. Nobody else writes the state
- *	  or removes from the log. Readers lock nothing. A fold notes where F ends (log_from) and which
+ *	  row and each sees the one before. A fold and a detach try, a rebuild waits. Nobody else writes
+ *	  the state or removes from the log. Readers lock nothing. A fold notes where F ends (log_from) and which
  *	  transactions before that were under way (log_open, its own among them): entries that F did
  *	  not see are of those, so nobody looks at what else was in the log's index before, which
  *	  stays there, dead, while any old transaction lasts. Folds and rebuilds are refused in
@@ -372,10 +372,24 @@ fold(const PoolTrust *trust)
 	return entries;
 }
 
-/* Forget what is stored of this control plane, which is not attached (any more). SPI is connected. */
+/* Take POOL_STATE_LOCK, unless another session has it. */
+static bool
+try_state_lock(void)
+{
+	return DatumGetBool(
+		DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK)));
+}
+
+/*
+ * Forget what is stored of this control plane, which is not attached (any more); left to the next fold
+ * where another session folds just now, as that may wait for the tables that the caller has locked. SPI
+ * is connected.
+ */
 void
 pool_state_forget(void)
 {
+	if (!try_state_lock())
+		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pool_forget_all(get_namespace_oid(setting_control_plane_schema, true));
 	PopActiveSnapshot();
@@ -430,9 +444,7 @@ pool_state_fold(bool mends)
 	PoolTrust trust;
 
 	unwatched = false;
-	if (!OidIsValid(control_plane) || !pool_member_known() ||
-		!DatumGetBool(
-			DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK))))
+	if (!OidIsValid(control_plane) || !pool_member_known() || !try_state_lock())
 		return 0;
 	push_fold_snapshot();
 	if (!pool_tables_readable())
