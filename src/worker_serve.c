@@ -73,7 +73,7 @@ check_database(void *argument)
 	StartTransactionCommand();
 	check->installed = OidIsValid(get_extension_oid("prebuild_ext", true));
 	check->wanted = worker_database_wanted(MyDatabaseId);
-	check->role_gone = get_role_oid(role, true) != GetSessionUserId();
+	check->role_gone = get_role_oid(role, true) != GetAuthenticatedUserId();
 	if (setting_worker_role[0] != '\0')
 		check->role_changed = strcmp(setting_worker_role, role) != 0;
 	else
