@@ -21,7 +21,8 @@ sub control_plane_with
 
 	new_control_plane($node, $database);
 	$node->safe_psql($database, qq{
-		SELECT fixture.preset(v, 'p' || n, 1) FROM fixture.template('one') v, generate_series(1, $presets) n});
+		SELECT fixture.template('one'), fixture.version('one', 'v1');
+		SELECT fixture.preset('v1', 'p' || n, 1) FROM generate_series(1, $presets) n});
 	return $database;
 }
 
@@ -148,6 +149,54 @@ is($node->safe_psql($db, $events), 1, 'is no fault either');
 cmp_ok($took, '<', 8, 'and no wait');
 release($holder);
 
+# a trigger that runs a function with a patience of its own: within a pass it is the pass's
+$db = control_plane_with('nested', 3);
+$node->safe_psql($db, q{
+	CREATE TABLE elsewhere (n int);
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.owner_id <> prebuild_system_user() THEN INSERT INTO elsewhere VALUES (1); END IF;
+		RETURN NEW;
+	END $$;
+	CREATE FUNCTION nested() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM c.id FROM template_version_presets p, users u, prebuild_claim(p.id, u.id, 'nested') c
+		WHERE p.name = 'p1' AND u.username = 'ada';
+		RETURN NULL;
+	END $$;
+	SELECT count(*) FROM prebuild_reconcile();
+	SELECT fixture.work();
+	CREATE TRIGGER slow BEFORE UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION slow();
+	CREATE TRIGGER nested AFTER INSERT ON workspaces FOR EACH STATEMENT EXECUTE FUNCTION nested();
+	UPDATE template_version_presets SET desired_instances = 2});
+($holder, $pid) = hold($db, 'LOCK TABLE elsewhere IN SHARE MODE');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|3|0|0|0', 'a claim that a trigger makes in a pass waits with the patience of the pass');
+cmp_ok($took, '<', 8, 'once');
+like($said, qr/3 of 3 presets.*table "public.elsewhere", held by process $pid/s, 'which is told at its end') or diag($said);
+release($holder);
+
+# a table that is read before anything is written
+($holder, $pid) = hold($db, 'LOCK TABLE users');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|0|0|0|0', 'nothing is done while the system user cannot be looked up');
+is(warnings_in($said), 1, 'with one warning') or diag($said);
+release($holder);
+
+# the record of a failure is not worth a pass either
+$node->safe_psql($db, q{
+	DROP TRIGGER nested ON workspaces;
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.template_version_preset_id = (SELECT id FROM template_version_presets WHERE name = 'p2') THEN
+			RAISE 'not this one' USING ERRCODE = 'check_violation';
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE INSERT ON workspace_builds FOR EACH ROW EXECUTE FUNCTION refuse()});
+($holder, $pid) = hold($db, 'LOCK TABLE prebuild_event IN SHARE MODE');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|3|2|2|1', 'a pass that cannot write its events does the rest');
+like($said, qr/the event of a preset that failed.*table "public.prebuild_event", held by process $pid/s, 'and says so') or diag($said);
+release($holder);
+
 # many waits, each of which ends well, are one patience together
 $db = control_plane_with('short', 3);
 my @short = map { start_session($node, $db, "BEGIN; LOCK TABLE $_->[0] IN SHARE MODE; SELECT pg_sleep($_->[1])") }
@@ -162,7 +211,8 @@ finish_session($_) foreach @short;
 
 # places in many organizations
 $db = new_control_plane($node, 'places');
-$node->safe_psql($db, q{SELECT fixture.preset(fixture.template('t' || n, 'o' || n), 'p', 1) FROM generate_series(1, 10) n});
+$node->safe_psql($db, q{SELECT fixture.simple('t' || n, 1, org => 'o' || n) FROM generate_series(1, 10) n;
+	SELECT fixture.usr('ada')});
 ($holder, $pid) = hold($db, 'LOCK TABLE groups IN SHARE MODE');
 ($answer, $said, $took) = timed($db, $pass);
 cmp_ok($took, '<', 8, 'organizations, too, are one patience');
@@ -185,7 +235,7 @@ $node->safe_psql($db, q{
 	INSERT INTO users (id, email, username, hashed_password, created_at, updated_at, status, rbac_roles)
 	SELECT gen_random_uuid(), n || '@example.org', 'admin' || n, '', now(), now(), 'active', '{template-admin}'
 	FROM generate_series(1, 12) n;
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	SELECT count(*) FROM (SELECT id FROM template_version_presets LIMIT 1) p, users u, prebuild_claim(p.id, u.id, 'mine')
 	WHERE u.username = 'ada';
 	WITH job AS (

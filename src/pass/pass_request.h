@@ -1,0 +1,10 @@
+/*
+ * pass_request.h
+ *	  Ask the worker for a pass when the control plane changes.
+ */
+#ifndef PREBUILD_PASS_REQUEST_H
+#define PREBUILD_PASS_REQUEST_H
+
+extern void pass_request_init(void);
+
+#endif /* PREBUILD_PASS_REQUEST_H */
