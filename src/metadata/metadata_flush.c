@@ -269,7 +269,8 @@ table_takes_rows(MetadataFlush *flush, const BatcherAgent *agents, int n)
 	MemoryContext round = CurrentMemoryContext;
 	MemoryContext context =
 		AllocSetContextCreate(round, "agent metadata sample", ALLOCSET_DEFAULT_SIZES);
-	uint64 first = (uint64) doubts.samples++ * SAMPLE_AGENTS;
+	/* by one further each time: any other distance may meet the same agents again, for ever */
+	uint64 first = doubts.samples++;
 	int step = Max(n / SAMPLE_AGENTS, 1);
 	BatcherAgent sample[SAMPLE_AGENTS];
 	int nsample = Min(n, SAMPLE_AGENTS);

@@ -6,9 +6,8 @@
  *	  where nobody reads it, and reports the reason once.
  *
  *	  Locks: all writes here run with the rights of the extension's owner. The caller holds
- *	  POOL_STATE_LOCK (see pool_state.c) or has locked the tables (prebuild_detach()). No reader
- *	  trusts a pool without a marker. So once the marker is gone, the log may be emptied in several
- *	  steps.
+ *	  POOL_STATE_LOCK (see pool_state.c). No reader trusts a pool without a marker. So once the
+ *	  marker is gone, the log may be emptied in several steps.
  */
 #include "compat.h"
 
@@ -100,7 +99,8 @@ pool_forget_all(Oid control_plane)
  * Bound the logs of all control planes except this one, because nobody may be folding them. Each
  * call takes at most POOL_TRIM_ENTRIES off the longest log and removes that control plane's marker,
  * so that no reader trusts its stored pool until somebody folds it. Does nothing while the log is
- * small.
+ * small, or no longer than when a VACUUM found few entries in it: its file never gets shorter
+ * (vacuum_truncate), and to read all of it at each fold would cost for ever.
  */
 void
 pool_forget_long_logs(Oid but_control_plane)
@@ -110,7 +110,10 @@ pool_forget_long_logs(Oid but_control_plane)
 	Datum values[] = { ObjectIdGetDatum(but_control_plane), Int64GetDatum(POOL_TRIM_ENTRIES) };
 	Oid oid = get_relname_relid("prebuild_pool_log", plans_extension_schema());
 	Relation log = OidIsValid(oid) ? table_open(oid, AccessShareLock) : NULL;
-	bool small = log == NULL || RelationGetNumberOfBlocks(log) <= MANY_BLOCKS;
+	BlockNumber blocks = log == NULL ? 0 : RelationGetNumberOfBlocks(log);
+	bool small = blocks <= MANY_BLOCKS ||
+				 (log->rd_rel->reltuples >= 0 && log->rd_rel->reltuples <= POOL_TRIM_ENTRIES &&
+				  (BlockNumber) log->rd_rel->relpages == blocks);
 
 	if (log != NULL)
 		table_close(log, AccessShareLock);

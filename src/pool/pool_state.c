@@ -12,9 +12,9 @@
  *
  *	  Locks: a fold or rebuild holds the database's advisory lock POOL_STATE_LOCK until the end of
  *	  the transaction, and takes its snapshot F after that lock. So folds run one after the other,
- *	  and each sees the one before. A fold tries to get the lock; a rebuild waits for it. Beside
- *	  them only prebuild_detach(), which has locked the tables, writes the state or removes from the
- *	  log. Readers lock nothing.
+ *	  and each sees the one before. A fold tries to get the lock; a rebuild waits for it.
+ *	  prebuild_detach() tries, too: it has locked the tables, for which a fold may be waiting.
+ *	  Nobody else writes the state or removes from the log. Readers lock nothing.
  *
  *	  A fold stores where F ends (log_from) and which transactions before that were in progress
  *	  (log_open, including its own). Every entry that F did not see is of those transactions or of
@@ -371,10 +371,24 @@ fold(const PoolTrust *trust)
 	return entries;
 }
 
-/* Forget a control plane that is not attached. Needs SPI, and the locks of prebuild_detach(). */
+/* Take POOL_STATE_LOCK until the end of the transaction, unless another session holds it. */
+static bool
+try_state_lock(void)
+{
+	return DatumGetBool(
+		DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK)));
+}
+
+/*
+ * Forget a control plane that is not attached. While another session folds, leave that to the next
+ * fold: to wait would be a deadlock if that session waits for the tables, which the caller has
+ * locked. Needs SPI.
+ */
 void
 pool_state_forget(void)
 {
+	if (!try_state_lock())
+		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pool_forget_all(get_namespace_oid(setting_control_plane_schema, true));
 	PopActiveSnapshot();
@@ -431,9 +445,7 @@ pool_state_fold(bool mends)
 	PoolTrust trust;
 
 	unwatched = false;
-	if (!OidIsValid(control_plane) || !pool_member_known() ||
-		!DatumGetBool(
-			DirectFunctionCall1(pg_try_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK))))
+	if (!OidIsValid(control_plane) || !pool_member_known() || !try_state_lock())
 		return 0;
 	push_fold_snapshot();
 	if (!pool_tables_readable())

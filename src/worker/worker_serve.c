@@ -8,8 +8,10 @@
 
 #include "access/xact.h"
 #include "commands/extension.h"
+#include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "utils/acl.h"
 #include "utils/memutils.h"
 
 #include "metadata/metadata_batcher.h"
@@ -56,6 +58,7 @@ typedef struct DatabaseCheck
 	const Worker *worker;
 	bool installed;
 	bool role_changed;
+	bool role_gone; /* no role has our role's name any more, or another one has */
 	bool wanted;
 } DatabaseCheck;
 
@@ -74,12 +77,14 @@ check_database(void *argument)
 	StartTransactionCommand();
 	check->installed = OidIsValid(get_extension_oid("prebuild_ext", true));
 	check->wanted = worker_database_wanted(MyDatabaseId);
+	check->role_gone = get_role_oid(role, true) != GetAuthenticatedUserId();
 	if (setting_worker_role[0] != '\0')
 		check->role_changed = strcmp(setting_worker_role, role) != 0;
 	else
 		check->role_changed =
 			check->installed &&
 			(!worker_find_role(check->worker->number, &lookup) || strcmp(lookup.role, role) != 0);
+	check->role_changed = check->role_changed || check->role_gone;
 	CommitTransactionCommand();
 }
 
@@ -147,6 +152,12 @@ check_serving(Worker *worker)
 	/* the metadata worker decides whether to serve, and as which role */
 	if (worker->lane == LANE_PASSES && !worker->serving)
 		request_check(worker->number);
+	/* it follows by name, which would never tell it that its role is gone */
+	if (worker->lane == LANE_PASSES && check.role_gone)
+	{
+		worker_pause_next(worker->number, LANE_PASSES, LET_GO_PAUSE_MS);
+		worker_exit(worker->number, LANE_PASSES, STEP_FIND_DATABASE, NULL);
+	}
 	/* without the extension nobody needs what is buffered, so discard it */
 	if (worker->lane == LANE_METADATA && !installed)
 		batcher_forget_all(worker->number);

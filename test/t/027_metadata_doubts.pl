@@ -136,6 +136,17 @@ like(sql('SELECT flushed()'), qr/^(\d+|not this one)$/, 'batches of nothing else
 wait_for_stat($node, 'plane', 'queued = 0');
 is(refused_and_queued() . ' ' . stored('behind'), '450 0 150', 'do not keep the others waiting');
 
+# nor do they when they stand at equal distances, whatever their number
+foreach my $agents (32, 64, 100)
+{
+	new_worker();
+	report(1, $agents, "between $agents", 'refused 42501', map { $_ * 2 - 1 } 1 .. $agents / 2);
+	sql('SELECT flushed()') for 1 .. 12;
+	is(refused_and_queued(), $agents / 2 . ' 0', "$agents agents, every other one refused: those are dropped");
+	is(stored("between $agents"), $agents / 2, "$agents agents, every other one refused: the others are written");
+	sql('TRUNCATE workspace_agent_metadata');
+}
+
 # alone it cannot be told from a table that takes nothing
 report(7, 7, '', 'refused 42501', 7);
 is(sql('SELECT flushed()'), 'not this one', 'a row that is refused alone fails the flush');
