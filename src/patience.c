@@ -26,6 +26,7 @@
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -44,14 +45,15 @@
 /* The work under way. What a tick writes is volatile. */
 typedef struct Patience
 {
-	int depth;		   /* works begun within works; only the outermost counts */
-	int budget_ms;	   /* for all waits together */
-	int per_wait_ms;   /* the session's own lock_timeout, or the budget */
-	int tick_ms;	   /* time between two ticks */
-	bool lost;		   /* a wait was given up */
-	TimestampTz until; /* where lost: when work without patience ends */
-	bool on_table;	   /* where lost: by a lock on a whole table */
-	char *report;	   /* where lost: what was waited for, or NULL; palloc'd where it was lost */
+	int depth;			   /* works begun within works; only the outermost counts */
+	int budget_ms;		   /* for all waits together */
+	int per_wait_ms;	   /* the session's own lock_timeout, or the budget */
+	int tick_ms;		   /* time between two ticks */
+	bool lost;			   /* a wait was given up */
+	TimestampTz until;	   /* where lost: when work without patience ends */
+	bool on_table;		   /* where lost: by a lock on a whole table */
+	char *report;		   /* where lost: what was waited for, or NULL; palloc'd in context */
+	MemoryContext context; /* of the outermost work: a work within it may be gone by then */
 
 	volatile int waited_ms;
 	volatile bool noted; /* the two that follow are set */
@@ -101,7 +103,8 @@ in_own_worker(void)
 
 /*
  * Begin a piece of work that waits at most budget_ms milliseconds in all. patience_end() must be
- * called however it ends. Within another piece of work, its budget is the one that counts.
+ * called however it ends. Within another piece of work, its budget is the one that counts. The
+ * current memory context must outlive the work: it gets the report.
  */
 void
 patience_begin(int budget_ms)
@@ -121,6 +124,7 @@ patience_begin(int budget_ms)
 	patience.lost = false;
 	patience.on_table = false;
 	patience.report = NULL;
+	patience.context = CurrentMemoryContext;
 	patience.waited_ms = 0;
 	patience.noted = false;
 	enable_timeout_after(timer, patience.tick_ms);
@@ -254,6 +258,8 @@ is_from_waiting(const ErrorData *error)
 bool
 patience_lose(const ErrorData *error)
 {
+	MemoryContext old_context;
+
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		return false;
 	if (patience.lost || patience.depth == 0)
@@ -261,6 +267,7 @@ patience_lose(const ErrorData *error)
 	patience.lost = true;
 	patience.until =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience.budget_ms / REST_DIVISOR);
+	old_context = MemoryContextSwitchTo(patience.context);
 	if (patience.noted && is_from_waiting(error))
 	{
 		patience.on_table = patience.tag.locktag_type == LOCKTAG_RELATION;
@@ -268,6 +275,7 @@ patience_lose(const ErrorData *error)
 	}
 	else
 		patience.report = psprintf("It was told: %s.", error->message);
+	MemoryContextSwitchTo(old_context);
 	return true;
 }
 

@@ -70,6 +70,7 @@ typedef struct Pass
 	ArrayParameter *jobs; /* new ones: those that totals.waiting counts, then what was undone */
 	int locked_out;		  /* presets that others' locks kept from being written */
 	int left_places;	  /* organizations, likewise */
+	int unrecorded;		  /* presets that failed, likewise */
 	StringInfoData left;  /* what else such locks left to the next pass, in words */
 	const char **checked; /* tables whose deferred constraints are checked */
 	int nchecked;
@@ -230,11 +231,30 @@ attempt(Pass *pass, const char *what, SubtransactionWork work)
 	return false;
 }
 
+/* A preset that was rolled back, and why. */
+typedef struct FailedPreset
+{
+	const Judgement *judgement;
+	int preset;
+	const ErrorData *error;
+} FailedPreset;
+
+static bool
+record_failure(void *argument)
+{
+	const FailedPreset *failed = argument;
+
+	status_write_failure(failed->judgement, failed->preset, failed->error);
+	return true;
+}
+
 /* Report a preset that was rolled back. */
 static void
 report_preset(Pass *pass, int preset, const ErrorData *error)
 {
 	const PresetInfo *info = &pass->judgement->snapshot->info[preset];
+	FailedPreset failed = { pass->judgement, preset, error };
+	ErrorData *unrecorded;
 
 	if (patience_lose(error))
 	{
@@ -246,7 +266,13 @@ report_preset(Pass *pass, int preset, const ErrorData *error)
 					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
 							 info->name, info->template_name, error->message),
 					  error->detail ? errdetail("%s", error->detail) : 0));
-	status_write_failure(pass->judgement, preset, error);
+	patience_arm();
+	unrecorded = subtransaction_run(record_failure, &failed);
+	if (unrecorded == NULL)
+		return;
+	if (!patience_lose(unrecorded))
+		ReThrowError(unrecorded);
+	pass->unrecorded++;
 }
 
 /* Give the system user its place in some organizations. */
@@ -277,6 +303,13 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 							 id, error->message)));
 }
 
+static bool
+require_system_user(void *argument)
+{
+	membership_require_system_user();
+	return true;
+}
+
 /* Give the system user its place in the organizations where it needs one. */
 static void
 ensure_membership(Pass *pass)
@@ -287,8 +320,8 @@ ensure_membership(Pass *pass)
 
 	pass->organizations = palloc_array(Id, pool->npresets + 1);
 	n = membership_organizations(pass->judgement->snapshot, pass->organizations);
-	if (n > 0)
-		membership_require_system_user();
+	if (n > 0 && !attempt(pass, "the system user's places", require_system_user))
+		return;
 	for (int i = 0; i < n; i++)
 		items[i] = i;
 	halve_work(pass, join_organizations, report_organization, items, n);
@@ -452,6 +485,8 @@ report_left(Pass *pass, int npresets)
 			  psprintf("the system user's place in %d of its organizations", pass->left_places));
 	if (pass->locked_out > 0)
 		leave(pass, psprintf("%d of %d presets with something to do", pass->locked_out, npresets));
+	if (pass->unrecorded > 0)
+		leave(pass, psprintf("the records of %d presets that failed", pass->unrecorded));
 	if (pass->left.len == 0)
 		return;
 	ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),

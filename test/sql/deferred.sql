@@ -99,6 +99,18 @@ INSERT INTO own VALUES (-1);
 SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
 ROLLBACK;
 
+-- one on a table of his own that cannot be deferred: SET CONSTRAINTS does not defer the control plane's again
+DO $$ BEGIN PERFORM plane('cp_fixed_namesake'); END $$;
+CREATE TABLE fixed_namesake (n int CONSTRAINT refuse CHECK (n > 0));
+SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
+SELECT is((SELECT count(*) FROM fired), 2, 'a deferred trigger that writes does so once here, too');
+BEGIN;
+DO $$ BEGIN UPDATE template_version_presets SET desired_instances = 3 WHERE id = p('good'); END $$;
+SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
+SELECT is((SELECT count(*) FROM fired), 2, 'and not before the commit');
+COMMIT;
+SELECT is((SELECT count(*) FROM fired), 3, 'but then');
+
 -- a constraint of the control plane that the caller himself has violated, and mends
 DO $$ BEGIN PERFORM plane('cp_both'); UPDATE template_version_presets SET desired_instances = 0 WHERE id = p('bad'); END $$;
 ALTER TABLE workspaces ADD CONSTRAINT owner_name UNIQUE (owner_id, name) DEFERRABLE INITIALLY DEFERRED;

@@ -106,6 +106,64 @@ like($said, qr/left to the next pass: all of it.*AccessShareLock on table "publi
 is(warnings_in($said), 1, 'once');
 release($holder);
 
+# nor look for the system user
+$node->safe_psql($db, 'UPDATE template_version_presets SET desired_instances = 2');
+($holder, $pid) = hold($db, 'LOCK TABLE users');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|20|0|0|0', 'a pass that may not look for the system user leaves what needs it') or diag($said);
+cmp_ok($took, '<', 8, 'after one patience');
+like($said, qr/left to the next pass: the system user's places, 20 of 20.*AccessShareLock on table "public.users", held by process $pid \(/s,
+	'and says so');
+is(warnings_in($said), 1, 'once');
+release($holder);
+
+# nor record that a preset has failed
+$node->safe_psql($db, q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.template_version_preset_id IN (SELECT id FROM template_version_presets WHERE name IN ('p5', 'p7')) THEN
+			RAISE 'not this one' USING ERRCODE = 'check_violation';
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE INSERT ON workspace_builds FOR EACH ROW EXECUTE FUNCTION refuse()});
+($holder, $pid) = hold($db, 'LOCK TABLE prebuild_mark IN SHARE MODE');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|20|18|18|2', 'a pass that may not record a fault does the rest') or diag($said);
+cmp_ok($took, '<', 8, 'after one patience');
+like($said, qr/the records of 2 presets that failed\n.*table "public.prebuild_mark", held by process $pid \(/, 'and says so');
+release($holder);
+timed($db, $pass);
+is($node->safe_psql($db, $events), 2, 'the next pass records it');
+
+# work within the work: a trigger that claims, waits in vain and swallows the error
+$db = control_plane_with('within', 2);
+$node->safe_psql($db, $pass);
+$node->safe_psql($db, q{
+	SELECT fixture.work();
+	UPDATE template_version_presets SET desired_instances = 2;
+	CREATE TABLE needed ();
+	CREATE FUNCTION need() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		LOCK TABLE needed;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER need BEFORE UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION need();
+	CREATE TRIGGER need BEFORE INSERT ON workspace_builds FOR EACH ROW EXECUTE FUNCTION need();
+	CREATE FUNCTION claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM FROM template_version_presets p, users u, prebuild_claim(p.id, u.id, 'within')
+		WHERE p.name = 'p1' AND u.username = 'ada';
+		RETURN NULL;
+	EXCEPTION WHEN lock_not_available THEN
+		RETURN NULL;
+	END $$;
+	CREATE TRIGGER claim AFTER INSERT ON workspaces FOR EACH STATEMENT EXECUTE FUNCTION claim()});
+($holder, $pid) = hold($db, 'LOCK TABLE needed');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|2|0|0|0', 'a claim within a pass takes no patience of its own');
+cmp_ok($took, '<', 3.5, 'but the pass\'s');
+like($said, qr/It waited for AccessExclusiveLock on table "public.needed", held by process $pid \(/,
+	'what it waited for is told when it is long over') or diag($said);
+release($holder);
+
 # a row is held: those that do not need it are done
 $db = control_plane_with('rows', 20);
 ($holder, $pid) = hold($db, q{SELECT FROM template_version_presets WHERE name IN ('p3', 'p4', 'p17') FOR UPDATE});
