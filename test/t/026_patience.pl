@@ -135,6 +135,18 @@ release($holder);
 timed($db, $pass);
 is($node->safe_psql($db, $events), 2, 'the next pass records it');
 
+# whatever table is locked, a pass ends well
+foreach my $table (split /\n/, $node->safe_psql($db, q{SELECT oid::regclass FROM pg_class
+	WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY relname}))
+{
+	$node->safe_psql($db, 'UPDATE template_version_presets SET desired_instances = desired_instances + 1');
+	($holder, $pid) = hold($db, "LOCK TABLE $table");
+	($answer, $said) = timed($db, "SET lock_timeout = '20ms'; SELECT lock_acquired FROM prebuild_reconcile()");
+	is($answer, 't', "a pass beside a locked $table ends well") or diag($said);
+	like($said, qr/held by process $pid \(/, 'and says who keeps it') if $said =~ /lock/;
+	release($holder);
+}
+
 # work within the work: a trigger that claims, waits in vain and swallows the error
 $db = control_plane_with('within', 2);
 $node->safe_psql($db, $pass);
