@@ -3,6 +3,7 @@
 #   make && make install     build and install with the pg_config on the PATH
 #   make unit                the pure C files' own tests (needs cmocka, no server)
 #   make format              clang-format over src/ and test/unit
+#   make installcheck        the SQL and isolation tests, on a server that runs (see script/installcheck)
 #   script/test              everything, on servers of its own
 
 EXTENSION = prebuild_ext
@@ -10,13 +11,13 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" prebuild_ext
 PGFILEDESC = "prebuild_ext - prebuilt workspaces, reconciled in the database"
 
 MODULE_big = prebuild_ext
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
 # install scripts of earlier releases, as they were, and the upgrade scripts
 DATA = $(wildcard sql/releases/$(EXTENSION)--*.sql)
 
 # The control file is the one place for the version.
-PG_CPPFLAGS = -DPREBUILD_VERSION='"$(EXTVERSION)"'
+PG_CPPFLAGS = -I$(srcdir)/src -DPREBUILD_VERSION='"$(EXTVERSION)"'
 # script/test adds -Werror: a compiler that is newer than this release must not break an install.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter $(WERROR)
 SHLIB_LINK = -luuid
@@ -25,6 +26,11 @@ SHLIB_LINK = -luuid
 SHLIB_EXPORTS = src/exports.txt
 
 EXTRA_CLEAN = sql/$(EXTENSION)--*.sql test/unit/build src/exports.txt src/exports.list
+
+# Its place is taken below. It would run all SQL tests in one database.
+NO_INSTALLCHECK = 1
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 
 PG_CONFIG ?= pg_config
 # The server's own flags are gcc's; clang says so of those that it does not know.
@@ -45,17 +51,18 @@ src/exports.txt: $(OBJS:.o=.c) Makefile
 		-e 's/^FUNCTION_OF_LONGER_ROW(\([a-z0-9_]*\), \([0-9_]*\)).*/\1_\2\npg_finfo_\1_\2/p' $(OBJS:.o=.c)) > $@
 
 # Objects depend on every header: there are few, and a stale object is worse.
-$(OBJS): $(wildcard src/*.h) $(EXTENSION).control
+$(OBJS): $(wildcard src/*.h src/*/*.h) $(EXTENSION).control
 
-# The tests need servers that they configure, stop and kill.
+# Each file of SQL and isolation tests wants a database of its own, for which PGXS' installcheck has no
+# way. REGRESS and ISOLATION name some of the files: make installcheck REGRESS='claim presets' ISOLATION=
 installcheck:
-	@echo 'The tests bring servers of their own: run script/test.' >&2; exit 1
+	script/installcheck '$(PG_CONFIG)' '$(EXTVERSION)' '$(REGRESS)' '$(ISOLATION)'
 
-.PHONY: unit format check-format
+.PHONY: installcheck unit format check-format
 unit:
 	$(MAKE) -C test/unit check
 
-FORMATTED = $(wildcard src/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
+FORMATTED = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
 format:
 	clang-format -i $(FORMATTED)
 check-format:

@@ -162,7 +162,7 @@ make_in_tree() {
 	local tree=$SCRATCH/$1
 	shift
 	mkdir -p "$tree/src" "$tree/sql"
-	rm -rf "$tree"/src/*.[ch] "$tree/sql" "$tree/test"
+	rm -rf "$tree"/src/*.[ch] "$tree"/src/*/*.[ch] "$tree/sql" "$tree/test"
 	cp -a "$PROJECT"/{Makefile,prebuild_ext.control,src,sql} "$tree/"
 	if [ -d "$PROJECT/test" ]; then
 		cp -a "$PROJECT/test" "$tree/"

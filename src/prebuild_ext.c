@@ -4,15 +4,16 @@
  */
 #include "compat.h"
 
-#include "identity_changes.h"
-#include "identity_stats.h"
-#include "identity_tables.h"
-#include "lock_linger.h"
-#include "metadata_batcher.h"
-#include "pass_request.h"
+#include "attach/attach.h"
+#include "identity/identity_changes.h"
+#include "identity/identity_stats.h"
+#include "identity/identity_tables.h"
+#include "pass/lock_linger.h"
+#include "metadata/metadata_batcher.h"
+#include "pass/pass_request.h"
 #include "settings.h"
-#include "worker.h"
-#include "worker_slots.h"
+#include "worker/worker.h"
+#include "slots/worker_slots.h"
 
 PREBUILD_MODULE_MAGIC;
 
@@ -27,6 +28,7 @@ _PG_init(void)
 	identity_stats_init();
 	identity_tables_init();
 	pass_request_init();
+	attach_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		worker_slots_init();

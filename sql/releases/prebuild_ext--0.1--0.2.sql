@@ -32,7 +32,8 @@ ALTER TYPE @extschema@.prebuild_worker_status_row
 	ADD ATTRIBUTE start_error_at timestamptz,
 	ADD ATTRIBUTE pass_start_error text,
 	ADD ATTRIBUTE pass_start_error_code text,
-	ADD ATTRIBUTE pass_start_error_at timestamptz;
+	ADD ATTRIBUTE pass_start_error_at timestamptz,
+	ADD ATTRIBUTE pool_unused text;
 CREATE OR REPLACE FUNCTION @extschema@.prebuild_worker_status_read()
 RETURNS @extschema@.prebuild_worker_status_row
 AS 'MODULE_PATHNAME', 'prebuild_worker_status_read_0_2'
@@ -46,21 +47,22 @@ SELECT s.database, w.state, w.detail, w.role, w.pid, w.started_at, w.starts,
 	w.last_error, w.last_error_at, w.passes, w.failed_passes, w.last_pass_at,
 	w.lane, w.last_error_code, w.folds, w.failed_folds, w.last_fold_at,
 	w.fold_error, w.fold_error_code, w.fold_error_at,
-	w.start_error, w.start_error_code, w.start_error_at
+	w.start_error, w.start_error_code, w.start_error_at, w.pool_unused
 FROM @extschema@.prebuild_worker_status_read() s, LATERAL (VALUES
 	('metadata', s.state, s.detail, s.role, s.pid, s.started_at, s.starts,
 		s.flush_error, s.flush_error_code, s.flush_error_at,
 		NULL::bigint, NULL::bigint, NULL::timestamptz, NULL::bigint, NULL::bigint, NULL::timestamptz,
-		NULL, NULL, NULL::timestamptz, s.start_error, s.start_error_code, s.start_error_at),
+		NULL, NULL, NULL::timestamptz, s.start_error, s.start_error_code, s.start_error_at, NULL),
 	('passes', s.pass_state, s.pass_detail, s.pass_role, s.pass_pid, s.pass_started_at, s.pass_starts,
 		s.pass_error, s.pass_error_code, s.pass_error_at,
 		s.passes, s.failed_passes, s.last_pass_at, s.folds, s.failed_folds, s.last_fold_at,
 		s.fold_error, s.fold_error_code, s.fold_error_at,
-		s.pass_start_error, s.pass_start_error_code, s.pass_start_error_at))
+		s.pass_start_error, s.pass_start_error_code, s.pass_start_error_at, s.pool_unused))
 	w (lane, state, detail, role, pid, started_at, starts,
 		last_error, last_error_code, last_error_at,
 		passes, failed_passes, last_pass_at, folds, failed_folds, last_fold_at,
-		fold_error, fold_error_code, fold_error_at, start_error, start_error_code, start_error_at)
+		fold_error, fold_error_code, fold_error_at, start_error, start_error_code, start_error_at,
+		pool_unused)
 WHERE s.database IS NOT NULL;
 
 COMMENT ON VIEW @extschema@.prebuild_worker_status IS
@@ -77,6 +79,8 @@ COMMENT ON COLUMN @extschema@.prebuild_worker_status.fold_error IS
 'The last error of bringing the kept pool up to date';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.start_error IS
 'The last error of finding the database, its owner and the extension, and of connecting';
+COMMENT ON COLUMN @extschema@.prebuild_worker_status.pool_unused IS
+'Why folds do not keep the pool of the attached control plane, and what mends it; NULL where they do';
 
 ---- state and plan -----------------------------------------------------------
 

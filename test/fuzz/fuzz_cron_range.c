@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cron_range.h"
+#include "cron/cron_range.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

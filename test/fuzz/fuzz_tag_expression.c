@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tag_expression.h"
+#include "decision/tag_expression.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,26 +1,12 @@
 -- Agent metadata without a worker: the direct batch, the report that is written directly, the text
 -- form of ids, and the fan-out trigger's coming and going.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_metadata');
 	PERFORM coder_only();
 END $$;
-
--- Agent number n.
-CREATE FUNCTION a(n int) RETURNS uuid LANGUAGE sql IMMUTABLE AS
-$$ SELECT ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid $$;
-
--- Agents without the resource that they would belong to, which nothing here asks for.
-CREATE FUNCTION agents(first int, last int) RETURNS void LANGUAGE sql AS $$
-	SET LOCAL session_replication_role = replica;
-	INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
-		architecture, operating_system)
-	SELECT a(n), t0(), t0(), 'agent', gen_random_uuid(), gen_random_uuid(), 'amd64', 'linux'
-	FROM generate_series(first, last) n;
-	SET LOCAL session_replication_role = origin;
-$$;
 
 -- A row that was there before.
 CREATE FUNCTION stored(n int, key text, value text, collected timestamptz DEFAULT t0())

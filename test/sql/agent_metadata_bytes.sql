@@ -1,10 +1,10 @@
 -- Reports whose values may be no text, in databases of several encodings. This file is ASCII: bytes
 -- are given as such.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_bytes'); PERFORM coder_only(); END $$;
-\i test/metadata.sql
-SELECT new_agent(1), new_agent(2), new_agent(3) \g /dev/null
+\i test/fixture/metadata.sql
+SELECT agents(1, 3) \g /dev/null
 
 -- what the server itself refuses, as a whole, before the function is called
 SELECT raises($$SELECT prebuild_agent_metadata_report(a(1), ARRAY['good', 'bad'],
@@ -50,10 +50,10 @@ SELECT current_database() AS home \gset
 -- SQL_ASCII: any bytes are text; UTF-8 is cut between its characters nevertheless, other bytes at the limit
 CREATE DATABASE prebuild_test_ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
 \c prebuild_test_ascii
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_bytes'); PERFORM coder_only(); END $$;
-\i test/metadata.sql
-SELECT new_agent(1), new_agent(2) \g /dev/null
+\i test/fixture/metadata.sql
+SELECT agents(1, 2) \g /dev/null
 SELECT is((SELECT r::text FROM prebuild_agent_metadata_report(a(1), '{fits,two,three,four,latin}', ARRAY[
 	convert_from(convert_to(repeat('x', 2046), 'SQL_ASCII') || '\xc3a9', 'SQL_ASCII'), convert_from(convert_to(repeat('x', 2047), 'SQL_ASCII') || '\xc3a9', 'SQL_ASCII'),
 	convert_from(convert_to(repeat('x', 2046), 'SQL_ASCII') || '\xe282ac', 'SQL_ASCII'), convert_from(convert_to(repeat('x', 2045), 'SQL_ASCII') || '\xf09f9880', 'SQL_ASCII'),
@@ -73,10 +73,10 @@ DROP DATABASE prebuild_test_ascii;
 -- LATIN1: bytes are converted, where it has the character
 CREATE DATABASE prebuild_test_latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
 \c prebuild_test_latin
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_bytes'); PERFORM coder_only(); END $$;
-\i test/metadata.sql
-SELECT new_agent(1) \g /dev/null
+\i test/fixture/metadata.sql
+SELECT agents(1) \g /dev/null
 SELECT is((SELECT r::text FROM prebuild_agent_metadata_report_bytes(a(1), ARRAY['\xc3a9', 'euro', 'invalid', 'long', 'nul', 'plain', '\xe282ac']::bytea[],
 	ARRAY['\x61c3a9', '\x61c3a9e282ac', '\x61ff', convert_to(repeat('x', 2047), 'SQL_ASCII') || '\xc3a9c3a9', '\x6100', ' plain ', 'v']::bytea[]) r), '(6,0,1)', 'LATIN1: bytes');
 SELECT encode(convert_to(key, 'LATIN1'), 'escape'), bytes, ending, error FROM shown(1);

@@ -1,16 +1,11 @@
 -- An error of a batch's update must end the subtransaction that the update runs in: otherwise a
 -- handler's rollback undoes that one instead of its own block, and takes over its user and settings.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_metadata_errors'); END $$;
 SET prebuild.metadata_insert_missing = on;
 CREATE TABLE fixture.audit (what text);
-SET session_replication_role = replica;
-INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
-	architecture, operating_system)
-VALUES ('00000000-0000-0000-0000-000000000001', now(), now(), 'a', gen_random_uuid(),
-	gen_random_uuid(), 'x', 'y');
-RESET session_replication_role;
+SELECT agents(1) \g /dev/null
 CREATE FUNCTION report() RETURNS void LANGUAGE sql AS
 $$ SELECT prebuild_agent_metadata_upsert('{00000000-0000-0000-0000-000000000001}', '{k}', '{v}',
 	'{""}', ARRAY[clock_timestamp()]) $$;

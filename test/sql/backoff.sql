@@ -1,6 +1,6 @@
 -- After failed builds creating waits; deleting does not.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 SET prebuild.failure_hard_limit = 0;
 CREATE FUNCTION pg_temp.backoff(name text, at timestamptz) RETURNS text LANGUAGE sql STABLE AS

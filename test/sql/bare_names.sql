@@ -1,7 +1,7 @@
 -- Triggers of the control plane's tables that find other tables by their bare names, as such
 -- triggers do: they work whoever writes, whatever the caller's search_path.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_bare');

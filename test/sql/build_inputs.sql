@@ -2,7 +2,7 @@
 -- What a new prebuild of a preset is built with, and when it is not.
 --
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN
     PERFORM control_plane('inputs');
     PERFORM coder_only();

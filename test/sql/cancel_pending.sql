@@ -1,6 +1,6 @@
 -- Builds of a version that is no longer active and that nobody works on yet are canceled.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_cancel');

@@ -1,6 +1,6 @@
 -- Claims: which prebuild is given away, what is written, what is refused. Presets by parameters.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_claim'); END $$;
 
 -- triggers of the control plane's that name its tables as an application's session does

@@ -1,6 +1,6 @@
 -- prebuild_create_control_plane(): what it makes, what it refuses, whose it is.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 CREATE FUNCTION pg_temp.create_in(schema_name text) RETURNS void LANGUAGE plpgsql AS
 $$

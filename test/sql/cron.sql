@@ -3,7 +3,7 @@
 --
 SET client_min_messages = warning;
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN
 	PERFORM control_plane('cron_test');
 	PERFORM bare_rows();

@@ -2,7 +2,7 @@
 -- rows violate them; what the caller of a pass has violated for a while is his own affair, and his
 -- SET CONSTRAINTS stays as it was.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 SET client_min_messages = error;
 
 -- A table of the caller's own in the control plane's schema, with keys that may be violated for a while.

@@ -1,6 +1,6 @@
 -- Resources replaced by claims, and notifications for template admins.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 -- A control plane with a claimed prebuild "c-1" of preset "a", and admins.
 CREATE FUNCTION fixture.claimed_one() RETURNS void LANGUAGE plpgsql AS

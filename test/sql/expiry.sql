@@ -1,11 +1,11 @@
 -- Prebuilds that are expired by their age: they go, and are replaced.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN PERFORM control_plane('cp_expiry'); END $$;
 
 DO $$ BEGIN PERFORM fleets('age', 3600); END $$;
-\i test/fleets.sql
+\i test/fixture/fleets.sql
 
 -- to the second: an age of exactly the limit is not yet over it
 DO $$ BEGIN

@@ -1,7 +1,7 @@
 -- Faults of one preset or of one organization, wherever they show, cost the others nothing; and
 -- nothing makes a pass create more than what is wanted.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 SET client_min_messages = error;
 
 -- a constraint that is checked at commit

@@ -1,7 +1,7 @@
 -- The extension's own tables stay within bounds, whatever happens and for however long. (The log of
 -- the kept pool is in pool_distrust.)
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 -- marks: of what is active, and no more
 DO $$ BEGIN

@@ -2,7 +2,7 @@
 -- the same for whoever updates a workspace, whatever he may read. Sessions that are too late for a
 -- prebuild are in test/specs/claim_guard.spec.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_guard');

@@ -1,6 +1,6 @@
 -- Presets whose builds fail in a row are given up: marked once, not built, still cleaned up.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 -- one failure, long enough ago for the backoff to be over
 DO $$ BEGIN

@@ -1,6 +1,6 @@
 -- Schemas with odd names, and objects in them and on the search_path that look like the server's.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('Cp "odd" ''one''; --');

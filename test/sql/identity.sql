@@ -1,6 +1,6 @@
 -- Whose agent it is: by the cache exactly what the query says, for whoever asks.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_identity');

@@ -1,6 +1,6 @@
 -- Every function that takes a time takes none without an end, and names the argument.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_infinite'); END $$;
 
 -- One of an argument's type, or of its name where its text is looked at.

@@ -1,6 +1,6 @@
 -- Presets that cannot be built: found before anything is written, marked once, and forgiven.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_invalid');

@@ -1,6 +1,6 @@
 -- Invalidated prebuilds: they are given away no more, go, and are replaced.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN PERFORM control_plane('cp_invalidation'); END $$;
 
@@ -8,7 +8,7 @@ DO $$ BEGIN
 	PERFORM fleets('inv', 0);
 	UPDATE template_version_presets SET last_invalidated_at = t0() - interval '1 hour';
 END $$;
-\i test/fleets.sql
+\i test/fixture/fleets.sql
 
 -- to the microsecond
 DO $$ BEGIN

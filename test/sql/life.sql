@@ -1,7 +1,7 @@
 -- A control plane in the schema where it is by default, beside the extension's own objects: what is
 -- written there fills every column that must be filled, and a whole life of prebuilds.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 SELECT is(current_setting('prebuild.control_plane_schema'), 'public', 'the default');
 DO $$ BEGIN
 	PERFORM control_plane('public');

@@ -2,7 +2,7 @@
 -- template deleted or not. A failed start comes in three ages: inside its backoff, after the
 -- backoff but within the lookback, and older than the lookback.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN PERFORM control_plane('cp_matrix'); END $$;
 CREATE TEMP TABLE cell AS

@@ -1,6 +1,6 @@
 -- prebuild_metrics and its text form.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 -- One series: NULL where there is none, an error where there are two.
 CREATE FUNCTION fixture.metric(wanted text, template text DEFAULT NULL, at timestamptz DEFAULT t0())

@@ -1,7 +1,7 @@
 -- The log of a stored pool that is not believed: it is emptied all the same, what is wrong is said
 -- once, and put right by those who can.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_distrust');

@@ -1,7 +1,7 @@
 -- The stored pool of an attached control plane: used where it may be believed, by those who may
 -- see it; otherwise the tables are asked.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_kept');

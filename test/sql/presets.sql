@@ -1,6 +1,6 @@
 -- Which presets want what: none, no number, several of one version, schedules.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN PERFORM control_plane('cp_presets'); END $$;
 SELECT is(pass(n => 8), '', 'no presets: nothing is done');

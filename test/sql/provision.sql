@@ -1,6 +1,6 @@
 -- What a pass writes, field by field; who may, what stops it, and what one faulty preset costs.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_provision');

@@ -1,7 +1,7 @@
 -- Who may call what: what prebuild_grant() gives, and the rights on the control plane's tables that
 -- a role needs beside it, no more and no less.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 CREATE TABLE fixture.own AS
 SELECT p.oid, p.proname AS name FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'

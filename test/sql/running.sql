@@ -1,6 +1,6 @@
 -- prebuild_running() and prebuild_pool(): who is a member, who runs, which preset, ready or not.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_running');

@@ -1,6 +1,6 @@
 -- What somebody with few rights can leave lying about for those with more.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 -- a schema that looks like pg_cron's, made by somebody who may create schemas
 CREATE ROLE squatter;

@@ -1,6 +1,6 @@
 -- prebuild_state() and prebuild_plan(): columns, rows, order, and that looking changes nothing.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN
 	PERFORM control_plane('cp_state');

@@ -1,6 +1,6 @@
 -- A control plane whose columns have other types is an error, whoever calls: never a crash.
 \set ECHO none
-\i test/fixture.sql
+\i test/fixture/fixture.sql
 
 DO $$ BEGIN PERFORM control_plane('cp_types'); PERFORM simple('one', 2); END $$;
 SELECT p('one') AS preset \gset

@@ -12,7 +12,7 @@ my $node = new_server('race', 'max_connections = 40');
 
 # five passes, of which the first is not finished before the others were refused
 my $five = new_control_plane($node, 'five');
-$node->safe_psql($five, "SELECT fixture.preset(fixture.template('one'), 'p', 7)");
+$node->safe_psql($five, "SELECT fixture.simple('one', 7, preset_name => 'p')");
 my $worker = $node->background_psql($five);
 my $first = answer($worker,
 	q{BEGIN; SELECT lock_acquired, created FROM prebuild_reconcile()});
@@ -28,7 +28,7 @@ $worker->quit;
 is(pool_size($node, $five), 7, 'exactly what was wanted exists after it');
 
 # five that really start together; each keeps its lock for a moment
-$node->safe_psql($five, "SELECT fixture.preset(fixture.template('two'), 'p', 5)");
+$node->safe_psql($five, "SELECT fixture.simple('two', 5, preset_name => 'p')");
 @outcomes = run_in_parallel($node, $five,
 	(q{
 	SELECT pg_sleep(extract(epoch FROM date_trunc('second', now()) + interval '2 s' - clock_timestamp())) \g /dev/null
@@ -56,7 +56,9 @@ is($node->safe_psql($five, 'SELECT lock_acquired FROM prebuild_reconcile()'),
 # something looks, in a snapshot after the commit, whether there is too much.
 my $race = new_control_plane($node, 'race');
 $node->safe_psql($race, q{
-	SELECT fixture.preset(v, 'p' || n, n) FROM fixture.template('one') v, generate_series(1, 6) n;
+	SELECT fixture.template('one'), fixture.version('one', 'v1');
+	SELECT fixture.preset('v1', 'p' || n, n) FROM generate_series(1, 6) n;
+	SELECT fixture.usr('ada');
 	CREATE TABLE too_many (preset uuid, amount bigint, at timestamptz DEFAULT clock_timestamp());
 	CREATE TABLE passes (session int, worked bigint, refused bigint, created bigint);
 	CREATE VIEW excess AS
@@ -89,7 +91,7 @@ $node->safe_psql($race, q{
 		n bigint := 0;
 	BEGIN
 		WHILE clock_timestamp() < stop LOOP
-			PERFORM fixture.work();
+			PERFORM fixture.finish_jobs();
 			COMMIT;
 			-- claims, as an app server makes them
 			UPDATE workspaces SET owner_id = (SELECT id FROM users WHERE username = 'ada'),
@@ -114,7 +116,7 @@ is($node->safe_psql($race, 'SELECT count(*) FROM too_many'),
   or diag($node->safe_psql($race, 'SELECT * FROM too_many LIMIT 5'));
 is( $node->safe_psql($race, 'SELECT count(*) FROM workspace_builds WHERE build_number = 1'),
 	$created, 'what the passes say they created is what exists');
-$node->safe_psql($race, 'SELECT fixture.work(); SELECT prebuild_reconcile(); SELECT fixture.work()');
+$node->safe_psql($race, 'SELECT fixture.finish_jobs(); SELECT prebuild_reconcile(); SELECT fixture.finish_jobs()');
 is( $node->safe_psql(
 		$race, 'SELECT desired, actual, eligible FROM prebuild_state() ORDER BY desired'),
 	join("\n", map { "$_|$_|$_" } 1 .. 6),

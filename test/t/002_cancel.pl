@@ -12,11 +12,11 @@ my $db = new_control_plane($node, 'fleet');
 # A fleet whose next pass deletes (three expired), cancels (two pending ones of a version that is not
 # active) and creates; a trigger makes one table slow, so that the pass is caught in the middle.
 $node->safe_psql($db, q{
-	SELECT fixture.preset(fixture.template('one'), 'p', 3);
+	SELECT fixture.simple('one', 3, preset_name => 'p');
 	SELECT prebuild_reconcile(now() - interval '2 hours');
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET desired_instances = NULL;
-	SELECT fixture.preset(fixture.template('two'), 'stale', 2);
+	SELECT fixture.simple('two', 2, preset_name => 'stale');
 	SELECT prebuild_reconcile();
 	UPDATE templates SET active_version_id = gen_random_uuid() WHERE name = 'two';
 	UPDATE template_version_presets SET desired_instances = 6, invalidate_after_secs = 60

@@ -50,7 +50,7 @@ like($err, qr/cron\.schedule_in_database\(.*\*\/5 \* \* \* \*/,
 my $home = new_control_plane($node, 'home_too');
 $node->safe_psql('home', 'CREATE EXTENSION prebuild_ext SCHEMA public');
 $node->safe_psql('home', 'SELECT prebuild_create_control_plane()');
-$node->safe_psql('home', slurp_file($INC{'PrebuildTest.pm'} =~ s/PrebuildTest\.pm$/fixture.sql/r));
+load_fixture($node, 'home');
 $node->safe_psql('home', q{SELECT prebuild_schedule('*/7 * * * *')});
 is( $node->safe_psql('home', q{SELECT count(*) FROM cron.job WHERE database = 'home' AND schedule = '*/7 * * * *'}),
 	1, 'prebuild_schedule() registers the pass');
@@ -81,8 +81,8 @@ is( $node->safe_psql('home', q{SELECT string_agg(schedule, ',') FROM cron.job WH
 	'* * * * *', 'the schedule stays');
 
 # at the next full minute both databases get their prebuilds
-$node->safe_psql('home', "SELECT fixture.preset(fixture.template('one'), 'p', 3)");
-$node->safe_psql($other, "SELECT fixture.preset(fixture.template('one'), 'p', 2)");
+$node->safe_psql('home', "SELECT fixture.simple('one', 3, preset_name => 'p')");
+$node->safe_psql($other, "SELECT fixture.simple('one', 2, preset_name => 'p')");
 wait_until($node, 'home', 'SELECT count(*) = 3 FROM prebuild_pool()');
 is(pool_size($node, 'home'), 3, 'pg_cron runs the pass in its own database');
 wait_until($node, $other, 'SELECT count(*) = 2 FROM prebuild_pool()');

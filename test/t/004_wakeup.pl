@@ -50,16 +50,12 @@ sub counted
 }
 
 $node->safe_psql($db, q{
-	SELECT fixture.preset(v, 'p' || n, 2) FROM fixture.template('one') v, generate_series(1, 3) n;
-	SELECT fixture.preset(fixture.template('same tags'), 'p', 1);
-	WITH version AS (SELECT fixture.template('gpu') AS id),
-	tags AS (INSERT INTO template_version_workspace_tags
-		SELECT id, 'gpu', '"it''s \"fast\""' FROM version)
-	SELECT fixture.preset(id, 'p', 4) FROM version;
-	SELECT fixture.preset(fixture.template('elsewhere', 'second'), 'p', 1);
-	-- in the other flow, and without Terraform's values, a version has no tags of its own
-	ALTER TABLE templates ALTER use_classic_parameter_flow SET DEFAULT true;
-	UPDATE templates SET use_classic_parameter_flow = true;
+	SELECT fixture.template('one', 'first'), fixture.version('one', 'v1');
+	SELECT fixture.preset('v1', 'p' || n, 2) FROM generate_series(1, 3) n;
+	SELECT fixture.simple('same tags', 1, org => 'first', preset_name => 'p');
+	SELECT fixture.simple('gpu', 4, org => 'first', preset_name => 'p');
+	INSERT INTO template_version_workspace_tags VALUES (fixture.v('gpu-v1'), 'gpu', '"it''s \"fast\""');
+	SELECT fixture.simple('elsewhere', 1, org => 'second', preset_name => 'p');
 });
 my $plain = '{"owner": "", "scope": "organization"}';
 my $gpu = '{"gpu": "it\'s \"fast\"", "owner": "", "scope": "organization"}';
@@ -85,19 +81,18 @@ $node->safe_psql($db, 'SELECT prebuild_reconcile()');
 is_deeply([ messages() ], [], 'a pass that does nothing wakes nobody');
 
 # deleting makes jobs too
-$node->safe_psql($db, q{SELECT fixture.work();
+$node->safe_psql($db, q{SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET desired_instances = 0 WHERE id IN (
 		SELECT preset_id FROM prebuild_state() WHERE template_name = 'gpu')});
 is($node->safe_psql($db, 'SELECT deleted FROM prebuild_reconcile()'), 4, 'four are deleted');
 is_deeply(readable(messages()), ["first terraform $gpu"], 'and their provisioners are woken');
-$node->safe_psql($db, 'SELECT fixture.work()');
+$node->safe_psql($db, 'SELECT fixture.finish_jobs()');
 
 # a payload that NOTIFY cannot carry; the others are not concerned
 $node->safe_psql($db, q{
-	WITH version AS (SELECT fixture.template('huge') AS id),
-	tags AS (INSERT INTO template_version_workspace_tags
-		SELECT id, 'huge', '"' || repeat('x', 8000) || '"' FROM version)
-	SELECT fixture.preset(id, 'p', 3) FROM version;
+	SELECT fixture.simple('huge', 3, org => 'first', preset_name => 'p');
+	INSERT INTO template_version_workspace_tags
+	VALUES (fixture.v('huge-v1'), 'huge', '"' || repeat('x', 8000) || '"');
 	UPDATE template_version_presets SET desired_instances = 3
 	WHERE id IN (SELECT preset_id FROM prebuild_state() WHERE template_name = 'elsewhere');
 });
@@ -116,7 +111,7 @@ sub pass_with_tag
 	my ($length) = @_;
 
 	$node->safe_psql($db, qq{
-		SELECT fixture.work();
+		SELECT fixture.finish_jobs();
 		DELETE FROM workspaces WHERE template_id = (SELECT id FROM templates WHERE name = 'huge');
 		UPDATE template_version_workspace_tags SET value = '"' || repeat('y', $length) || '"'
 		WHERE key = 'huge'});
@@ -131,17 +126,14 @@ is($err, '', 'without a warning');
 is_deeply([ pass_with_tag(7999 - length($short) + 11) ], [], 'one of 8000 is not');
 like($err, qr/WARNING:.*provisioner_job_posted/, 'but warned of');
 
-$node->safe_psql($db, q{SELECT fixture.work(); UPDATE template_version_presets SET desired_instances = NULL});
+$node->safe_psql($db, q{SELECT fixture.finish_jobs(); UPDATE template_version_presets SET desired_instances = NULL});
 
 # Daemons of several kinds, of which coderd wakes one kind a message.
 $node->safe_psql($db, q{
 	CREATE FUNCTION fixture.daemons(n int, org text, tags jsonb, seen interval DEFAULT '5 s',
-		provisioners provisioner_type[] DEFAULT '{terraform}') RETURNS void LANGUAGE sql
-	SET search_path = public AS $$
-		INSERT INTO provisioner_daemons (id, created_at, name, provisioners, tags, last_seen_at, organization_id, key_id)
-		SELECT gen_random_uuid(), now(), gen_random_uuid()::text, daemons.provisioners, daemons.tags,
-			now() - seen, o.id, gen_random_uuid()
-		FROM generate_series(1, n), organizations o WHERE o.name = org
+		provisioners text DEFAULT '{terraform}') RETURNS void LANGUAGE sql AS $$
+		SELECT fixture.daemon(gen_random_uuid()::text, org, provisioners, tags, now() - seen)
+		FROM generate_series(1, n)
 	$$;
 	SELECT fixture.daemons(2, 'first', '{"owner": "", "scope": "organization"}'),
 		-- none of these takes a job without tags of its own
@@ -170,7 +162,7 @@ sub jobs_wake
 	$node->safe_psql($db, 'SELECT ' . join(', ', @wanted));
 	is($node->safe_psql($db, 'SELECT created, deleted FROM prebuild_reconcile()'), $created, "$what: a pass");
 	is_deeply(counted(messages()), [ sort @$messages ], "$what: the messages");
-	$node->safe_psql($db, q{SELECT fixture.work(); DELETE FROM workspaces;
+	$node->safe_psql($db, q{SELECT fixture.finish_jobs(); DELETE FROM workspaces;
 		UPDATE template_version_presets SET desired_instances = NULL});
 	return;
 }
@@ -188,9 +180,9 @@ jobs_wake({ elsewhere => 3 }, '3|0', ["1 second terraform $plain"], 'no daemon a
 # deletes and creates of a kind go together
 $node->safe_psql($db, q{SELECT fixture.daemons(5, 'second', '{"owner": "", "scope": "organization"}')});
 $node->safe_psql($db, q{SELECT fixture.want('elsewhere', 2);
-	SELECT fixture.preset(fixture.template('next door', 'second'), 'p', 0)});
+	SELECT fixture.simple('next door', 0, org => 'second', preset_name => 'p')});
 $node->safe_psql($db, 'SELECT prebuild_reconcile()');
-$node->safe_psql($db, 'SELECT fixture.work()');
+$node->safe_psql($db, 'SELECT fixture.finish_jobs()');
 messages();
 jobs_wake({ elsewhere => 0, 'next door' => 2 }, '2|2', ["4 second terraform $plain"],
 	'two deletes and two creates');
@@ -199,7 +191,7 @@ jobs_wake({ elsewhere => 0, 'next door' => 2 }, '2|2', ["4 second terraform $pla
 $node->safe_psql($db, q{
 	CREATE FUNCTION fixture.refuse() RETURNS trigger LANGUAGE plpgsql AS
 		$$BEGIN RAISE 'not this one'; END$$;
-	SELECT fixture.preset(fixture.template('template ' || n, 'second'), 'p', 0) FROM generate_series(1, 5) n;
+	SELECT fixture.simple('template ' || n, 0, org => 'second', preset_name => 'p') FROM generate_series(1, 5) n;
 	DO $$BEGIN
 		EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT ON workspaces FOR EACH ROW
 			WHEN (NEW.template_id = %L) EXECUTE FUNCTION fixture.refuse()',

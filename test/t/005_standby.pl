@@ -9,9 +9,10 @@ use Test::More;
 my $primary = new_server('primary');
 my $db = new_control_plane($primary, 'fleet');
 $primary->safe_psql($db, q{
-	SELECT fixture.preset(v, 'p' || n, n) FROM fixture.template('one') v, generate_series(1, 3) n;
+	SELECT fixture.template('one'), fixture.version('one', 'v1');
+	SELECT fixture.preset('v1', 'p' || n, n) FROM generate_series(1, 3) n;
 	SELECT prebuild_reconcile();
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET desired_instances = desired_instances + 1;
 });
 
@@ -51,7 +52,7 @@ $primary->stop;
 $standby->promote;
 is($standby->safe_psql($db, 'SELECT created, failed FROM prebuild_reconcile()'),
 	'3|0', 'after the promotion the pass does what was missing');
-$standby->safe_psql($db, 'SELECT fixture.work()');
+$standby->safe_psql($db, 'SELECT fixture.finish_jobs()');
 is($standby->safe_psql($db, 'SELECT sum(eligible), sum(desired) FROM prebuild_state()'),
 	'9|9', 'and the pool is right');
 

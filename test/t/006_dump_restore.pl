@@ -12,9 +12,10 @@ use Test::More;
 my $node = new_server('dump');
 my $db = new_control_plane($node, 'fleet');
 $node->safe_psql($db, q{
-	SELECT fixture.preset(v, 'p' || n, n) FROM fixture.template('one') v, generate_series(1, 3) n;
+	SELECT fixture.template('one'), fixture.version('one', 'v1');
+	SELECT fixture.preset('v1', 'p' || n, n) FROM generate_series(1, 3) n;
 	SELECT prebuild_reconcile();
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET desired_instances = desired_instances + 1;
 	SELECT prebuild_pause();
 	SELECT prebuild_attach(true, true);

@@ -11,9 +11,10 @@ my $db = new_control_plane($node, 'fleet');
 
 # a fleet where every pass has something to do: withheld, scheduled, created and deleted
 $node->safe_psql($db, q{
-	SELECT fixture.preset(v, 'p' || n, 1) FROM fixture.template('one') v, generate_series(1, 20) n;
+	SELECT fixture.template('one'), fixture.version('one', 'v1');
+	SELECT fixture.preset('v1', 'p' || n, 1) FROM generate_series(1, 20) n;
 	SELECT prebuild_reconcile();
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET scheduling_timezone = 'Europe/Berlin' WHERE name = 'p2';
 	INSERT INTO template_version_preset_prebuild_schedules (preset_id, cron_expression, desired_instances)
 	SELECT id, '* * * * 1-5', 1 FROM template_version_presets WHERE name = 'p2';
@@ -22,7 +23,7 @@ $node->safe_psql($db, q{
 		FOR i IN 1 .. amount LOOP
 			UPDATE template_version_presets SET desired_instances = i % 3 WHERE name = 'p1';
 			PERFORM prebuild_reconcile(clock_timestamp());
-			PERFORM fixture.work();
+			PERFORM fixture.finish_jobs();
 			PERFORM count(name) FROM prebuild_running();
 			PERFORM count(reason) FROM prebuild_plan();
 			COMMIT;

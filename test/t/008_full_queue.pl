@@ -13,7 +13,7 @@ my $major = (`postgres --version` =~ / (\d+)/)[0];
 my $node = new_server('queue', 'fsync = off', 'max_wal_size = 1GB',
 	$major >= 17 ? 'max_notify_queue_pages = 1000' : '');
 my $db = new_control_plane($node, 'fleet');
-$node->safe_psql($db, "SELECT fixture.preset(fixture.template('one'), 'p', 3)");
+$node->safe_psql($db, "SELECT fixture.simple('one', 3, preset_name => 'p')");
 my $state = 'SELECT desired, actual, eligible, starting FROM prebuild_state()';
 
 # a session that listens and stays in a transaction keeps everything in the queue
@@ -42,10 +42,10 @@ is($status, 0, 'a pass does not fail');
 is($out, 't|3|0', 'and creates what is wanted');
 like($err, qr/WARNING:.*queue/, 'with a warning that names the queue');
 is($node->safe_psql($db, $state), '3|0|0|3', 'all of it committed');
-$node->safe_psql($db, 'SELECT fixture.work(); UPDATE template_version_presets SET desired_instances = 1');
+$node->safe_psql($db, 'SELECT fixture.finish_jobs(); UPDATE template_version_presets SET desired_instances = 1');
 ($status, $out, $err) = $node->psql($db, 'SELECT created, deleted, failed FROM prebuild_reconcile()');
 is($out, '0|2|0', 'a pass that deletes goes on too');
-$node->safe_psql($db, 'SELECT fixture.work()');
+$node->safe_psql($db, 'SELECT fixture.finish_jobs()');
 is($node->safe_psql($db, $state), '1|1|1|0', 'with the outcome that it has otherwise');
 
 # the listener leaves, the queue empties, provisioners are woken again

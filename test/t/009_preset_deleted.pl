@@ -19,7 +19,8 @@ foreach my $table (sort keys %moment)
 {
 	my $db = new_control_plane($node, "at_$table");
 	$node->safe_psql($db, qq{
-		SELECT fixture.preset(v, p, 2) FROM fixture.template('one') v, unnest('{stays,goes}'::text[]) p;
+		SELECT fixture.template('one'), fixture.version('one', 'v1');
+		SELECT fixture.preset('v1', p, 2) FROM unnest('{stays,goes}'::text[]) p;
 		CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
 			'BEGIN PERFORM pg_advisory_xact_lock_shared(99); RETURN NULL; END';
 		CREATE TRIGGER wait AFTER INSERT ON $table FOR EACH STATEMENT EXECUTE FUNCTION wait();

@@ -27,11 +27,12 @@ my $db = new_metadata($node, 'fleet');
 (my $quoted = $nasty) =~ s/'/''/g;
 $node->safe_psql($db, qq{
 	SET prebuild.backoff_lookback = '1d';
-	SELECT fixture.preset(fixture.template('plain'), 'p', 2),
-		fixture.preset(fixture.template('limited'), 'p', 1),
-		fixture.preset(fixture.template('backing off'), 'p', 1),
-		fixture.preset(fixture.template('invalid'), 'p', 1),
-		fixture.preset(fixture.template(E'second', 'other'), '$quoted', 1);
+	SELECT fixture.simple('plain', 2, preset_name => 'p'),
+		fixture.simple('limited', 1, preset_name => 'p'),
+		fixture.simple('backing off', 1, preset_name => 'p'),
+		fixture.simple('invalid', 1, preset_name => 'p'),
+		fixture.simple(E'second', 1, org => 'other', preset_name => '$quoted'),
+		fixture.usr('ada');
 	UPDATE templates SET name = 'plain' WHERE name = 'second';
 	UPDATE organizations SET name = '$quoted' WHERE name = 'other';
 });
@@ -52,7 +53,7 @@ $node->safe_psql($db, q{
 	UPDATE template_version_presets p SET prebuild_status = 'validation_failed'
 	FROM template_versions v JOIN templates t ON t.id = v.template_id
 	WHERE v.id = p.template_version_id AND t.name = 'invalid';
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 });
 # the limit is reached by one build here
 $node->append_conf('postgresql.conf', "prebuild.failure_hard_limit = 1\nprebuild.backoff_interval = '1h'");

@@ -59,9 +59,9 @@ foreach my $level ('READ COMMITTED', 'REPEATABLE READ')
 
 	$node->safe_psql($db, $tools);
 	$node->safe_psql($db, q{
-		SELECT fixture.preset(fixture.template('one'), 'p', 200);
+		SELECT fixture.simple('one', 200, preset_name => 'p'), fixture.usr('ada');
 		SELECT prebuild_reconcile();
-		SELECT fixture.work();
+		SELECT fixture.finish_jobs();
 	});
 	is($node->safe_psql($db, 'SELECT eligible FROM prebuild_state()'), 200, "$level: 200 are ready");
 	# all at once, and each keeps what it got for a moment
@@ -90,7 +90,7 @@ foreach my $level ('READ COMMITTED', 'REPEATABLE READ')
 my $db = new_control_plane($node, 'race');
 $node->safe_psql($db, $tools);
 $node->safe_psql($db, q{
-	SELECT fixture.preset(fixture.template('one'), 'p', 30);
+	SELECT fixture.simple('one', 30, preset_name => 'p'), fixture.usr('ada');
 	CREATE TABLE stop (at timestamptz);
 	CREATE TABLE done (created bigint, deleted bigint);
 	CREATE PROCEDURE claims(session int) LANGUAGE plpgsql AS $$
@@ -137,7 +137,7 @@ $node->safe_psql($db, q{
 	CREATE PROCEDURE provisioner() LANGUAGE plpgsql AS $$
 	BEGIN
 		WHILE clock_timestamp() < (SELECT at FROM stop) LOOP
-			PERFORM fixture.work();
+			PERFORM fixture.finish_jobs();
 			COMMIT;
 			PERFORM pg_sleep(0.02);
 		END LOOP;
@@ -168,9 +168,9 @@ is( $node->safe_psql($db, q{SELECT count(*) FROM workspace_builds WHERE transiti
 	$deleted, 'what was deleted was deleted once');
 $node->safe_psql($db, q{
 	UPDATE template_version_presets SET desired_instances = 30;
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	SELECT prebuild_reconcile();
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 });
 is( $node->safe_psql($db, 'SELECT desired, actual, eligible FROM prebuild_state()'),
 	'30|30|30', 'and a quiet pass refills what was claimed');

@@ -15,9 +15,11 @@ my $primary = new_server('primary', 'max_prepared_transactions = 10', 'max_conne
 	'wal_level = replica', 'hot_standby_feedback = on', 'max_standby_streaming_delay = -1');
 my $db = new_control_plane($primary, 'fleet');
 $primary->safe_psql($db, q{
-	SELECT fixture.preset(v, 'p' || n, 20) FROM fixture.template('one') v, generate_series(1, 5) n;
+	SELECT fixture.template('one'), fixture.version('one', 'v1');
+	SELECT fixture.preset('v1', 'p' || n, 20) FROM generate_series(1, 5) n;
+	SELECT fixture.usr('ada');
 	SELECT prebuild_reconcile();
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	SELECT prebuild_attach();
 
 	-- the rows of prebuild_running(), said in another way

@@ -15,7 +15,7 @@ my $db = new_control_plane($node, 'race');
 
 $node->safe_psql($db, q{
 	SELECT prebuild_attach(guard_claims => true);
-	SELECT fixture.preset(fixture.template('one'), 'p', 30);
+	SELECT fixture.simple('one', 30, preset_name => 'p'), fixture.usr('ada');
 	CREATE TABLE stop (at timestamptz);
 	CREATE TABLE given (workspace_id uuid, name text);
 	CREATE TABLE done (what text, n bigint);
@@ -104,7 +104,7 @@ $node->safe_psql($db, q{
 	CREATE PROCEDURE provisioner() LANGUAGE plpgsql AS $$
 	BEGIN
 		WHILE clock_timestamp() < (SELECT at FROM stop) LOOP
-			PERFORM fixture.work();
+			PERFORM fixture.finish_jobs();
 			COMMIT;
 			PERFORM pg_sleep(0.02);
 		END LOOP;
@@ -141,7 +141,7 @@ $node->safe_psql($db, q{
 		INSERT INTO done VALUES ('deleted by builders', deleted), ('builders that were too late', failed);
 	END $$;
 });
-$node->safe_psql($db, $_) foreach ('SELECT prebuild_reconcile()', 'SELECT fixture.work()');
+$node->safe_psql($db, $_) foreach ('SELECT prebuild_reconcile()', 'SELECT fixture.finish_jobs()');
 $node->safe_psql($db, "INSERT INTO stop VALUES (clock_timestamp() + $seconds * interval '1 s')");
 run_in_parallel($node, $db, (map { "CALL claims($_)" } 1 .. $sessions),
 	'CALL passes()', 'CALL provisioner()', 'CALL builder()');

@@ -84,7 +84,7 @@ sub fill_pool
 
 	$node->safe_psql($db, "UPDATE template_version_presets SET desired_instances = $n");
 	$node->safe_psql($db, $_)
-	  foreach ('SELECT fixture.work()', 'SELECT prebuild_reconcile()', 'SELECT fixture.work()');
+	  foreach ('SELECT fixture.finish_jobs()', 'SELECT prebuild_reconcile()', 'SELECT fixture.finish_jobs()');
 	die 'the pool was not filled' if $node->safe_psql($db, 'SELECT eligible FROM prebuild_state()') != $n;
 	return;
 }
@@ -128,9 +128,8 @@ foreach my $release (@releases)
 	($template) = $queries =~ /^-- name: ClaimPrebuiltWorkspace :one\n(.*?);/ms
 	  or die "no claim statement in $release";
 	$node->safe_psql($db, q{
-		SELECT fixture.preset(fixture.template('one'), 'p', 0);
-		INSERT INTO users (id, email, username, hashed_password, created_at, updated_at, status)
-		VALUES (gen_random_uuid(), 'ben@example.org', 'ben', '', now(), now(), 'active');
+		SELECT fixture.simple('one', 0, preset_name => 'p');
+		SELECT fixture.usr('ada'), fixture.usr('ben');
 	});
 
 	# without the guard

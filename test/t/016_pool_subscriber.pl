@@ -10,9 +10,10 @@ use Test::More;
 my $publisher = new_server('publisher', 'wal_level = logical');
 my $db = new_control_plane($publisher, 'fleet');
 $publisher->safe_psql($db, q{
-	SELECT fixture.preset(v, 'p' || n, 4) FROM fixture.template('one') v, generate_series(1, 3) n;
+	SELECT fixture.template('one'), fixture.version('one', 'v1');
+	SELECT fixture.preset('v1', 'p' || n, 4) FROM generate_series(1, 3) n;
 	SELECT prebuild_reconcile();
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	SELECT prebuild_attach();
 	SELECT prebuild_fold();
 	CREATE PUBLICATION everything FOR ALL TABLES;

@@ -10,9 +10,9 @@ use Time::HiRes qw(time);
 my $node = new_server('readers');
 my $db = new_control_plane($node, 'fleet');
 $node->safe_psql($db, q{
-	SELECT fixture.preset(fixture.template('one'), 'p', 2);
+	SELECT fixture.simple('one', 2, preset_name => 'p');
 	SELECT prebuild_reconcile();
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	CREATE FUNCTION fixture.stamp() RETURNS trigger LANGUAGE plpgsql AS
 	'BEGIN NEW.updated_at := now(); RETURN NEW; END'});
 

@@ -32,11 +32,7 @@ append_to_file($delete, <<'SQL');
 \set n random(1, 30)
 DELETE FROM workspace_agents WHERE id = a(:n);
 \sleep 20 ms
-SET session_replication_role = replica;
-INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
-	architecture, operating_system)
-VALUES (a(:n), now(), now(), 'agent', gen_random_uuid(), gen_random_uuid(), 'amd64', 'linux');
-SET session_replication_role = origin;
+SELECT fixture.agents(:n);
 SQL
 
 my @pgbench = ('pgbench', '-n', '-j', '2', '-T', $seconds);

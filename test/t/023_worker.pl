@@ -143,7 +143,7 @@ sql(q{DO $$ DECLARE t record; BEGIN
 			AND relname NOT LIKE 'prebuild%' LOOP
 		EXECUTE format('ALTER TABLE %s OWNER TO owner', t.name);
 	END LOOP; END $$});
-sql(q{SELECT fixture.preset(fixture.template('t'), 'p', 3)}) if sql(q{SELECT count(*) FROM pg_namespace WHERE nspname = 'fixture'});
+sql(q{SELECT fixture.simple('t', 3, preset_name => 'p')});
 wait_until($node, 'plane', q{SELECT count(*) = 3 FROM workspaces WHERE owner_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0'});
 pass('passes fill the pool');
 my $passes = status('passes', 'passes');

@@ -13,8 +13,6 @@ use Time::HiRes qw(sleep time);
 my $node = new_server('wake', "shared_preload_libraries = 'prebuild_ext'", "prebuild.databases = 'plane'",
 	"prebuild.worker_role = 'postgres'", "prebuild.reconcile_interval = '1h'", 'max_prepared_transactions = 5');
 new_metadata($node, 'plane');
-$node->safe_psql('plane', slurp_file($INC{'PrebuildTest.pm'} =~ s/PrebuildTest\.pm$/fixture.sql/r))
-  unless $node->safe_psql('plane', q{SELECT count(*) FROM pg_namespace WHERE nspname = 'fixture'});
 worker_is($node, 'plane', 'serving');
 
 sub sql { return $node->safe_psql('plane', $_[0]); }
@@ -49,7 +47,7 @@ sub brings_pass
 }
 
 wait_until($node, 'plane', q{SELECT passes >= 1 FROM prebuild_worker_status WHERE lane = 'passes'});
-sql(q{SELECT fixture.preset(fixture.template('t'), 'p', 2)});
+sql(q{SELECT fixture.simple('t', 2, preset_name => 'p')});
 brings_pass(q{UPDATE template_version_presets SET desired_instances = 3}, 0, 'not attached, nothing brings a pass');
 
 sql('SELECT prebuild_attach()');
@@ -67,7 +65,7 @@ brings_pass(q{UPDATE provisioner_jobs SET started_at = now(), completed_at = now
 brings_pass(q{UPDATE workspaces SET owner_id = (SELECT id FROM users WHERE id <> prebuild_system_user() LIMIT 1)
 	WHERE id = (SELECT id FROM prebuild_running() LIMIT 1)}, 1, 'a claim brings one');
 is(sql('SELECT count(*) FROM prebuild_pool()'), 2, 'which refills the pool');
-sql('SELECT fixture.work()');
+sql('SELECT fixture.finish_jobs()');
 brings_pass(q{SELECT * FROM prebuild_claim((SELECT id FROM template_version_presets),
 	(SELECT id FROM users WHERE id <> prebuild_system_user() LIMIT 1), 'mine')}, 1,
 	'so does prebuild_claim(), as the first thing that a session does');

@@ -21,7 +21,8 @@ sub control_plane_with
 
 	new_control_plane($node, $database);
 	$node->safe_psql($database, qq{
-		SELECT fixture.preset(v, 'p' || n, 1) FROM fixture.template('one') v, generate_series(1, $presets) n});
+		SELECT fixture.template('one'), fixture.version('one', 'v1');
+		SELECT fixture.preset('v1', 'p' || n, 1) FROM generate_series(1, $presets) n});
 	return $database;
 }
 
@@ -106,35 +107,6 @@ like($said, qr/left to the next pass: all of it.*AccessShareLock on table "publi
 is(warnings_in($said), 1, 'once');
 release($holder);
 
-# nor look for the system user
-$node->safe_psql($db, 'UPDATE template_version_presets SET desired_instances = 2');
-($holder, $pid) = hold($db, 'LOCK TABLE users');
-($answer, $said, $took) = timed($db, $pass);
-is($answer, 't|20|0|0|0', 'a pass that may not look for the system user leaves what needs it') or diag($said);
-cmp_ok($took, '<', 8, 'after one patience');
-like($said, qr/left to the next pass: the system user's places, 20 of 20.*AccessShareLock on table "public.users", held by process $pid \(/s,
-	'and says so');
-is(warnings_in($said), 1, 'once');
-release($holder);
-
-# nor record that a preset has failed
-$node->safe_psql($db, q{
-	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		IF NEW.template_version_preset_id IN (SELECT id FROM template_version_presets WHERE name IN ('p5', 'p7')) THEN
-			RAISE 'not this one' USING ERRCODE = 'check_violation';
-		END IF;
-		RETURN NEW;
-	END $$;
-	CREATE TRIGGER refuse BEFORE INSERT ON workspace_builds FOR EACH ROW EXECUTE FUNCTION refuse()});
-($holder, $pid) = hold($db, 'LOCK TABLE prebuild_mark IN SHARE MODE');
-($answer, $said, $took) = timed($db, $pass);
-is($answer, 't|20|18|18|2', 'a pass that may not record a fault does the rest') or diag($said);
-cmp_ok($took, '<', 8, 'after one patience');
-like($said, qr/the records of 2 presets that failed\n.*table "public.prebuild_mark", held by process $pid \(/, 'and says so');
-release($holder);
-timed($db, $pass);
-is($node->safe_psql($db, $events), 2, 'the next pass records it');
-
 # whatever table is locked, a pass ends well
 foreach my $table (split /\n/, $node->safe_psql($db, q{SELECT oid::regclass FROM pg_class
 	WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY relname}))
@@ -146,35 +118,6 @@ foreach my $table (split /\n/, $node->safe_psql($db, q{SELECT oid::regclass FROM
 	like($said, qr/held by process $pid \(/, 'and says who keeps it') if $said =~ /lock/;
 	release($holder);
 }
-
-# work within the work: a trigger that claims, waits in vain and swallows the error
-$db = control_plane_with('within', 2);
-$node->safe_psql($db, $pass);
-$node->safe_psql($db, q{
-	SELECT fixture.work();
-	UPDATE template_version_presets SET desired_instances = 2;
-	CREATE TABLE needed ();
-	CREATE FUNCTION need() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		LOCK TABLE needed;
-		RETURN NEW;
-	END $$;
-	CREATE TRIGGER need BEFORE UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION need();
-	CREATE TRIGGER need BEFORE INSERT ON workspace_builds FOR EACH ROW EXECUTE FUNCTION need();
-	CREATE FUNCTION claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		PERFORM FROM template_version_presets p, users u, prebuild_claim(p.id, u.id, 'within')
-		WHERE p.name = 'p1' AND u.username = 'ada';
-		RETURN NULL;
-	EXCEPTION WHEN lock_not_available THEN
-		RETURN NULL;
-	END $$;
-	CREATE TRIGGER claim AFTER INSERT ON workspaces FOR EACH STATEMENT EXECUTE FUNCTION claim()});
-($holder, $pid) = hold($db, 'LOCK TABLE needed');
-($answer, $said, $took) = timed($db, $pass);
-is($answer, 't|2|0|0|0', 'a claim within a pass takes no patience of its own');
-cmp_ok($took, '<', 3.5, 'but the pass\'s');
-like($said, qr/It waited for AccessExclusiveLock on table "public.needed", held by process $pid \(/,
-	'what it waited for is told when it is long over') or diag($said);
-release($holder);
 
 # a row is held: those that do not need it are done
 $db = control_plane_with('rows', 20);
@@ -218,6 +161,54 @@ is($node->safe_psql($db, $events), 1, 'is no fault either');
 cmp_ok($took, '<', 8, 'and no wait');
 release($holder);
 
+# a trigger that runs a function with a patience of its own: within a pass it is the pass's
+$db = control_plane_with('nested', 3);
+$node->safe_psql($db, q{
+	CREATE TABLE elsewhere (n int);
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.owner_id <> prebuild_system_user() THEN INSERT INTO elsewhere VALUES (1); END IF;
+		RETURN NEW;
+	END $$;
+	CREATE FUNCTION nested() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM c.id FROM template_version_presets p, users u, prebuild_claim(p.id, u.id, 'nested') c
+		WHERE p.name = 'p1' AND u.username = 'ada';
+		RETURN NULL;
+	END $$;
+	SELECT count(*) FROM prebuild_reconcile();
+	SELECT fixture.work();
+	CREATE TRIGGER slow BEFORE UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION slow();
+	CREATE TRIGGER nested AFTER INSERT ON workspaces FOR EACH STATEMENT EXECUTE FUNCTION nested();
+	UPDATE template_version_presets SET desired_instances = 2});
+($holder, $pid) = hold($db, 'LOCK TABLE elsewhere IN SHARE MODE');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|3|0|0|0', 'a claim that a trigger makes in a pass waits with the patience of the pass');
+cmp_ok($took, '<', 8, 'once');
+like($said, qr/3 of 3 presets.*table "public.elsewhere", held by process $pid/s, 'which is told at its end') or diag($said);
+release($holder);
+
+# a table that is read before anything is written
+($holder, $pid) = hold($db, 'LOCK TABLE users');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|0|0|0|0', 'nothing is done while the system user cannot be looked up');
+is(warnings_in($said), 1, 'with one warning') or diag($said);
+release($holder);
+
+# the record of a failure is not worth a pass either
+$node->safe_psql($db, q{
+	DROP TRIGGER nested ON workspaces;
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.template_version_preset_id = (SELECT id FROM template_version_presets WHERE name = 'p2') THEN
+			RAISE 'not this one' USING ERRCODE = 'check_violation';
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE INSERT ON workspace_builds FOR EACH ROW EXECUTE FUNCTION refuse()});
+($holder, $pid) = hold($db, 'LOCK TABLE prebuild_event IN SHARE MODE');
+($answer, $said, $took) = timed($db, $pass);
+is($answer, 't|3|2|2|1', 'a pass that cannot write its events does the rest');
+like($said, qr/the event of a preset that failed.*table "public.prebuild_event", held by process $pid/s, 'and says so') or diag($said);
+release($holder);
+
 # many waits, each of which ends well, are one patience together
 $db = control_plane_with('short', 3);
 my @short = map { start_session($node, $db, "BEGIN; LOCK TABLE $_->[0] IN SHARE MODE; SELECT pg_sleep($_->[1])") }
@@ -232,7 +223,8 @@ finish_session($_) foreach @short;
 
 # places in many organizations
 $db = new_control_plane($node, 'places');
-$node->safe_psql($db, q{SELECT fixture.preset(fixture.template('t' || n, 'o' || n), 'p', 1) FROM generate_series(1, 10) n});
+$node->safe_psql($db, q{SELECT fixture.simple('t' || n, 1, org => 'o' || n) FROM generate_series(1, 10) n;
+	SELECT fixture.usr('ada')});
 ($holder, $pid) = hold($db, 'LOCK TABLE groups IN SHARE MODE');
 ($answer, $said, $took) = timed($db, $pass);
 cmp_ok($took, '<', 8, 'organizations, too, are one patience');
@@ -255,7 +247,7 @@ $node->safe_psql($db, q{
 	INSERT INTO users (id, email, username, hashed_password, created_at, updated_at, status, rbac_roles)
 	SELECT gen_random_uuid(), n || '@example.org', 'admin' || n, '', now(), now(), 'active', '{template-admin}'
 	FROM generate_series(1, 12) n;
-	SELECT fixture.work();
+	SELECT fixture.finish_jobs();
 	SELECT count(*) FROM (SELECT id FROM template_version_presets LIMIT 1) p, users u, prebuild_claim(p.id, u.id, 'mine')
 	WHERE u.username = 'ada';
 	WITH job AS (

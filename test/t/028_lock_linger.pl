@@ -18,7 +18,7 @@ my $db = new_control_plane($node, 'plane');
 my $look = q{SELECT CASE WHEN pg_try_advisory_xact_lock(7) THEN
 	(SELECT count(*) FROM workspaces WHERE NOT deleted) ELSE -1 END};
 
-$node->safe_psql($db, q{SELECT fixture.preset(fixture.template('one'), 'p', 2)});
+$node->safe_psql($db, q{SELECT fixture.simple('one', 2, preset_name => 'p')});
 my $empty = 'TRUNCATE workspaces CASCADE';
 my $coderd = Wire->new($node, $db);
 

@@ -15,7 +15,7 @@ my $node = new_server('burst', 'max_connections = 100', 'fsync = off');
 my $db = new_control_plane($node, 'plane');
 
 $node->safe_psql($db, qq{
-	SELECT fixture.preset(fixture.template('one'), 'p', $sessions);
+	SELECT fixture.simple('one', $sessions, preset_name => 'p'), fixture.usr('ada');
 	CREATE TABLE given (round int, session int, workspace_id uuid, took interval);
 	CREATE TABLE note (workspace_id uuid REFERENCES workspaces);
 	CREATE TABLE stop ();
@@ -47,7 +47,7 @@ my $gate = $node->background_psql($db);
 
 foreach my $round (1 .. $rounds)
 {
-	$node->safe_psql($db, 'SELECT created FROM prebuild_reconcile(); SELECT fixture.work()');
+	$node->safe_psql($db, 'SELECT created FROM prebuild_reconcile(); SELECT fixture.finish_jobs()');
 	is($node->safe_psql($db, 'SELECT eligible FROM prebuild_state()'), $sessions, "round $round: $sessions are ready");
 	$gate->query_safe('SELECT pg_advisory_lock(1)');
 	my @claims = map { start_session($node, $db, "CALL claim($round, $_)") } 1 .. $sessions;
@@ -68,7 +68,7 @@ note($node->safe_psql($db, q{SELECT format('claims took %s at most, half of them
 my $began = time;
 is($node->safe_psql($db, q{SELECT count(*) FROM template_version_presets p, users u,
 	prebuild_claim(p.id, u.id, 'none') WHERE u.username = 'ada'}), 0, 'an empty pool gives nothing');
-$node->safe_psql($db, 'SELECT created FROM prebuild_reconcile(); SELECT fixture.work()');
+$node->safe_psql($db, 'SELECT created FROM prebuild_reconcile(); SELECT fixture.finish_jobs()');
 $gate->query_safe('BEGIN; SELECT FROM workspaces FOR KEY SHARE');
 is($node->safe_psql($db, q{SELECT count(*) FROM template_version_presets p, users u,
 	prebuild_claim(p.id, u.id, 'none') WHERE u.username = 'ada'}), 0, 'nor does one that is held for long');

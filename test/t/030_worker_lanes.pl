@@ -59,7 +59,7 @@ sql(q{
 	-- the extension's schema is not the only one that sorts behind others
 	CREATE SCHEMA aaa; CREATE SCHEMA zzz; CREATE SCHEMA "Odd ""one""";
 	SELECT prebuild_attach();
-	SELECT fixture.preset(fixture.template('t'), 'p', 2)});
+	SELECT fixture.simple('t', 2, preset_name => 'p')});
 worker_is($node, 'plane', 'serving');
 is(status('passes', 'folds'), '0', 'a role that may not call prebuild_fold() does not');
 
@@ -70,7 +70,7 @@ foreach my $role ('keeper', 'postgres')
 
 	set(worker_role => $role);
 	wait_until($node, 'plane', qq{SELECT bool_and(role = '$role' AND state = 'serving') FROM prebuild_worker_status});
-	sql('SELECT prebuild_reconcile(); SELECT fixture.work();');
+	sql('SELECT prebuild_reconcile(); SELECT fixture.finish_jobs();');
 	cmp_ok(sql(q{INSERT INTO prebuild_pool_log SELECT * FROM prebuild_pool_log WHERE false;
 		UPDATE workspaces SET name = name || 'x' WHERE owner_id = prebuild_system_user();
 		SELECT count(*) FROM prebuild_pool_log}), '>', 0, "$role: changes are logged");
@@ -157,6 +157,17 @@ is(status('metadata', 'start_error, start_error_code, start_error_at <= now()'),
 is(status('passes', 'last_error_code, fold_error_code'), '42883|42P01', 'which hides none of the others');
 sql('GRANT CONNECT ON DATABASE plane TO PUBLIC');
 worker_is($node, 'plane', 'serving');
+
+# why the pool is not kept
+is(status('passes', 'pool_unused'), '', 'a pool that is kept has no reason why not');
+sql('ALTER TABLE workspaces DISABLE TRIGGER prebuild_pool_log');
+like(status('passes', 'pool_unused'), qr/workspaces/, 'the status says why a pool is not kept');
+is(status('metadata', 'pool_unused'), '', 'beside the worker that folds');
+sql('ALTER TABLE prebuild_pool_marker RENAME TO lost');
+like(status('passes', 'pool_unused'), qr/prebuild_pool_marker/, 'and goes on saying what it can where tables are missing');
+sql('ALTER TABLE lost RENAME TO prebuild_pool_marker; ALTER TABLE workspaces ENABLE ALWAYS TRIGGER prebuild_pool_log');
+wait_until($node, 'plane', q{SELECT pool_unused IS NULL FROM prebuild_worker_status WHERE lane = 'passes'});
+pass('the next fold keeps it again');
 
 $node->stop;
 done_testing();

@@ -43,7 +43,7 @@ is(stat_of($node, 'three', 'mode'), 'direct', 'reports are written directly');
 is($node->safe_psql('three', q{SELECT report(1, 'cpu', 'direct'); SELECT value_of(1, 'cpu')}), "(1,0,0)\ndirect",
 	'from the first one on');
 is($node->safe_psql('three', 'SELECT prebuild_agent_metadata_flush()'), '0', 'a flush has nothing to wait for');
-$node->safe_psql('three', q{SELECT prebuild_attach(); SELECT fixture.preset(fixture.template('t'), 'p', 1)});
+$node->safe_psql('three', q{SELECT prebuild_attach(); SELECT fixture.simple('t', 1, preset_name => 'p')});
 pass('nor has who asks for a pass');
 $node->restart;
 $node->safe_psql('three', q{SELECT report(1, 'cpu', 'at the start')});
@@ -60,7 +60,7 @@ like(slurp_file($node->logfile), qr/WARNING:  database "one" has one background 
 	'so does the log');
 $node->safe_psql('one', q{
 	SELECT report(1, 'cpu', 'buffered');
-	SELECT fixture.preset(fixture.template('t'), 'p', 2);
+	SELECT fixture.simple('t', 2, preset_name => 'p');
 	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$;
 	CREATE TRIGGER slow AFTER INSERT ON workspaces FOR EACH STATEMENT EXECUTE FUNCTION slow();
 	SELECT prebuild_attach()});

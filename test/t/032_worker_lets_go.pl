@@ -60,7 +60,7 @@ pass('the workers go on');
 $node->safe_psql('plane', q{
 	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$;
 	CREATE TRIGGER slow AFTER INSERT ON workspaces FOR EACH STATEMENT EXECUTE FUNCTION slow();
-	SELECT fixture.preset(fixture.template('t'), 'p', 2)});
+	SELECT fixture.simple('t', 2, preset_name => 'p')});
 $node->append_conf('postgresql.conf', "prebuild.reconcile_interval = '1h'");
 $node->reload;
 my $passing = q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'prebuild pass worker'

@@ -123,13 +123,14 @@ foreach my $version (releases())
 	# old and old: what is right
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
 	sql("CREATE EXTENSION prebuild_ext SCHEMA public VERSION '$version'; SELECT prebuild_create_control_plane()");
-	sql(slurp_file("$FindBin::Bin/$_")) foreach qw(fixture.sql mixed.sql);
+	load_fixture($node, $database);
+	sql(slurp_file("$FindBin::Bin/mixed.sql"));
 	sql('SELECT mixed.fleet(); SELECT prebuild_attach(true, true)');
 	sql('SELECT prebuild_reconcile()');
-	sql('SELECT fixture.work()');
+	sql('SELECT fixture.finish_jobs()');
 	sql('SELECT mixed.claim()');
 	sql('SELECT prebuild_reconcile()');
-	sql('SELECT fixture.work()');
+	sql('SELECT fixture.finish_jobs()');
 	worker_serves("$version", 1);
 	metadata_is_written("$version", 1);
 	cmp_ok(sql("SELECT mixed.ask('old')"), '>', 30, "$version: everything answers");

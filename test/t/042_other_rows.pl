@@ -17,8 +17,8 @@ sub sql { return $node->safe_psql($database, $_[0]); }
 
 sql(slurp_file("$FindBin::Bin/mixed.sql"));
 sql('SELECT mixed.fleet(); SELECT prebuild_attach(true, true)');
-sql($_) foreach 'SELECT prebuild_reconcile()', 'SELECT fixture.work()', 'SELECT mixed.claim()', 'SELECT prebuild_reconcile()',
-  'SELECT fixture.work()', 'SELECT prebuild_fold()';
+sql($_) foreach 'SELECT prebuild_reconcile()', 'SELECT fixture.finish_jobs()', 'SELECT mixed.claim()', 'SELECT prebuild_reconcile()',
+  'SELECT fixture.finish_jobs()', 'SELECT prebuild_fold()';
 wait_until($node, $database, q{SELECT bool_and(state = 'serving') FROM prebuild_worker_status});
 
 # a copy of each function that returns rows, by another C name's type: "narrow" without the last

@@ -70,7 +70,7 @@ delete @ENV{qw(PGDATABASE PGUSER PGAPPNAME)};
 
 # A fleet, its extension taken off.
 new_control_plane($node, 'fleet');
-$node->safe_psql('fleet', slurp_file("$FindBin::Bin/documents.sql"));
+$node->safe_psql('fleet', slurp_file("$FindBin::Bin/../fixture/documents.sql"));
 $node->safe_psql('fleet', 'DROP EXTENSION prebuild_ext');
 
 # What a document finds: a database of Coder's, as good as new, and, but for the README that makes
@@ -86,8 +86,8 @@ sub prepare
 	$node->safe_psql('coder', q{CREATE EXTENSION prebuild_ext SCHEMA public;
 		GRANT EXECUTE ON FUNCTION prebuild_create_control_plane, prebuild_system_user TO coder; SET ROLE coder;
 		SELECT prebuild_create_control_plane()});
-	$node->safe_psql('coder', slurp_file("$FindBin::Bin/fixture.sql"));
-	$node->safe_psql('coder', q{SELECT fixture.preset(fixture.template('go-service'), 'Europe', 2);
+	load_fixture($node, 'coder');
+	$node->safe_psql('coder', q{SELECT fixture.simple('go-service', 2, preset_name => 'Europe'), fixture.usr('ada');
 		GRANT USAGE ON SCHEMA fixture TO coder; DROP EXTENSION prebuild_ext});
 	return if $name eq 'README.md';
 	$node->safe_psql('controlplane', q{CREATE EXTENSION IF NOT EXISTS prebuild_ext;

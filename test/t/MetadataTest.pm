@@ -14,10 +14,9 @@ use Time::HiRes qw(sleep time);
 our @EXPORT = qw(new_metadata add_agents agent worker_is stat_of wait_for_stat value_of
   start_listener ask received decoded stop_listener);
 
-# Functions that the tests call; agents go by number.
+# Functions that the tests call; agents go by number, as fixture.a() has it.
 my $functions = <<'SQL';
-CREATE FUNCTION a(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
-$$ SELECT ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid $$;
+CREATE FUNCTION a(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$ SELECT fixture.a(n) $$;
 CREATE FUNCTION report(n bigint, k text, v text) RETURNS text LANGUAGE sql AS
 $$ SELECT r::text FROM prebuild_agent_metadata_report(a(n), ARRAY[k], ARRAY[v]) r $$;
 CREATE FUNCTION value_of(n bigint, k text) RETURNS text LANGUAGE sql AS
@@ -39,12 +38,7 @@ sub add_agents
 {
 	my ($node, $database, $first, $last) = @_;
 
-	$node->safe_psql($database, qq{
-		SET session_replication_role = replica;
-		INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
-			architecture, operating_system)
-		SELECT a(n), now(), now(), 'agent', gen_random_uuid(), gen_random_uuid(), 'amd64', 'linux'
-		FROM generate_series($first, $last) n});
+	$node->safe_psql($database, "SELECT fixture.agents($first, $last)");
 	return;
 }
 

@@ -10,14 +10,15 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw($project new_server new_control_plane coder_releases new_coder_control_plane pool_size
+our @EXPORT = qw($project new_server load_fixture new_control_plane coder_releases new_coder_control_plane pool_size
   wait_until wait_for_server
   answer start_session finish_session run_in_parallel);
 
 # the project's files, of which script/test leaves a copy that the servers' user can read
 our $project = $ENV{PREBUILD_PROJECT} // dirname(dirname(dirname(abs_path(__FILE__))));
 
-my $fixture = dirname(abs_path(__FILE__)) . '/fixture.sql';
+# SQL that tests share
+my $fixture = dirname(dirname(abs_path(__FILE__))) . '/fixture';
 my $folder = PostgreSQL::Test::Utils::tempdir;
 my $scripts = 0;
 
@@ -33,6 +34,17 @@ sub new_server
 	return $node;
 }
 
+# Give a database that has the extension the functions of the schema "fixture". They are for the
+# control plane in the schema public, which the given statement makes unless there is one.
+sub load_fixture
+{
+	my ($node, $database, $control_plane) = @_;
+
+	$node->safe_psql($database,
+		join(";\n", slurp_file("$fixture/fixture.sql"), $control_plane // (), 'SELECT pin()'));
+	return;
+}
+
 # A database with the extension, a control plane and the fixture's functions.
 sub new_control_plane
 {
@@ -40,8 +52,7 @@ sub new_control_plane
 
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
 	$node->safe_psql($database, 'CREATE EXTENSION prebuild_ext SCHEMA public');
-	$node->safe_psql($database, 'SELECT prebuild_create_control_plane()');
-	$node->safe_psql($database, slurp_file($fixture));
+	load_fixture($node, $database, q{SELECT control_plane('public')});
 	return $database;
 }
 
@@ -52,29 +63,13 @@ sub coder_releases
 	  map { basename(dirname($_)) } glob "$ENV{PREBUILD_CODER_DATABASE}/v*/dump.sql";
 }
 
-# The same with the schema of a release of Coder as the control plane, and with the rows that a new
-# deployment of it has.
+# The same with the schema of a release of Coder as the control plane.
 sub new_coder_control_plane
 {
 	my ($node, $database, $release) = @_;
 
-	$node->safe_psql('postgres', "CREATE DATABASE $database");
-	$node->safe_psql($database, "SET check_function_bodies = off;\n"
-		  . slurp_file("$ENV{PREBUILD_CODER_DATABASE}/$release/dump.sql"));
-	$node->safe_psql($database, 'CREATE EXTENSION prebuild_ext SCHEMA public');
-	$node->safe_psql($database, slurp_file($fixture));
-	$node->safe_psql($database, q{
-		INSERT INTO users (id, email, username, name, hashed_password, created_at, updated_at, status,
-			login_type, is_system)
-		VALUES (prebuild_system_user(), 'prebuilds@system', 'prebuilds', '', '', now(), now(),
-			'active', 'none', true)});
-	my $roles = $node->safe_psql($database, q{SELECT count(*) FROM pg_attribute
-		WHERE attrelid = 'organizations'::regclass AND attname = 'default_org_member_roles'});
-	$node->safe_psql($database, sprintf(
-		q{INSERT INTO organizations (id, name, display_name, description, created_at, updated_at%s)
-			VALUES (gen_random_uuid(), 'first', 'first', '', now(), now()%s)},
-		$roles ? (', default_org_member_roles', q{, '{}'}) : ('', '')));
-	return $database;
+	local $ENV{PREBUILD_CODER_SCHEMA} = "$ENV{PREBUILD_CODER_DATABASE}/$release/dump.sql";
+	return new_control_plane($node, $database);
 }
 
 # How many workspaces the system user has.

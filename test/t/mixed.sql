@@ -1,28 +1,20 @@
 -- For the tests of upgrades: every function of the extension, whatever its version, with plausible
--- arguments; what it answers, without what it does. Beside the schema "fixture" of fixture.sql.
+-- arguments; what it answers, without what it does. Beside the schema "fixture".
 CREATE SCHEMA mixed;
 
 -- Something to be right about: presets of every kind, one with schedules, one that cannot be built,
 -- prebuilds that run, one that was given away, and metadata of agents.
 CREATE FUNCTION mixed.fleet() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
-DECLARE
-	version uuid := fixture.template('one');
-	preset uuid := fixture.preset(version, 'small', 2);
 BEGIN
-	PERFORM fixture.preset(version, 'large', 3);
-	INSERT INTO template_version_preset_parameters (template_version_preset_id, name, value) VALUES (preset, 'region', 'eu');
-	INSERT INTO template_version_parameters (template_version_id, name, description, type, mutable, default_value,
-		icon, validation_regex, required)
-	VALUES (version, 'region', '', 'string', true, 'us', '', '', false);
-	preset := fixture.preset(version, 'planned', 2);
-	UPDATE template_version_presets SET scheduling_timezone = 'UTC' WHERE id = preset;
-	INSERT INTO template_version_preset_prebuild_schedules (preset_id, cron_expression, desired_instances)
-	VALUES (preset, '* 9-18 * * 1-5', 2);
-	version := fixture.template('two');
-	PERFORM fixture.preset(version, 'impossible', 1);
-	INSERT INTO template_version_parameters (template_version_id, name, description, type, mutable, default_value,
-		icon, validation_regex, required)
-	VALUES (version, 'size', '', 'string', true, '', '', '', true);
+	PERFORM fixture.usr('ada');
+	PERFORM fixture.simple('one', 2, preset_name => 'small');
+	PERFORM fixture.preset('one-v1', 'large', 3);
+	PERFORM fixture.preset_value('small', 'region', 'eu');
+	PERFORM fixture.parameter('one-v1', 'region', 'us');
+	PERFORM fixture.preset('one-v1', 'planned', 2, timezone => 'UTC');
+	PERFORM fixture.schedule('planned', '* 9-18 * * 1-5', 2);
+	PERFORM fixture.simple('two', 1, preset_name => 'impossible');
+	PERFORM fixture.parameter('two-v1', 'size', required => true);
 END
 $$;
 -- Then, when the prebuilds are there: a claim, and its build.

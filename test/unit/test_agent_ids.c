@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "agent_ids.h"
+#include "metadata/agent_ids.h"
 
 /* A message carries as many whole ids as fit into it, whatever it may take. */
 static void

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "cron_range.h"
+#include "cron/cron_range.h"
 
 /* ---- random numbers, the same in every run ---- */
 

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "decision.h"
+#include "decision/decision.h"
 
 #define SECOND DECISION_USECS_PER_SEC
 #define NOW (1000 * SECOND)

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "report_limits.h"
+#include "metadata/report_limits.h"
 
 static const ReportEncoding utf8 = { true, report_clip_utf8 };
 

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "tag_expression.h"
+#include "decision/tag_expression.h"
 
 typedef struct Case
 {

@@ -1,0 +1,59 @@
+/*
+ * plans.h
+ *	  SQL statements of the extension: templates, kept plans, execution.
+ *
+ * A template names the schemas and operators by placeholders:
+ *	  {cp}	the control plane's schema with a dot	(prebuild.control_plane_schema)
+ *	  {ext}	the extension's own schema with a dot
+ *	  {=}	OPERATOR(pg_catalog.=), and so on for every operator
+ *	  {unnest 3}	rows of the array parameters $1 to $3, side by side
+ */
+#ifndef PREBUILD_PLANS_H
+#define PREBUILD_PLANS_H
+
+#include "fmgr.h"
+#include "executor/spi.h"
+#include "nodes/execnodes.h"
+
+/*
+ * A statement kept for the life of the backend; a static variable at the place of its use.
+ * One plan for each expanded text (and types) that was asked for, never freed: a nested call under another
+ * setting must not pull the plan away from under the outer one.
+ */
+typedef struct KeptPlan
+{
+	SPIPlanPtr plan;
+	char *text;	   /* what it was prepared from, expanded */
+	Oid *argtypes; /* with parameters of these types */
+	struct KeptPlan *next;
+} KeptPlan;
+
+/*
+ * In which snapshot a statement runs, and with whose rights. The OWN modes run with the rights of the
+ * extension's owner: they are for statements on the extension's own tables alone, on which nobody
+ * else needs (or has) rights.
+ */
+typedef enum PlanMode
+{
+	PLAN_READ,		  /* reads in the active snapshot */
+	PLAN_READ_LATEST, /* reads in a snapshot of this very moment, at any isolation level */
+	PLAN_FRESH,	   /* reads and writes in a new snapshot; above READ COMMITTED, the transaction's */
+	PLAN_READ_OWN, /* as PLAN_READ */
+	PLAN_FRESH_OWN, /* as PLAN_FRESH */
+	PLAN_ACTIVE_OWN /* reads and writes; finds the rows to write in the active snapshot */
+} PlanMode;
+
+extern void plans_enter(FunctionCallInfo fcinfo);
+extern void plans_leave(void);
+extern Oid plans_extension_schema(void);
+extern int plans_control_plane_path(void);
+extern char *plan_expand(const char *sql_template);
+extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
+						   const Oid *argtypes);
+extern uint64 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+						   const Oid *argtypes, Datum *values, const char *nulls);
+extern void plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+						  const Oid *argtypes, Datum *values, const char *nulls,
+						  ReturnSetInfo *set);
+
+#endif /* PREBUILD_PLANS_H */

@@ -1,0 +1,33 @@
+/*
+ * subtransaction.h
+ *	  Work that may fail without ending the transaction.
+ */
+#ifndef PREBUILD_SUBTRANSACTION_H
+#define PREBUILD_SUBTRANSACTION_H
+
+#include "postgres.h"
+
+/* The work; returns whether it is to stay. */
+typedef bool (*SubtransactionWork)(void *argument);
+
+/* Work on items that go by number, some of which may be faulty. */
+typedef struct Halving
+{
+	void *argument;
+	/* do it for n items from the first on */
+	void (*work)(void *argument, int first, int n);
+	/* may an error be the fault of one of the items? */
+	bool (*is_fault)(const ErrorData *error);
+	/* go on without an item, for which alone it failed (or for which it was not tried alone) */
+	void (*leave_out)(void *argument, int item, const ErrorData *error);
+} Halving;
+
+/* After a fault: is there no point in trying halves? argument: the halving's. */
+typedef bool (*HalvingGivesUp)(void *argument, const ErrorData *error);
+
+extern ErrorData *subtransaction_run(SubtransactionWork work, void *argument);
+extern int subtransaction_halve(const Halving *halving, int first, int n);
+extern int subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int first,
+									  int n);
+
+#endif /* PREBUILD_SUBTRANSACTION_H */

@@ -1,0 +1,383 @@
+/*
+ * claim.c
+ *	  Give a prebuild away: the oldest eligible one of a preset that nobody else holds.
+ *
+ *	  A claim reads one preset and the pool (not the workspaces of people), orders the pool
+ *	  members of the preset's template by age, and looks into them by a cursor, a few and then more
+ *	  at a time, until one can be had. It answers none at once only after a look that found no
+ *	  candidate at all. A candidate that was passed over may be free a moment later, because whoever
+ *	  held it did so for an instant or was undone, or may have been replaced by another meanwhile: the
+ *	  claim looks again, in a new snapshot and after short pauses, which take LOOK_MS in all.
+ *
+ *	  All other waits (for a table that is locked, for a claim of the same name) take at most
+ *	  PATIENCE_MS in all; see patience.c.
+ *
+ *	  Locks: pool_lock_first() on one candidate at a time, never waiting. What the lock keeps still
+ *	  is the row of the workspace and its builds; readiness, expiry and the active version are asked
+ *	  again once it is held, in a snapshot of that moment. So no two claims, and no claim and pass,
+ *	  get the same workspace at any isolation level; in REPEATABLE READ and SERIALIZABLE, where a
+ *	  candidate was given away since the transaction's snapshot, the claim is a serialization
+ *	  failure, as it is for any other statement that locks rows there.
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type_d.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+#include "utils/wait_event.h"
+
+#include "base/arguments.h"
+#include "decision/control_plane.h"
+#include "catalog/control_plane_catalog.h"
+#include "base/patience.h"
+#include "base/plans.h"
+#include "pool/pool_lock.h"
+#include "pool/pool_sql.h"
+#include "base/result_row.h"
+#include "base/rows.h"
+
+/* How long to pause in all between looks for a candidate that is not passed over, in milliseconds. */
+#define LOOK_MS 100
+
+/* Bounds of the pauses between two looks, in milliseconds; up to as much again is added at random. */
+#define MIN_PAUSE_MS 1
+#define MAX_PAUSE_MS 8
+
+/* How long a claim waits for others where it has to wait, in milliseconds and in all. */
+#define PATIENCE_MS 2000
+
+/* How many candidates are fetched at first, and at most, at a time. */
+#define MIN_FETCHED 4
+#define MAX_FETCHED 64
+
+/* The control plane's column is a varchar(64). */
+#define MAX_NAME_LENGTH 64
+
+/* A time to live is in nanoseconds, as in Coder's column; less than a minute is a mistaken unit. */
+#define NANOSECONDS_PER_MINUTE INT64CONST(60000000000)
+
+PG_FUNCTION_INFO_V1(prebuild_claim);
+
+/* What is asked for. */
+typedef struct Claim
+{
+	Id preset_id;
+	TimestampTz at;
+	/* the new owner, name, autostart schedule, next start, time to live (ns), and the time again */
+	Datum values[6];
+	char nulls[6];
+	ReturnSetInfo *result;
+} Claim;
+
+/*
+ * Oldest eligible prebuilds first; "narrowed" restricts the pool further. The sub-selects with
+ * OFFSET are there for the planner to leave them as they are: the pool by its owner, then in
+ * order, then build by build for as long as rows are fetched.
+ * $1 preset, $2 template, $3 active version, $4 the time before which a prebuild is expired.
+ */
+#define ELIGIBLE(narrowed)                                                                         \
+	"SELECT w.id::pg_catalog.uuid, b.id::pg_catalog.uuid"                                          \
+	" FROM (SELECT o.id, o.created_at"                                                             \
+	"  FROM (SELECT w.id, w.created_at, w.template_id FROM {cp}workspaces w"                       \
+	"   WHERE " IS_IN_POOL narrowed " OFFSET 0) o"                                                 \
+	"  WHERE o.template_id {=} $2 AND o.created_at {>=} $4"                                        \
+	"  ORDER BY o.created_at, o.id OFFSET 0) w," LATEST_BUILD " WHERE " IS_RUNNING                 \
+	" AND b.template_version_id {=} $3 AND " CURRENT_PRESET " {=} $1 AND " IS_READY                \
+	" ORDER BY w.created_at, w.id"
+
+/* Raise an error unless the new owner is somebody who can own a workspace. */
+static void
+require_owner(Datum owner_id)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDOID };
+	const char *owner = DatumGetCString(DirectFunctionCall1(uuid_out, owner_id));
+
+	if (strcmp(owner, SYSTEM_USER) == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"new_owner_id\" must not be the system user, who owns "
+							   "the prebuilds already")));
+	if (plan_execute(&plan, "SELECT u.deleted::pg_catalog.bool FROM {cp}users u WHERE u.id {=} $1",
+					 PLAN_FRESH, 1, argtypes, &owner_id, NULL) == 0)
+		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+						errmsg("user %s, the new owner, does not exist", owner)));
+	if (DatumGetBool(row_get(0, 1)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("user %s, the new owner, is deleted", owner)));
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Read what a claim needs to know of its preset. False when there is no such preset. */
+static bool
+read_preset(const Claim *claim, PlanMode mode, Preset *preset)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDOID };
+	Datum values[] = { id_datum(&claim->preset_id) };
+	char *statement =
+		psprintf("SELECT t.id::pg_catalog.uuid, v.id::pg_catalog.uuid,"
+				 " t.active_version_id::pg_catalog.uuid, t.deleted::pg_catalog.bool,"
+				 " t.deprecated {<>} '',"
+				 " COALESCE(p.invalidate_after_secs, 0)::pg_catalog.int4,"
+				 " %s::pg_catalog.timestamptz"
+				 " FROM {cp}template_version_presets p"
+				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
+				 " JOIN {cp}templates t ON t.id {=} v.template_id WHERE p.id {=} $1",
+				 control_plane_has(FEATURE_INVALIDATION) ? "p.last_invalidated_at" : "NULL");
+	bool found = plan_execute(&plan, statement, mode, 1, argtypes, values, NULL) > 0;
+	bool isnull;
+	Datum value;
+
+	memset(preset, 0, sizeof(*preset));
+	if (found)
+	{
+		preset->id = claim->preset_id;
+		preset->template_id = row_id(0, 1);
+		preset->template_version_id = row_id(0, 2);
+		preset->active_version_id = row_id(0, 3);
+		preset->template_deleted = DatumGetBool(row_get(0, 4));
+		preset->template_deprecated = DatumGetBool(row_get(0, 5));
+		preset->invalidate_after_secs = DatumGetInt32(row_get(0, 6));
+		value = row_value(0, 7, &isnull);
+		preset->has_last_invalidated_at = !isnull;
+		preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	pfree(statement);
+	return found;
+}
+
+/* The parameters of ELIGIBLE, but for the narrowing one. */
+static void
+eligible_parameters(const Claim *claim, const Preset *preset, Datum *values)
+{
+	values[0] = id_datum(&preset->id);
+	values[1] = id_datum(&preset->template_id);
+	values[2] = id_datum(&preset->active_version_id);
+	values[3] = TimestampTzGetDatum(decision_expires_before(preset, claim->at));
+}
+
+/* True when a workspace that is held can be given away now, whatever older snapshots say. */
+static bool
+is_eligible_now(const Claim *claim, const Id *workspace_id)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, UUIDOID };
+	Datum values[5];
+	Preset preset;
+	bool eligible;
+
+	if (!read_preset(claim, PLAN_READ_LATEST, &preset) || !decision_is_active(&preset))
+		return false;
+	eligible_parameters(claim, &preset, values);
+	values[4] = id_datum(workspace_id);
+	eligible = plan_execute(&plan, ELIGIBLE(" AND w.id {=} $5"), PLAN_READ_LATEST, 5, argtypes,
+							values, NULL) > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return eligible;
+}
+
+/*
+ * Give a workspace that is held to the new owner, and put the result row into a tuplestore. False
+ * when a trigger of the control plane keeps it back.
+ */
+static bool
+give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDOID, TEXTOID,		 TEXTOID, TIMESTAMPTZOID,
+									INT8OID, TIMESTAMPTZOID, UUIDOID };
+	Datum values[7];
+	char nulls[7];
+	bool given;
+	int guc_level = plans_control_plane_path();
+
+	memcpy(values, claim->values, sizeof(claim->values));
+	memcpy(nulls, claim->nulls, sizeof(claim->nulls));
+	values[6] = id_datum(workspace_id);
+	nulls[6] = ' ';
+	given = plan_execute(&plan,
+						 "UPDATE {cp}workspaces AS w SET owner_id = $1, name = $2,"
+						 " autostart_schedule = $3, next_start_at = $4, ttl = $5,"
+						 " updated_at = $6, last_used_at = $6, dormant_at = NULL,"
+						 " deleting_at = NULL WHERE w.id {=} $7 AND " IS_IN_POOL
+						 " RETURNING w.id::pg_catalog.uuid, w.name::pg_catalog.text",
+						 PLAN_FRESH, 7, argtypes, values, nulls) > 0;
+	AtEOXact_GUC(true, guc_level);
+	if (given)
+	{
+		ResultRow row;
+
+		row.n = 0;
+		result_put(&row, UUIDOID, row_get(0, 1));
+		result_put(&row, TEXTOID, row_get(0, 2));
+		result_row_store(result, &row);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return given;
+}
+
+/*
+ * Give the first of some candidates that can be had. False when there is none; *passed_over is set
+ * where a candidate may have been missed.
+ */
+static bool
+claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *passed_over)
+{
+	for (int first = 0; first < n;)
+	{
+		bool unchanged;
+		int position = first + pool_lock_first(candidates + first, n - first, &unchanged);
+
+		CHECK_FOR_INTERRUPTS();
+		/* those in front are held by others, or were given away since the look began */
+		if (position > first)
+			*passed_over = true;
+		if (position == n)
+			return false;
+		if (unchanged && is_eligible_now(claim, &candidates[position]->id))
+		{
+			if (give(claim, &candidates[position]->id, claim->result))
+				return true;
+		}
+		else if (!IsolationUsesXactSnapshot())
+			/* it has changed since the look began, and so may others have */
+			*passed_over = true;
+		first = position + 1;
+	}
+	return false;
+}
+
+/* Give the oldest candidate that can be had, in the same way. */
+static bool
+claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID };
+	PoolMember fetched[MAX_FETCHED] = { 0 };
+	PoolMember *candidates[MAX_FETCHED];
+	Datum values[4];
+	Portal portal;
+	bool given = false;
+	int n;
+
+	eligible_parameters(claim, preset, values);
+	portal = SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), 4, argtypes), values, NULL, false);
+	for (int wanted = MIN_FETCHED; !given; wanted = Min(2 * wanted, MAX_FETCHED))
+	{
+		SPI_cursor_fetch(portal, true, wanted);
+		n = (int) SPI_processed;
+		for (int i = 0; i < n; i++)
+		{
+			fetched[i].id = row_id(i, 1);
+			fetched[i].build_id = row_id(i, 2);
+			candidates[i] = &fetched[i];
+		}
+		SPI_freetuptable(SPI_tuptable);
+		if (n == 0)
+			break;
+		given = claim_one_of(claim, candidates, n, passed_over);
+	}
+	SPI_cursor_close(portal);
+	return given;
+}
+
+/*
+ * Let whoever holds a row for an instant (for a foreign key, say) finish. The pauses are random, so
+ * that claims that are in each other's way part, and take most milliseconds at most. Returns how
+ * long it took, in microseconds: a tick of the patience may end a pause early.
+ */
+static int64
+pause_before_look(int milliseconds, int most)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	uint32 random = 0;
+
+	(void) pg_strong_random(&random, sizeof(random));
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(milliseconds + (int) (random % milliseconds), most), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	return GetCurrentTimestamp() - began;
+}
+
+/* Look for a candidate, again and again, and give it. */
+static bool
+look_and_give(void *argument)
+{
+	Claim *claim = argument;
+	int64 paused = 0;
+
+	require_owner(claim->values[0]);
+	for (int pause = MIN_PAUSE_MS;; pause = Min(2 * pause, MAX_PAUSE_MS))
+	{
+		bool passed_over = false;
+		Preset preset;
+
+		if (!read_preset(claim, PLAN_FRESH, &preset))
+			argument_no_such_preset(id_datum(&claim->preset_id));
+		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, &passed_over) ||
+			!passed_over || paused >= LOOK_MS * INT64CONST(1000))
+			return true;
+		paused += pause_before_look(pause, LOOK_MS - (int) (paused / 1000));
+	}
+}
+
+/* Read and check the arguments of prebuild_claim(). */
+static void
+read_arguments(FunctionCallInfo fcinfo, Claim *claim)
+{
+	int64 ttl;
+	int length;
+
+	argument_require(fcinfo, 0, "preset_id");
+	argument_require(fcinfo, 1, "new_owner_id");
+	argument_require(fcinfo, 2, "new_name");
+	length = DatumGetInt32(DirectFunctionCall1(textlen, PG_GETARG_DATUM(2)));
+	if (length == 0 || length > MAX_NAME_LENGTH)
+		ereport(ERROR, (errcode(length == 0 ? ERRCODE_INVALID_PARAMETER_VALUE
+											: ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("argument \"new_name\" must have 1 to %d characters, not %d",
+							   MAX_NAME_LENGTH, length)));
+	if (!PG_ARGISNULL(4))
+		(void) argument_time(fcinfo, 4, "next_start_at");
+	ttl = PG_ARGISNULL(5) ? NANOSECONDS_PER_MINUTE : PG_GETARG_INT64(5);
+	if (ttl < NANOSECONDS_PER_MINUTE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"ttl\" must be at least a minute in nanoseconds, " INT64_FORMAT
+						", not " INT64_FORMAT,
+						NANOSECONDS_PER_MINUTE, ttl),
+				 errhint("As in Coder, the time to live is in nanoseconds: 8 hours are "
+						 "28800000000000. NULL is none.")));
+
+	memcpy(claim->preset_id.bytes, PG_GETARG_UUID_P(0)->data, UUID_LEN);
+	claim->at = argument_time(fcinfo, 6, "at");
+	for (int i = 0; i < 6; i++)
+	{
+		claim->values[i] = PG_GETARG_DATUM(i + 1);
+		claim->nulls[i] = PG_ARGISNULL(i + 1) ? 'n' : ' ';
+	}
+}
+
+/* prebuild_claim(...): give an eligible prebuild of the preset away; one row, or none */
+Datum
+prebuild_claim(PG_FUNCTION_ARGS)
+{
+	Claim claim;
+
+	read_arguments(fcinfo, &claim);
+	PreventCommandIfReadOnly("prebuild_claim()");
+	InitMaterializedSRF(fcinfo, 0);
+	claim.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	plans_enter(fcinfo);
+	control_plane_require();
+	patience_run(PATIENCE_MS, look_and_give, &claim);
+	plans_leave();
+	return (Datum) 0;
+}

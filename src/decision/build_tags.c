@@ -1,0 +1,327 @@
+/*
+ * build_tags.c
+ *	  The provisioner tags of a new prebuild's job: the import job's, then what the template's
+ *	  workspace tags make of the values of this build.
+ */
+#include "compat.h"
+
+#include "common/string.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+
+#include "decision/build_tags.h"
+#include "decision/control_plane.h"
+#include "decision/parameter_value.h"
+#include "settings.h"
+#include "decision/tag_expression.h"
+
+/* The tag of this name, or NULL. */
+static NameValue *
+find_tag(List *tags, const char *name)
+{
+	ListCell *cell;
+
+	foreach (cell, tags)
+	{
+		NameValue *tag = (NameValue *) lfirst(cell);
+
+		if (strcmp(tag->name, name) == 0)
+			return tag;
+	}
+	return NULL;
+}
+
+/* Give a tag a value, in the place of the one it has. */
+static List *
+set_tag(List *tags, const char *name, const char *value)
+{
+	NameValue *tag = find_tag(tags, name);
+
+	if (tag == NULL)
+	{
+		tag = (NameValue *) palloc(sizeof(NameValue));
+		tag->name = pstrdup(name);
+		tags = lappend(tags, tag);
+	}
+	tag->value = pstrdup(value);
+	return tags;
+}
+
+/*
+ * Read the import job's tags without the empty ones. False when they are no object of strings;
+ * null is taken as the control plane reads it, as nothing.
+ */
+static bool
+read_job_tags(Jsonb *json, List **tags)
+{
+	JsonbIterator *iterator;
+	JsonbValue item;
+	char *name = NULL;
+
+	*tags = NIL;
+	if (json == NULL)
+		return true;
+	iterator = JsonbIteratorInit(&json->root);
+	if (JB_ROOT_IS_SCALAR(json))
+	{
+		(void) JsonbIteratorNext(&iterator, &item, false);
+		(void) JsonbIteratorNext(&iterator, &item, false);
+		return item.type == jbvNull;
+	}
+	if (!JB_ROOT_IS_OBJECT(json))
+		return false;
+	for (;;)
+	{
+		JsonbIteratorToken token = JsonbIteratorNext(&iterator, &item, true);
+
+		if (token == WJB_DONE)
+			return true;
+		if (token == WJB_KEY)
+			name = pnstrdup(item.val.string.val, item.val.string.len);
+		else if (token == WJB_VALUE)
+		{
+			if (item.type != jbvString && item.type != jbvNull)
+				return false;
+			if (item.type == jbvString && item.val.string.len > 0)
+				*tags = set_tag(*tags, name, pnstrdup(item.val.string.val, item.val.string.len));
+		}
+	}
+}
+
+/* Make scope one of the two that exist, and owner agree with it. */
+static List *
+normalize_scope(List *tags)
+{
+	NameValue *scope = find_tag(tags, "scope");
+
+	if (scope != NULL && strcmp(scope->value, "user") == 0)
+		return set_tag(tags, "owner", SYSTEM_USER);
+	tags = set_tag(tags, "scope", "organization");
+	return set_tag(tags, "owner", "");
+}
+
+/* A text in Unicode's normal form C, as every string has it that went through HCL. */
+static char *
+normalize_text(const char *value)
+{
+	const char *p = value;
+
+	while (*p != '\0' && !IS_HIGHBIT_SET(*p))
+		p++;
+	if (*p == '\0' || GetDatabaseEncoding() != PG_UTF8)
+		return pstrdup(value);
+	return TextDatumGetCString(DirectFunctionCall2(
+		unicode_normalize_func, CStringGetTextDatum(value), CStringGetTextDatum("NFC")));
+}
+
+/* The value of a parameter in this build, or NULL. */
+static const char *
+parameter_value(const TagInputs *inputs, const char *name)
+{
+	for (int i = 0; i < inputs->nparameters; i++)
+	{
+		if (strcmp(inputs->parameters[i].name, name) == 0)
+			return inputs->parameters[i].value;
+	}
+	return NULL;
+}
+
+/* The variable of this name, or NULL. */
+static const TemplateVariable *
+find_variable(const TagInputs *inputs, const char *name)
+{
+	ListCell *cell;
+
+	foreach (cell, inputs->variables)
+	{
+		const TemplateVariable *variable = (const TemplateVariable *) lfirst(cell);
+
+		if (strcmp(variable->name, name) == 0)
+			return variable;
+	}
+	return NULL;
+}
+
+/*
+ * Resolve a variable. Where Terraform evaluates the tag it has the variable's own type, and a
+ * variable without any value is unknown; the classic flow knows strings only.
+ */
+static BuildCheck
+resolve_variable(const TagInputs *inputs, const NameValue *tag, const char *name,
+				 const char **value, char **reason)
+{
+	const TemplateVariable *variable = find_variable(inputs, name);
+
+	if (variable == NULL)
+	{
+		*reason = psprintf("workspace tag \"%s\" refers to variable \"%s\", which the template "
+						   "version does not have",
+						   tag->name, parameter_value_excerpt(name));
+		return inputs->dynamic ? BUILD_UNSUPPORTED : BUILD_INVALID;
+	}
+	*value = *variable->value != '\0' ? variable->value : variable->default_value;
+	if (!inputs->dynamic)
+		return BUILD_POSSIBLE;
+	if (*variable->type != '\0' && strcmp(variable->type, "string") != 0)
+	{
+		*reason = psprintf("workspace tag \"%s\" refers to variable \"%s\" of type %s, which only "
+						   "Terraform can make a tag",
+						   tag->name, name, parameter_value_excerpt(variable->type));
+		return BUILD_UNSUPPORTED;
+	}
+	if (**value == '\0' && variable->required)
+	{
+		*reason = psprintf("workspace tag \"%s\" refers to variable \"%s\", which has no value",
+						   tag->name, name);
+		return BUILD_UNSUPPORTED;
+	}
+	return BUILD_POSSIBLE;
+}
+
+/*
+ * Resolve a parameter's value. A reference names the block; in the classic flow that is looked
+ * up among the parameters' names, by Terraform it need not be one: the same name with a value
+ * from the preset is the only case that can be seen here.
+ */
+static BuildCheck
+resolve_parameter(const TagInputs *inputs, const NameValue *tag, const char *name,
+				  const char **value, char **reason)
+{
+	*value = parameter_value(inputs, name);
+	if (*value != NULL)
+		return BUILD_POSSIBLE;
+	*reason = psprintf(inputs->dynamic
+						   ? "workspace tag \"%s\" refers to parameter \"%s\", for which the "
+							 "preset has no value"
+						   : "workspace tag \"%s\" refers to parameter \"%s\", which the template "
+							 "version does not have",
+					   tag->name, parameter_value_excerpt(name));
+	return inputs->dynamic ? BUILD_UNSUPPORTED : BUILD_INVALID;
+}
+
+/*
+ * Is the tag's name plain text? It is stored as source without its quotes, and the classic flow
+ * takes it as it is, but Terraform evaluates it.
+ */
+static bool
+is_plain_name(const char *name)
+{
+	return *name != '(' && strchr(name, '\\') == NULL && strstr(name, "${") == NULL &&
+		   strstr(name, "%{") == NULL;
+}
+
+/* Resolve one workspace tag. */
+static BuildCheck
+resolve_tag(const TagInputs *inputs, const NameValue *tag, const char **value, char **reason)
+{
+	size_t length = strlen(tag->value);
+	char *parsed = (char *) palloc(length + 1);
+	TagExpressionKind kind = tag_expression_parse(tag->value, length, parsed);
+
+	if (inputs->dynamic && !is_plain_name(tag->name))
+		kind = TAG_OTHER;
+	/* escapes decode to UTF-8 */
+	if (GetDatabaseEncoding() != PG_UTF8 && !pg_is_ascii(parsed))
+		kind = TAG_OTHER;
+
+	*value = parsed;
+	switch (kind)
+	{
+		case TAG_LITERAL:
+			return BUILD_POSSIBLE;
+		case TAG_PARAMETER:
+			return resolve_parameter(inputs, tag, parsed, value, reason);
+		case TAG_VARIABLE:
+			return resolve_variable(inputs, tag, parsed, value, reason);
+		case TAG_OTHER:
+			break;
+	}
+	*reason = psprintf("workspace tag \"%s\" is an expression that only Terraform can evaluate: %s",
+					   tag->name, parameter_value_excerpt(tag->value));
+	return BUILD_UNSUPPORTED;
+}
+
+/*
+ * An object of strings as the text of a jsonb value, so that equal ones have equal texts.
+ * palloc'd.
+ */
+char *
+name_values_to_json(int count, const NameValue *pairs)
+{
+	StringInfoData json;
+	Jsonb *canonical;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (int i = 0; i < count; i++)
+	{
+		if (i > 0)
+			appendStringInfoChar(&json, ',');
+		escape_json(&json, pairs[i].name);
+		appendStringInfoChar(&json, ':');
+		escape_json(&json, pairs[i].value);
+	}
+	appendStringInfoChar(&json, '}');
+	canonical = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+	return JsonbToCString(NULL, &canonical->root, VARSIZE(canonical));
+}
+
+/* The tags of the list as JSON. */
+static char *
+tags_to_json(List *tags)
+{
+	NameValue *pairs = (NameValue *) palloc(sizeof(NameValue) * Max(list_length(tags), 1));
+	int count = 0;
+	ListCell *cell;
+
+	foreach (cell, tags)
+		pairs[count++] = *(NameValue *) lfirst(cell);
+	return name_values_to_json(count, pairs);
+}
+
+/*
+ * The tags of the job that builds a new prebuild.
+ *
+ * tags: the text of a jsonb object of strings; reason: a sentence for a person, where the
+ * result is not BUILD_POSSIBLE. What is proven impossible comes before what cannot be known.
+ * Everything is palloc'd in the current context, scratch too; raises nothing of a user's.
+ */
+BuildCheck
+build_tags(const TagInputs *inputs, char **tags, char **reason)
+{
+	BuildCheck check = BUILD_POSSIBLE;
+	List *list;
+	ListCell *cell;
+
+	if (!read_job_tags(inputs->job_tags, &list))
+	{
+		*reason = pstrdup("the tags of the template version's import job are not an object of "
+						  "strings");
+		return BUILD_INVALID;
+	}
+	list = normalize_scope(list);
+	foreach (cell, inputs->expressions)
+	{
+		const NameValue *tag = (const NameValue *) lfirst(cell);
+		const char *value = NULL;
+		char *tag_reason = NULL;
+		BuildCheck tag_check;
+
+		CHECK_FOR_INTERRUPTS();
+		tag_check = resolve_tag(inputs, tag, &value, &tag_reason);
+		if (tag_check == BUILD_POSSIBLE)
+			list = set_tag(list, tag->name, normalize_text(value));
+		else if (check == BUILD_POSSIBLE ||
+				 (check == BUILD_UNSUPPORTED && tag_check == BUILD_INVALID))
+		{
+			check = tag_check;
+			*reason = tag_reason;
+		}
+	}
+	if (check == BUILD_POSSIBLE)
+		*tags = tags_to_json(list);
+	return check;
+}

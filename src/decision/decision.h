@@ -1,0 +1,125 @@
+/*
+ * decision.h
+ *	  Desired against actual: from a snapshot of presets and pool members to each preset's state
+ *	  and to the actions that a pass takes. Pure: no server, no clock, no allocation.
+ */
+#ifndef PREBUILD_DECISION_H
+#define PREBUILD_DECISION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pool/pool_member.h"
+
+/* Times and spans are in microseconds; times count from PostgreSQL's epoch. */
+#define DECISION_USECS_PER_SEC INT64_C(1000000)
+
+/* Most prebuilds that one pass creates, whatever is set: a typing error must not eat memory. */
+#define DECISION_MAX_CREATES 100000
+
+typedef enum PrebuildStatus
+{
+	STATUS_HEALTHY,
+	STATUS_HARD_LIMITED,
+	STATUS_VALIDATION_FAILED
+} PrebuildStatus;
+
+/* Why a preset that wants prebuilds does not get them, the strongest reason first. */
+typedef enum Withheld
+{
+	WITHHELD_NOT,
+	WITHHELD_BACKOFF,
+	WITHHELD_HARD_LIMITED,
+	WITHHELD_VALIDATION_FAILED,
+	WITHHELD_UNSUPPORTED,
+	WITHHELD_RETRY /* cannot be judged yet (an import job that still runs) */
+} Withheld;
+
+/* What is known of building a prebuild of a preset; asked only where it matters. */
+typedef enum BuildCheck
+{
+	BUILD_POSSIBLE,	   /* or not asked */
+	BUILD_NOT_YET,	   /* cannot be judged now, try again in the next pass */
+	BUILD_INVALID,	   /* proven impossible until the template changes */
+	BUILD_UNSUPPORTED, /* the database cannot decide it */
+} BuildCheck;
+
+typedef struct Preset
+{
+	/* filled by the reader */
+	Id id;
+	Id template_id;
+	Id organization_id;
+	Id template_version_id;
+	Id active_version_id; /* the template's */
+	bool template_deleted;
+	bool template_deprecated;
+	int32_t scheduled; /* instances wanted at the time, by section 4 (active or not) */
+	int32_t invalidate_after_secs;
+	bool has_last_invalidated_at;
+	int64_t last_invalidated_at;
+	PrebuildStatus status;	   /* as stored */
+	bool marked_invalid_by_us; /* the stored validation_failed was written by the extension */
+
+	/* filled by decision_judge(): state */
+	bool active;
+	int32_t desired;
+	int32_t actual;
+	int32_t expired;
+	int32_t eligible;
+	int32_t extraneous;
+	int32_t starting;
+	int32_t stopping;
+	int32_t deleting;
+	int32_t pending_stale;
+	int32_t num_failed;
+	bool has_backoff_until;
+	int64_t backoff_until;
+	bool backing_off; /* active and at <= backoff_until */
+	bool hard_limited;
+	int32_t shortfall; /* instances missing, before anything is withheld */
+
+	/* filled between decision_judge() and decision_settle(), where decision_needs_check() */
+	BuildCheck check;
+	const char *check_reason; /* for everything but BUILD_POSSIBLE */
+
+	/* filled by decision_settle(): what to do about the shortfall */
+	Withheld withheld;
+	int32_t create;			   /* to create now */
+	int32_t capped;			   /* of the shortfall, held back by a cap */
+	const char *capped_by;	   /* what held it back */
+	PrebuildStatus new_status; /* what the stored status should be */
+	int first_action;		   /* its members to act on: a slice of the snapshot's order */
+	int nactions;
+} Preset;
+
+typedef struct DecisionSettings
+{
+	int64_t at;
+	int64_t backoff_interval;
+	int64_t backoff_lookback;
+	int64_t backoff_max; /* 0 = no cap */
+	int32_t failure_hard_limit;
+	int32_t max_creates_per_pass; /* 0 = no cap */
+	int32_t max_building;		  /* 0 = no cap */
+} DecisionSettings;
+
+typedef struct PoolSnapshot
+{
+	int npresets;
+	Preset *presets;
+	int nmembers;
+	PoolMember *members;
+	PoolMember **order; /* the caller's: room for nmembers pointers; see decision_settle() */
+	int *heap;			/* the caller's: room for npresets indexes */
+} PoolSnapshot;
+
+extern bool decision_is_active(const Preset *preset);
+extern int64_t decision_expires_before(const Preset *preset, int64_t at);
+extern void decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings);
+extern bool decision_needs_check(const Preset *preset);
+extern bool decision_needs_health(const PoolSnapshot *snapshot, const PoolMember *member);
+extern int decision_acting_preset(const PoolMember *member);
+extern void decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings);
+
+#endif /* PREBUILD_DECISION_H */

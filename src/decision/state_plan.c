@@ -1,0 +1,276 @@
+/*
+ * state_plan.c
+ *	  SQL functions prebuild_state() and prebuild_plan(): a judgement, shown as rows in the order in
+ *	  which a person looks for a preset.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/arguments.h"
+#include "decision/judgement.h"
+#include "base/plans.h"
+#include "base/result_row.h"
+#include "base/rows.h"
+
+PG_FUNCTION_INFO_V1(prebuild_state);
+PG_FUNCTION_INFO_V1(prebuild_plan);
+FUNCTION_OF_LONGER_ROW(prebuild_plan, 0_2);
+
+/* Compare names, which a preset of a broken control plane may lack. */
+static int
+compare_names(const char *a, const char *b)
+{
+	return strcmp(a ? a : "", b ? b : "");
+}
+
+/* Order presets (indexes) by organization, template, name, the active version's first, and id. */
+static int
+compare_presets(const void *first, const void *second, void *argument)
+{
+	const ControlPlaneSnapshot *snapshot = argument;
+	int a = *(const int *) first;
+	int b = *(const int *) second;
+	const PresetInfo *info = snapshot->info;
+	int order = compare_names(info[a].organization_name, info[b].organization_name);
+
+	if (order == 0)
+		order = compare_names(info[a].template_name, info[b].template_name);
+	if (order == 0)
+		order = compare_names(info[a].name, info[b].name);
+	if (order == 0)
+		order = (int) snapshot->pool.presets[b].active - (int) snapshot->pool.presets[a].active;
+	/* presets are in the order of their ids */
+	return order != 0 ? order : a - b;
+}
+
+/* The indexes of a snapshot's presets in the order of compare_presets(). */
+static int *
+presets_by_name(ControlPlaneSnapshot *snapshot)
+{
+	int n = snapshot->pool.npresets;
+	int *indexes = palloc(sizeof(int) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		indexes[i] = i;
+	qsort_arg(indexes, n, sizeof(int), compare_presets, snapshot);
+	return indexes;
+}
+
+/* prebuild_state(at timestamptz): one row per preset that has desired instances */
+Datum
+prebuild_state(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz at = argument_clock(fcinfo, 0, "at");
+	ControlPlaneSnapshot *snapshot;
+	int *order;
+
+	InitMaterializedSRF(fcinfo, 0);
+	plans_enter(fcinfo);
+	snapshot = judgement_make(at)->snapshot;
+	order = presets_by_name(snapshot);
+	for (int i = 0; i < snapshot->pool.npresets; i++)
+	{
+		const Preset *preset = &snapshot->pool.presets[order[i]];
+		const PresetInfo *info = &snapshot->info[order[i]];
+		const int32 counts[] = { preset->desired,	preset->actual,		preset->expired,
+								 preset->eligible,	preset->extraneous, preset->starting,
+								 preset->stopping,	preset->deleting,	preset->pending_stale,
+								 preset->num_failed };
+		ResultRow row;
+
+		row.n = 0;
+		result_put_uuid(&row, &preset->id);
+		result_put_text(&row, info->name);
+		result_put_uuid(&row, &preset->template_id);
+		result_put_text(&row, info->template_name);
+		result_put_uuid(&row, &preset->organization_id);
+		result_put_text(&row, info->organization_name);
+		result_put_uuid(&row, &preset->template_version_id);
+		result_put_bool(&row, preset->active);
+		for (size_t c = 0; c < lengthof(counts); c++)
+			result_put_int4(&row, counts[c]);
+		if (preset->has_backoff_until)
+			result_put_time(&row, preset->backoff_until);
+		else
+			result_put_null(&row, TIMESTAMPTZOID);
+		result_put_bool(&row, preset->hard_limited);
+		result_put_text(&row, info->stored_status);
+		result_put_text(&row, preset->active ? info->cron_expression : NULL);
+		result_row_store(rsinfo, &row);
+	}
+	plans_leave();
+	return (Datum) 0;
+}
+
+/* The rows of a plan, and the preset that the next ones are of. */
+typedef struct PlanRows
+{
+	ReturnSetInfo *rsinfo;
+	const Preset *preset;
+	const PresetInfo *info;
+} PlanRows;
+
+/* Put one row of the plan. workspace_ids: a uuid array, or NULL for none. */
+static void
+put_action(const PlanRows *rows, const char *action, int count, const ArrayParameter *workspace_ids,
+		   const char *reason)
+{
+	const Preset *preset = rows->preset;
+	ResultRow row;
+
+	row.n = 0;
+	result_put_uuid(&row, &preset->id);
+	result_put_uuid(&row, &preset->template_id);
+	result_put_text(&row, action);
+	result_put_int4(&row, count);
+	if (workspace_ids != NULL)
+		result_put(&row, UUIDARRAYOID, array_datum(workspace_ids));
+	else
+		result_put_null(&row, UUIDARRAYOID);
+	if (strcmp(action, "backoff") == 0)
+		result_put_time(&row, preset->backoff_until);
+	else
+		result_put_null(&row, TIMESTAMPTZOID);
+	result_put_text(&row, reason);
+	result_put_text(&row, rows->info->template_name);
+	result_put_text(&row, rows->info->name);
+	result_row_store(rows->rsinfo, &row);
+}
+
+/*
+ * Say which of too many members go first, as far as it is not the oldest. members: those of a
+ * preset that go, in their order. palloc'd.
+ */
+static char *
+reason_for_choice(PoolMember *const *members, int count)
+{
+	int sick = 0;
+	int not_ready = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		sick += members[i]->sick;
+		not_ready += !members[i]->sick && !members[i]->ready;
+	}
+	if (sick > 0 && not_ready > 0)
+		return psprintf("; %d sick and %d not ready go first", sick, not_ready);
+	if (sick > 0)
+		return psprintf("; %d sick go first", sick);
+	if (not_ready > 0)
+		return psprintf("; %d not ready go first", not_ready);
+	return pstrdup("");
+}
+
+/* Say why some members of a preset go, all of one verdict. palloc'd. */
+static char *
+reason_to_go(const Preset *preset, PoolMember *const *members, int count)
+{
+	const char *inactive = preset->template_deleted		 ? "the template is deleted"
+						   : preset->template_deprecated ? "the template is deprecated"
+														 : "the template version is not active";
+
+	switch (members[0]->verdict)
+	{
+		case VERDICT_CANCEL:
+			return psprintf("%d pending, none wanted: %s", count, inactive);
+		case VERDICT_DELETE_INACTIVE:
+			return psprintf("%d running, none wanted: %s", preset->actual, inactive);
+		case VERDICT_DELETE_EXPIRED:
+			return psprintf("%d of %d running are expired", preset->expired, preset->actual);
+		default:
+			return psprintf("%d valid ones are running, %d are desired%s",
+							preset->actual - preset->expired, preset->desired,
+							reason_for_choice(members, count));
+	}
+}
+
+/* Put the rows for the members of a preset that go: one per verdict, which are in order. */
+static void
+put_departures(const PlanRows *rows, const PoolSnapshot *pool)
+{
+	const Preset *preset = rows->preset;
+	PoolMember *const *members = &pool->order[preset->first_action];
+
+	for (int first = 0, end; first < preset->nactions; first = end)
+	{
+		Verdict verdict = members[first]->verdict;
+		ArrayParameter *ids = array_new(UUIDOID);
+
+		for (end = first; end < preset->nactions && members[end]->verdict == verdict; end++)
+			array_add_id(ids, &members[end]->id);
+		put_action(rows, verdict == VERDICT_CANCEL ? "cancel_pending" : "delete", end - first, ids,
+				   reason_to_go(preset, &members[first], end - first));
+	}
+}
+
+/* Put the row for the instances that a preset misses, created or withheld. */
+static void
+put_creation(const PlanRows *rows, const DecisionSettings *settings)
+{
+	const Preset *preset = rows->preset;
+	char *missing = psprintf("%d of %d desired are missing (%d valid ones running, %d starting)",
+							 preset->shortfall, preset->desired, preset->actual - preset->expired,
+							 preset->starting);
+
+	if (preset->withheld == WITHHELD_BACKOFF)
+		put_action(rows, "backoff", preset->shortfall, NULL,
+				   psprintf("%d builds failed lately: nothing is created until %s; %s",
+							preset->num_failed, timestamptz_to_str(preset->backoff_until),
+							missing));
+	else if (preset->shortfall == 0)
+		return;
+	else if (preset->withheld == WITHHELD_HARD_LIMITED)
+		put_action(
+			rows, "hard_limited", preset->shortfall, NULL,
+			psprintf("the newest %d builds all failed; %s", settings->failure_hard_limit, missing));
+	else if (preset->withheld == WITHHELD_VALIDATION_FAILED)
+		put_action(rows, "validation_failed", preset->shortfall, NULL,
+				   psprintf("%s; %s",
+							preset->check == BUILD_INVALID
+								? preset->check_reason
+								: "the control plane marked the preset as validation_failed",
+							missing));
+	else if (preset->withheld == WITHHELD_UNSUPPORTED)
+		put_action(rows, "unsupported", preset->shortfall, NULL,
+				   psprintf("%s; %s", preset->check_reason, missing));
+	else if (preset->withheld == WITHHELD_RETRY)
+		put_action(rows, "create", 0, NULL,
+				   psprintf("waiting: %s; %s", preset->check_reason, missing));
+	else if (preset->capped > 0)
+		put_action(rows, "create", preset->create, NULL,
+				   psprintf("%s; %d withheld by %s", missing, preset->capped, preset->capped_by));
+	else
+		put_action(rows, "create", preset->create, NULL, missing);
+}
+
+/* prebuild_plan(at timestamptz): what prebuild_reconcile(at) would do */
+Datum
+prebuild_plan(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz at = argument_clock(fcinfo, 0, "at");
+	Judgement *judgement;
+	PoolSnapshot *pool;
+	int *order;
+
+	InitMaterializedSRF(fcinfo, 0);
+	plans_enter(fcinfo);
+	judgement = judgement_make(at);
+	pool = &judgement->snapshot->pool;
+	order = presets_by_name(judgement->snapshot);
+	for (int i = 0; i < pool->npresets; i++)
+	{
+		const PlanRows rows = { rsinfo, &pool->presets[order[i]],
+								&judgement->snapshot->info[order[i]] };
+
+		put_departures(&rows, pool);
+		if (rows.preset->active)
+			put_creation(&rows, &judgement->settings);
+	}
+	plans_leave();
+	return (Datum) 0;
+}

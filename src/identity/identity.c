@@ -1,0 +1,186 @@
+/*
+ * identity.c
+ *	  prebuild_agent_identity(): whose agent it is. By the cache where that is sure to say what
+ *	  the query would, otherwise by the query.
+ */
+#include "compat.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "base/id.h"
+#include "identity/identity_cache.h"
+#include "identity/identity_changes.h"
+#include "identity/identity_stats.h"
+#include "identity/identity_tables.h"
+#include "base/ids.h"
+#include "base/plans.h"
+#include "base/result_row.h"
+#include "settings.h"
+
+/*
+ * Any build's agent has an identity, not only the latest one's: it goes on reporting while its
+ * workspace is being stopped. The columns are those of prebuild_agent_identity_row.
+ */
+static const char *const identity_query =
+	"SELECT a.id::pg_catalog.uuid, a.name::pg_catalog.text, w.id::pg_catalog.uuid,"
+	" w.name::pg_catalog.text, w.owner_id::pg_catalog.uuid, u.username::pg_catalog.text,"
+	" w.organization_id::pg_catalog.uuid, w.template_id::pg_catalog.uuid, t.name::pg_catalog.text,"
+	" w.autostart_schedule::pg_catalog.text"
+	" FROM {cp}workspace_agents a"
+	" JOIN {cp}workspace_resources r ON r.id {=} a.resource_id"
+	" JOIN {cp}workspace_builds b ON b.job_id {=} r.job_id"
+	" JOIN {cp}workspaces w ON w.id {=} b.workspace_id"
+	" JOIN {cp}users u ON u.id {=} w.owner_id"
+	" JOIN {cp}templates t ON t.id {=} w.template_id"
+	" WHERE a.id {=} $1 AND NOT a.deleted AND NOT w.deleted";
+
+/* Columns of the query, from 0. */
+#define COLUMNS 10
+#define COLUMN_AGENT 0
+#define COLUMN_WORKSPACE 2
+#define COLUMN_OWNER 4
+#define COLUMN_TEMPLATE 7
+
+/*
+ * The query's plan. It is looked up again when the schema is another one only: the text has no
+ * other variable, and to expand it would cost as much as a tenth of running it.
+ */
+static SPIPlanPtr
+identity_plan(void)
+{
+	static const Oid argtypes[] = { UUIDOID };
+	static KeptPlan kept;
+	static SPIPlanPtr plan = NULL;
+	static char schema[NAMEDATALEN];
+
+	if (plan == NULL || strcmp(schema, setting_control_plane_schema) != 0)
+	{
+		plan = NULL;
+		plan = plan_get(&kept, identity_query, lengthof(argtypes), argtypes);
+		strlcpy(schema, setting_control_plane_schema, NAMEDATALEN);
+	}
+	return plan;
+}
+
+/*
+ * May this call be answered from the cache, and fill it? function: of the call.
+ */
+static bool
+may_use_cache(Oid function)
+{
+	if (setting_identity_cache_size == 0)
+		identity_cache_reset();
+	if (setting_identity_cache_size == 0 || setting_identity_cache_ttl == 0)
+		return false;
+	/* here the tables say what they said earlier, or what replay has reached */
+	if (IsolationUsesXactSnapshot() || RecoveryInProgress())
+		return false;
+	if (identity_changed_here())
+		return false;
+	if (!identity_tables_readable(function, GetUserId()))
+		return false;
+	/* without triggers nobody knows what this transaction changed */
+	return !TransactionIdIsValid(GetTopTransactionIdIfAny()) || identity_tables_watched();
+}
+
+/* Keep a row of the query. What a transaction that has written sees may yet be undone. */
+static void
+keep(const IdentityMoment *before, const Datum *values, HeapTupleHeader row)
+{
+	const pg_uuid_t *const parts[IDENTITY_PARTS] = {
+		[IDENTITY_AGENT] = DatumGetUUIDP(values[COLUMN_AGENT]),
+		[IDENTITY_WORKSPACE] = DatumGetUUIDP(values[COLUMN_WORKSPACE]),
+		[IDENTITY_OWNER] = DatumGetUUIDP(values[COLUMN_OWNER]),
+		[IDENTITY_TEMPLATE] = DatumGetUUIDP(values[COLUMN_TEMPLATE])
+	};
+
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return;
+	/* a prebuild's owner is about to change */
+	if (id_is_system_user(parts[IDENTITY_OWNER]))
+		return;
+	identity_cache_store(before, parts, row);
+}
+
+/*
+ * Ask the tables: the row, in the context that is current now, or NULL. before: keep it in the
+ * cache, if it did not change since.
+ */
+static HeapTupleHeader
+ask_tables(FunctionCallInfo fcinfo, const pg_uuid_t *agent, const IdentityMoment *before)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	Datum argument = UUIDPGetDatum(agent);
+	HeapTupleHeader row = NULL;
+	int result;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	/* not read-only: in a snapshot of its own, that shows what this transaction did */
+	result = SPI_execute_plan(identity_plan(), &argument, NULL, false, 0);
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+	if (SPI_processed > 0)
+	{
+		MemoryContext spi_context = MemoryContextSwitchTo(caller_context);
+		ResultRow answer;
+
+		answer.n = COLUMNS;
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, answer.values,
+						  answer.nulls);
+		for (int i = 0; i < COLUMNS; i++)
+			answer.types[i] = SPI_gettypeid(SPI_tuptable->tupdesc, i + 1);
+		row = DatumGetHeapTupleHeader(result_row_datum(fcinfo, &answer));
+		if (before != NULL)
+			keep(before, answer.values, row);
+		MemoryContextSwitchTo(spi_context);
+	}
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+	return row;
+}
+
+PG_FUNCTION_INFO_V1(prebuild_agent_identity);
+
+/*
+ * SQL: prebuild_agent_identity(agent_id uuid). A set of one row or none, in a single call: there
+ * is no state between calls that would have to be set up.
+ */
+Datum
+prebuild_agent_identity(PG_FUNCTION_ARGS)
+{
+	const pg_uuid_t *agent = PG_GETARG_UUID_P(0);
+	ReturnSetInfo *set = (ReturnSetInfo *) fcinfo->resultinfo;
+	Oid function = fcinfo->flinfo->fn_oid;
+	HeapTupleHeader row = NULL;
+
+	if (set == NULL || !IsA(set, ReturnSetInfo) || !(set->allowedModes & SFRM_ValuePerCall))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("set-valued function called in context that cannot accept a set")));
+	if (may_use_cache(function))
+	{
+		IdentityMoment now = identity_moment();
+
+		row = identity_cache_find(agent, now.at);
+		identity_stats_count(row != NULL ? IDENTITY_HIT : IDENTITY_MISS, 1);
+		if (row == NULL)
+			row = ask_tables(fcinfo, agent, &now);
+	}
+	else
+	{
+		identity_stats_count(IDENTITY_MISS, 1);
+		identity_tables_require();
+		row = ask_tables(fcinfo, agent, NULL);
+	}
+	if (row == NULL)
+	{
+		set->isDone = ExprEndResult;
+		PG_RETURN_NULL();
+	}
+	PG_RETURN_HEAPTUPLEHEADER(row);
+}

@@ -1,0 +1,79 @@
+/*
+ * database_text.c
+ *	  Text in the database's encoding: where it may be cut, and bytes that may be none.
+ *
+ * A database of encoding SQL_ASCII takes any bytes but NUL for text. What agents send is UTF-8, and
+ * a client of that encoding cannot read a result in which something else is: so text is cut between
+ * UTF-8's characters there, and bytes that are to be UTF-8 are looked at as elsewhere.
+ */
+#include "compat.h"
+
+#include "catalog/namespace.h"
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+
+#include "metadata/database_text.h"
+
+/* The length of the longest prefix of whole characters within limit bytes. */
+size_t
+database_text_clip(const char *data, size_t length, size_t limit)
+{
+	if (GetDatabaseEncoding() == PG_SQL_ASCII)
+		return report_clip_utf8(data, length, limit);
+	return (size_t) pg_mbcliplen(data, (int) length, (int) limit);
+}
+
+/* Convert text from UTF-8 into another encoding; as database_text_from_utf8(). */
+static bool
+convert(ReportText utf8, int encoding, ReportText *string, ReportFault *fault)
+{
+	Oid conversion = FindDefaultConversionProc(PG_UTF8, encoding);
+	Size size = utf8.length * MAX_CONVERSION_GROWTH + 1;
+	char *converted;
+	int length;
+
+	if (!OidIsValid(conversion))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+						errmsg("there is no default conversion from UTF8 to %s",
+							   pg_encoding_to_char(encoding))));
+	if (size > MaxAllocSize)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("%zu bytes are too many to convert", utf8.length)));
+	converted = palloc(size);
+	length = pg_do_encoding_conversion_buf(
+		conversion, PG_UTF8, encoding, (unsigned char *) unconstify(char *, utf8.data),
+		(int) utf8.length, (unsigned char *) converted, (int) size, true);
+	if ((size_t) length < utf8.length)
+	{
+		*fault = (ReportFault){ pg_encoding_to_char(encoding), utf8.length, (size_t) length + 1 };
+		return false;
+	}
+	*string = (ReportText){ converted, strlen(converted) };
+	return true;
+}
+
+/*
+ * Bytes in UTF-8 as text of the database's encoding: *string, which is palloc'd or the bytes
+ * themselves. False where they are not that: *fault receives why, *string stays as it is. Raises
+ * undefined_function where the database's encoding has no conversion, and program_limit_exceeded
+ * for more than 256 MB that would have to be converted.
+ */
+bool
+database_text_from_utf8(ReportText bytes, ReportText *string, ReportFault *fault)
+{
+	int encoding = GetDatabaseEncoding();
+	size_t valid = (size_t) pg_encoding_verifymbstr(PG_UTF8, bytes.data, (int) bytes.length);
+	bool ascii = true;
+
+	if (valid < bytes.length)
+	{
+		*fault = (ReportFault){ pg_encoding_to_char(PG_UTF8), bytes.length, valid + 1 };
+		return false;
+	}
+	for (size_t i = 0; i < bytes.length && ascii; i++)
+		ascii = !IS_HIGHBIT_SET(bytes.data[i]);
+	if (!ascii && encoding != PG_UTF8 && encoding != PG_SQL_ASCII)
+		return convert(bytes, encoding, string, fault);
+	*string = bytes;
+	return true;
+}

@@ -1,0 +1,357 @@
+/*
+ * metadata_flush.c
+ *	  Writing what the buffer holds: batches of at most prebuild.metadata_batch_size entries, each
+ *	  in a transaction of its own; what was written, or refused by a constraint or a trigger for
+ *	  good, is forgotten after the commit.
+ *
+ * A row that is refused must not keep everybody's metadata from the table, and a table that takes
+ * nothing for a while (a right is missing, say) must not cost anybody's. Where an error's code does
+ * not say which of the two it is (metadata_faults.c), the batch fails and is tried again, as most
+ * such errors pass. After PATIENCE such failures in a row it is found out: some agents from all over
+ * the buffer are written, each row that fails alone left out and left in the buffer. When some rows
+ * go in, refusals are the rows' own fault, whatever the code: the flush goes on, and drops and
+ * counts them. When none does, the flush fails, and nothing is dropped. As a row that was refused is
+ * likely to be reported again, the next ALERT_INTERVAL needs no further failures before that.
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+#include "metadata/agent_metadata.h"
+#include "base/extension_lock.h"
+#include "metadata/metadata_blob.h"
+#include "metadata/metadata_faults.h"
+#include "metadata/metadata_flush.h"
+#include "metadata/metadata_stats.h"
+#include "base/patience.h"
+#include "settings.h"
+
+/* How long a flush waits for others, in milliseconds and in all. */
+#define FLUSH_PATIENCE_MS 5000
+
+/* The shortest time between two warnings of refused entries, in microseconds. */
+#define WARNING_INTERVAL (10 * USECS_PER_SEC)
+
+/* So many failures in doubt in a row are waited out before it is found out what is wrong. */
+#define PATIENCE 3
+
+/* For so long after a refusal in doubt there is no patience, in microseconds. */
+#define ALERT_INTERVAL (10 * USECS_PER_MINUTE)
+
+/* How many agents are asked whether the table takes any rows. */
+#define SAMPLE_AGENTS 16
+
+/* What this process knows of errors in doubt; it serves one database. */
+static struct
+{
+	int failures; /* in a row */
+	TimestampTz alert_until;
+	uint32 samples; /* taken, so that each is another */
+} doubts;
+
+/* What becomes of rows that fail alone. */
+typedef enum Refusing
+{
+	DROP_BY_CODE, /* dropped when the code says that it is their fault; otherwise the batch fails */
+	DROP_ANY,	  /* dropped */
+	KEEP_ANY,	  /* left in the buffer */
+} Refusing;
+
+/* Agents that are written together, and their entries. */
+typedef struct Batch
+{
+	BatcherCopy *copies;
+	int ncopies;
+	MetadataRow *rows;
+	int nrows;
+} Batch;
+
+/*
+ * Copy agents until the batch is full, at least one. Returns how many of the n were looked at;
+ * those that have vanished meanwhile are passed over.
+ */
+static int
+fill_batch(int slot, const BatcherAgent *agents, int n, Batch *batch)
+{
+	int looked = 0;
+
+	batch->copies = palloc_array(BatcherCopy, n);
+	batch->ncopies = 0;
+	batch->nrows = 0;
+	for (; looked < n && batch->nrows < setting_metadata_batch_size; looked++)
+	{
+		BatcherCopy *copy = &batch->copies[batch->ncopies];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!batcher_copy(slot, &agents[looked].agent, copy))
+			continue;
+		if (batch->nrows > 0 && batch->nrows + copy->nkeys > setting_metadata_batch_size)
+			break;
+		batch->nrows += copy->nkeys;
+		batch->ncopies++;
+	}
+	return looked;
+}
+
+/* A text Datum of a record's text. */
+static Datum
+text_datum(ReportText string)
+{
+	return PointerGetDatum(cstring_to_text_with_len(string.data, (int) string.length));
+}
+
+/* Turn the copies into rows. */
+static void
+build_rows(Batch *batch)
+{
+	int n = 0;
+
+	batch->rows = palloc_array(MetadataRow, batch->nrows + 1);
+	for (int i = 0; i < batch->ncopies; i++)
+	{
+		const BatcherCopy *copy = &batch->copies[i];
+		Size position = 0;
+		BlobRecord record;
+
+		while (blob_next(copy->blob, copy->size, &position, &record))
+		{
+			MetadataRow *row = &batch->rows[n++];
+
+			row->agent = copy->agent;
+			row->key = text_datum(record.key);
+			row->value = text_datum(record.value);
+			row->error = text_datum(record.error);
+			row->collected_at = record.collected_at;
+		}
+	}
+	Assert(n == batch->nrows);
+}
+
+/* Write the rows, and count a failure in doubt. */
+static MetadataCounts
+write_rows(Batch *batch, Refusing refusing, MetadataRefusal *refusal)
+{
+	MetadataCounts counts;
+
+	PG_TRY();
+	{
+		counts = agent_metadata_write_accepted(
+			batch->rows, batch->nrows,
+			refusing == DROP_BY_CODE ? metadata_fault_is_a_rows : metadata_fault_may_be_a_rows,
+			refusal);
+	}
+	PG_CATCH();
+	{
+		if (metadata_fault_of(geterrcode()) == FAULT_IN_DOUBT)
+			doubts.failures++;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return counts;
+}
+
+/* Write a batch and commit. *refusal receives the first row that was refused, if any. */
+static MetadataCounts
+write_batch(MetadataFlush *flush, Batch *batch, Refusing refusing, MetadataRefusal *refusal)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MetadataCounts counts;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) extension_hold();
+	/* the refusal is to outlive the transaction */
+	MemoryContextSwitchTo(context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	counts = write_rows(batch, refusing, refusal);
+	PopActiveSnapshot();
+	flush->publishing = true;
+	CommitTransactionCommand();
+	compat_notify_committed();
+	flush->publishing = false;
+	MemoryContextSwitchTo(context);
+	return counts;
+}
+
+/* Count entries that were refused and are lost, and warn of it now and then. */
+static void
+report_refused(int slot, const MetadataRefusal *refusal, int64 n)
+{
+	/* a worker serves one database */
+	static TimestampTz next_warning = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	const ErrorData *error = refusal->error;
+	Datum agent = DirectFunctionCall1(uuid_out, UUIDPGetDatum(&refusal->row->agent));
+
+	metadata_stats_refused(slot, n, error->message);
+	if (refusal->in_doubt)
+		doubts.alert_until = now + ALERT_INTERVAL;
+	if (now < next_warning)
+		return;
+	next_warning = now + WARNING_INTERVAL;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("agent metadata was refused and is dropped: key \"%s\" of agent %s: %s",
+					TextDatumGetCString(refusal->row->key), DatumGetCString(agent), error->message),
+			 errdetail_plural("%lld entry of its batch was refused.",
+							  "%lld entries of its batch were refused.", (unsigned long) n,
+							  (long long) n),
+			 errhint("A constraint or a trigger of workspace_agent_metadata refuses it. "
+					 "prebuild_metadata_stats counts them all.")));
+}
+
+/* Have the buffer forget the batch; keep_refused: but for agents of whom a row was refused. */
+static void
+forget_batch(MetadataFlush *flush, const Batch *batch, bool keep_refused)
+{
+	const MetadataRow *row = batch->rows;
+
+	for (int i = 0; i < batch->ncopies; i++)
+	{
+		const BatcherCopy *copy = &batch->copies[i];
+		bool refused = false;
+
+		/* the rows are in the order of the copies */
+		for (int key = 0; key < copy->nkeys; key++)
+			refused |= (row++)->refused;
+		if (keep_refused && refused)
+			continue;
+		batcher_forget(flush->slot, &copy->agent, copy->sequence);
+		flush->written += copy->nkeys;
+	}
+}
+
+/*
+ * Write one batch of the agents that wait. Returns how many of them were looked at. *counts and
+ * *refusal receive what came of it, in the current memory context.
+ */
+static int
+flush_batch(MetadataFlush *flush, const BatcherAgent *agents, int n, Refusing refusing,
+			MetadataCounts *counts, MetadataRefusal *refusal)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	Batch batch;
+	int looked = fill_batch(flush->slot, agents, n, &batch);
+
+	*counts = (MetadataCounts){ 0 };
+	*refusal = (MetadataRefusal){ 0 };
+	if (batch.ncopies == 0)
+		return looked;
+	build_rows(&batch);
+	*counts = write_batch(flush, &batch, refusing, refusal);
+	forget_batch(flush, &batch, refusing == KEEP_ANY);
+	if (refusing != KEEP_ANY || counts->refused < batch.nrows)
+		metadata_stats_batch(flush->slot, flush->reason, batch.copies, batch.ncopies, counts,
+							 start);
+	if (refusing != KEEP_ANY && counts->refused > 0)
+		report_refused(flush->slot, refusal, counts->refused);
+	return looked;
+}
+
+/*
+ * Does the table take rows? Writes some of the agents that wait, from all over the buffer and
+ * others at each time. True when a row went in. When none did, raises the error of the first that
+ * was refused, if any.
+ */
+static bool
+table_takes_rows(MetadataFlush *flush, const BatcherAgent *agents, int n)
+{
+	MemoryContext round = CurrentMemoryContext;
+	MemoryContext context =
+		AllocSetContextCreate(round, "agent metadata sample", ALLOCSET_DEFAULT_SIZES);
+	uint64 first = (uint64) doubts.samples++ * SAMPLE_AGENTS;
+	int step = Max(n / SAMPLE_AGENTS, 1);
+	BatcherAgent sample[SAMPLE_AGENTS];
+	int nsample = Min(n, SAMPLE_AGENTS);
+	int64 accepted = 0;
+	const ErrorData *error = NULL;
+
+	for (int i = 0; i < nsample; i++)
+		sample[i] = agents[(first + (uint64) i * step) % n];
+	MemoryContextSwitchTo(context);
+	for (int done = 0; done < nsample;)
+	{
+		MetadataCounts counts;
+		MetadataRefusal refusal;
+
+		done += flush_batch(flush, sample + done, nsample - done, KEEP_ANY, &counts, &refusal);
+		accepted += counts.updated + counts.inserted;
+		if (error == NULL)
+			error = refusal.error;
+	}
+	MemoryContextSwitchTo(round);
+	if (accepted == 0 && error != NULL)
+		ReThrowError(unconstify(ErrorData *, error));
+	MemoryContextDelete(context);
+	return accepted > 0;
+}
+
+/* Does the flush go on with another batch? */
+static bool
+goes_on(const MetadataFlush *flush)
+{
+	if (flush->deadline != 0 && GetCurrentTimestamp() >= flush->deadline)
+		return false;
+	/* what is left of a full batch is not urgent */
+	return flush->reason != FLUSH_CAPACITY ||
+		   pg_atomic_read_u64(&batcher_database(flush->slot)->waiting) >=
+			   (uint64) setting_metadata_batch_size;
+}
+
+/* Write what waits now, batch by batch. */
+static void
+flush_batches(MetadataFlush *flush)
+{
+	MemoryContext round = CurrentMemoryContext;
+	MemoryContext batch =
+		AllocSetContextCreate(round, "agent metadata batch", ALLOCSET_DEFAULT_SIZES);
+	BatcherAgent *agents;
+	int n = batcher_list(flush->slot, &agents);
+	bool doubtful = doubts.failures >= PATIENCE || GetCurrentTimestamp() < doubts.alert_until;
+	Refusing refusing = doubtful && table_takes_rows(flush, agents, n) ? DROP_ANY : DROP_BY_CODE;
+
+	for (int done = 0; done < n && goes_on(flush);)
+	{
+		MetadataCounts counts;
+		MetadataRefusal refusal;
+
+		MemoryContextSwitchTo(batch);
+		done += flush_batch(flush, agents + done, n - done, refusing, &counts, &refusal);
+		MemoryContextSwitchTo(round);
+		MemoryContextReset(batch);
+	}
+	MemoryContextDelete(batch);
+	doubts.failures = 0;
+}
+
+/*
+ * Write what waits now. Called outside of a transaction; raises what the writing raises, with
+ * nothing forgotten that was not committed. Memory is taken from the current context.
+ */
+void
+metadata_flush(MetadataFlush *flush)
+{
+	/* for all batches together; the worker's lock_timeout is what ends a wait */
+	patience_begin(FLUSH_PATIENCE_MS);
+	PG_TRY();
+	{
+		flush_batches(flush);
+	}
+	PG_FINALLY();
+	{
+		patience_end();
+	}
+	PG_END_TRY();
+}
+
+/* Count a flush that raised an error. */
+void
+metadata_flush_failed(MetadataFlush *flush, const char *message)
+{
+	metadata_stats_failure(flush->slot, flush->publishing, message);
+}

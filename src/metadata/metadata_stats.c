@@ -1,0 +1,220 @@
+/*
+ * metadata_stats.c
+ *	  What the batcher and the worker have done, for the operator: counters and histograms in
+ *	  shared memory since the server started, and the functions under their views.
+ *
+ * The stats_lock of a database's BatcherDatabase is held for the update or for the copy of its
+ * FlushStats, nothing else.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
+
+#include "metadata/database_text.h"
+#include "metadata/metadata_stats.h"
+#include "base/result_row.h"
+#include "settings.h"
+#include "slots/worker_slots.h"
+
+static const char *const reason_names[FLUSH_REASONS] = { "capacity", "scheduled", "shutdown",
+														 "manual" };
+
+/* Upper bounds of the histograms' buckets; the last bucket has none. */
+static const double size_bounds[] = { 10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500 };
+static const double utilization_bounds[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 40, 80, 160 };
+static const double duration_bounds[] = { 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5 };
+
+/* Count a value. */
+static void
+observe(Histogram *histogram, const double *bounds, int nbounds, double value)
+{
+	int bucket = 0;
+
+	while (bucket < nbounds && value > bounds[bucket])
+		bucket++;
+	histogram->buckets[bucket]++;
+	histogram->count++;
+	histogram->sum += value;
+}
+
+/* Count a batch that has been committed: its agents, its entries, the time since start. */
+void
+metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies, int ncopies,
+					 const MetadataCounts *counts, TimestampTz start)
+{
+	BatcherDatabase *database = batcher_database(slot);
+	FlushStats *stats = &database->stats;
+	TimestampTz now = GetCurrentTimestamp();
+	int64 written = counts->updated + counts->inserted;
+
+	LWLockAcquire(&database->stats_lock, LW_EXCLUSIVE);
+	stats->flushed += written;
+	stats->skipped += counts->skipped;
+	stats->batches[reason]++;
+	stats->last_flush_at = now;
+	observe(&stats->batch_size, size_bounds, lengthof(size_bounds),
+			written + counts->skipped + counts->refused);
+	for (int i = 0; i < ncopies; i++)
+		observe(&stats->batch_utilization, utilization_bounds, lengthof(utilization_bounds),
+				copies[i].nkeys);
+	observe(&stats->flush_duration[reason], duration_bounds, lengthof(duration_bounds),
+			(double) (now - start) / USECS_PER_SEC);
+	LWLockRelease(&database->stats_lock);
+}
+
+/* Keep the message of the last error, at this time. */
+static void
+note_error(FlushStats *stats, const char *message, TimestampTz at)
+{
+	size_t length = database_text_clip(message, strlen(message), sizeof(stats->last_error) - 1);
+
+	memcpy(stats->last_error, message, length);
+	stats->last_error[length] = '\0';
+	stats->last_error_at = at;
+}
+
+/* Count entries that the table refused; message: of the first one's error. */
+void
+metadata_stats_refused(int slot, int64 n, const char *message)
+{
+	BatcherDatabase *database = batcher_database(slot);
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(&database->stats_lock, LW_EXCLUSIVE);
+	database->stats.refused += n;
+	note_error(&database->stats, message, now);
+	LWLockRelease(&database->stats_lock);
+}
+
+/* Count a flush that failed; publishing: at its commit, with messages queued. */
+void
+metadata_stats_failure(int slot, bool publishing, const char *message)
+{
+	BatcherDatabase *database = batcher_database(slot);
+	FlushStats *stats = &database->stats;
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(&database->stats_lock, LW_EXCLUSIVE);
+	stats->failed_flushes++;
+	if (publishing)
+		stats->publish_errors++;
+	note_error(stats, message, now);
+	LWLockRelease(&database->stats_lock);
+}
+
+/* The slot of this database, or NO_SLOT. */
+static int
+slot_here(void)
+{
+	return worker_slots_count() > 0 ? worker_slot_here() : NO_SLOT;
+}
+
+/* Copy the statistics of a slot's database. */
+static void
+copy_stats(int slot, FlushStats *stats)
+{
+	BatcherDatabase *database = batcher_database(slot);
+
+	LWLockAcquire(&database->stats_lock, LW_SHARED);
+	*stats = database->stats;
+	LWLockRelease(&database->stats_lock);
+}
+
+/* Put a time; 0 is none. */
+static void
+put_time(ResultRow *row, TimestampTz at)
+{
+	if (at != 0)
+		result_put_time(row, at);
+	else
+		result_put_null(row, TIMESTAMPTZOID);
+}
+
+/* Put a text; an empty one is none. */
+static void
+put_text(ResultRow *row, const char *string)
+{
+	result_put_text(row, string[0] != '\0' ? string : NULL);
+}
+
+PG_FUNCTION_INFO_V1(prebuild_metadata_stats_read);
+
+/* SQL: the row under the view prebuild_metadata_stats. */
+Datum
+prebuild_metadata_stats_read(PG_FUNCTION_ARGS)
+{
+	int slot = slot_here();
+	FlushStats stats = { 0 };
+	BatcherDatabase *database = NULL;
+	ResultRow row;
+
+	if (slot != NO_SLOT)
+	{
+		database = batcher_database(slot);
+		copy_stats(slot, &stats);
+	}
+	row.n = 0;
+	put_text(&row, database && worker_slot_buffers(slot) ? "buffered" : "direct");
+	result_put_int8(&row, database ? pg_atomic_read_u64(&database->waiting) : 0);
+	result_put_int8(&row, database ? pg_atomic_read_u64(&database->reported) : 0);
+	result_put_int8(&row, stats.flushed);
+	result_put_int8(&row, stats.skipped);
+	result_put_int8(&row, stats.refused);
+	result_put_int8(&row, database ? pg_atomic_read_u64(&database->dropped) : 0);
+	for (int i = 0; i < FLUSH_REASONS; i++)
+		result_put_int8(&row, stats.batches[i]);
+	result_put_int8(&row, stats.failed_flushes);
+	result_put_int8(&row, stats.publish_errors);
+	put_text(&row, stats.last_error);
+	put_time(&row, stats.last_error_at);
+	put_time(&row, stats.last_flush_at);
+	result_put_int8(&row, database ? (int64) setting_metadata_buffer_size * 1024 : 0);
+	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
+}
+
+/* Add a histogram's rows: cumulative counts by upper bound, the last one infinity. */
+static void
+put_histogram(ReturnSetInfo *result, const char *name, const char *reason,
+			  const Histogram *histogram, const double *bounds, int nbounds)
+{
+	int64 cumulative = 0;
+
+	for (int i = 0; i <= nbounds; i++)
+	{
+		ResultRow row;
+
+		row.n = 0;
+		cumulative += histogram->buckets[i];
+		put_text(&row, name);
+		put_text(&row, reason);
+		result_put_float8(&row, i < nbounds ? bounds[i] : get_float8_infinity());
+		result_put_int8(&row, cumulative);
+		result_put_float8(&row, histogram->sum);
+		result_row_store(result, &row);
+	}
+}
+
+PG_FUNCTION_INFO_V1(prebuild_metadata_histograms);
+
+/* SQL: the histograms of this database's batches; no rows where nothing is buffered. */
+Datum
+prebuild_metadata_histograms(PG_FUNCTION_ARGS)
+{
+	int slot = slot_here();
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	FlushStats stats;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (slot == NO_SLOT)
+		return (Datum) 0;
+	copy_stats(slot, &stats);
+	put_histogram(result, "batch_size", "", &stats.batch_size, size_bounds, lengthof(size_bounds));
+	put_histogram(result, "batch_utilization", "", &stats.batch_utilization, utilization_bounds,
+				  lengthof(utilization_bounds));
+	for (int i = 0; i < FLUSH_REASONS; i++)
+		put_histogram(result, "flush_duration_seconds", reason_names[i], &stats.flush_duration[i],
+					  duration_bounds, lengthof(duration_bounds));
+	return (Datum) 0;
+}

@@ -1,0 +1,18 @@
+/*
+ * metadata_stats.h
+ *	  What the batcher and the worker have done, for the operator.
+ */
+#ifndef PREBUILD_METADATA_STATS_H
+#define PREBUILD_METADATA_STATS_H
+
+#include "postgres.h"
+
+#include "metadata/agent_metadata.h"
+#include "metadata/metadata_batcher.h"
+
+extern void metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies,
+								 int ncopies, const MetadataCounts *counts, TimestampTz start);
+extern void metadata_stats_refused(int slot, int64 n, const char *message);
+extern void metadata_stats_failure(int slot, bool publishing, const char *message);
+
+#endif /* PREBUILD_METADATA_STATS_H */

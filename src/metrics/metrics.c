@@ -1,0 +1,333 @@
+/*
+ * metrics.c
+ *	  SQL function prebuild_metrics_read(): the metrics of the loop, under the names, labels and
+ *	  meanings that the control plane's own reconciler gives them. It comes in parts, so that
+ *	  whoever wants one metric does not pay for all.
+ *
+ *	  Series go by names, not ids, and names need not be unique: everything is summed up by name,
+ *	  so that no series appears twice.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "base/arguments.h"
+#include "decision/control_plane.h"
+#include "catalog/control_plane_catalog.h"
+#include "pass/pass_stats.h"
+#include "pass/pause.h"
+#include "base/plans.h"
+#include "pass/pruning.h"
+#include "base/result_row.h"
+#include "base/rows.h"
+
+PG_FUNCTION_INFO_V1(prebuild_metrics_read);
+
+#define LABELS                                                                                     \
+	"pg_catalog.jsonb_build_object('template_name', s.template_name,"                              \
+	" 'preset_name', s.preset_name, 'organization_name', s.organization_name)"
+
+/* Add one metric without labels. */
+static void
+put_value(ReturnSetInfo *rsinfo, const char *name, double value, const char *help)
+{
+	ResultRow row;
+
+	row.n = 0;
+	result_put_text(&row, name);
+	result_put_json(&row, "{}");
+	result_put_float8(&row, value);
+	result_put_text(&row, "gauge");
+	result_put_text(&row, help);
+	result_row_store(rsinfo, &row);
+}
+
+/* pool: what there is and what is wanted, of active template versions */
+static void
+put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { TIMESTAMPTZOID };
+	Datum values[] = { TimestampTzGetDatum(at) };
+
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&plan,
+			"SELECT m.name::pg_catalog.text, " LABELS ","
+			" m.value::pg_catalog.float8, 'gauge'::pg_catalog.text, m.help::pg_catalog.text"
+			" FROM (SELECT s.template_name, s.preset_name, s.organization_name,"
+			"   pg_catalog.sum(s.desired), pg_catalog.sum(s.actual),"
+			"   pg_catalog.sum(s.eligible), pg_catalog.bool_or(s.hard_limited),"
+			"   pg_catalog.bool_or(s.prebuild_status {=} 'validation_failed'),"
+			"   pg_catalog.bool_or(s.backoff_until {>=} $1)"
+			"  FROM {ext}prebuild_state($1) s WHERE s.active"
+			"  GROUP BY s.template_name, s.preset_name, s.organization_name)"
+			"  s (template_name, preset_name, organization_name, desired, running, eligible,"
+			"   hard_limited, validation_failed, backing_off),"
+			" LATERAL (VALUES"
+			"  ('coderd_prebuilt_workspaces_desired', s.desired,"
+			"   'Prebuilt workspaces that a preset should have'),"
+			"  ('coderd_prebuilt_workspaces_running', s.running,"
+			"   'Prebuilt workspaces that run, whether their agents are ready or not'),"
+			"  ('coderd_prebuilt_workspaces_eligible', s.eligible,"
+			"   'Prebuilt workspaces that can be claimed'),"
+			"  ('coderd_prebuilt_workspaces_preset_hard_limited',"
+			"   CASE WHEN s.hard_limited THEN 1 END,"
+			"   '1 for a preset whose newest builds all failed, absent otherwise'),"
+			"  ('coderd_prebuilt_workspaces_preset_validation_failed',"
+			"   CASE WHEN s.validation_failed THEN 1 END,"
+			"   '1 for a preset that cannot be built until its template changes, absent"
+			" otherwise'),"
+			"  ('prebuild_ext_preset_backing_off', CASE WHEN s.backing_off THEN 1 END,"
+			"   '1 for a preset that is not built for now, as builds failed lately, absent"
+			" otherwise'))"
+			" m (name, value, help)"
+			" WHERE m.value IS NOT NULL"
+			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
+			PLAN_READ, 1, argtypes, values, NULL));
+}
+
+/* The claims that replaced resources, counted by template and preset, in three arrays. */
+static void
+read_replacements(Datum *arrays)
+{
+	static KeptPlan plan;
+	ArrayParameter *templates = array_new(UUIDOID);
+	ArrayParameter *presets = array_new(UUIDOID);
+	ArrayParameter *counts = array_new(INT8OID);
+	uint64 n =
+		plan_execute(&plan,
+					 psprintf("SELECT r.template_id::pg_catalog.uuid,"
+							  " r.preset_id::pg_catalog.uuid, pg_catalog.count(*)"
+							  " FROM {ext}prebuild_replacement r"
+							  " WHERE r.preset_id IS NOT NULL"
+							  " GROUP BY r.template_id, r.preset_id%s",
+							  pruning_has_claim_counts()
+								  ? " UNION ALL SELECT c.template_id::pg_catalog.uuid,"
+									" c.preset_id::pg_catalog.uuid, c.claims::pg_catalog.int8"
+									" FROM {ext}prebuild_replacement_count c"
+								  : ""),
+					 PLAN_READ_OWN, 0, NULL, NULL, NULL);
+
+	/* the rows stay until SPI_finish: the ids are used where they are */
+	for (uint64 i = 0; i < n; i++)
+	{
+		array_add(templates, row_get(i, 1));
+		array_add(presets, row_get(i, 2));
+		array_add(counts, row_get(i, 3));
+	}
+	arrays[0] = array_datum(templates);
+	arrays[1] = array_datum(presets);
+	arrays[2] = array_datum(counts);
+}
+
+/* history: what was ever built for presets, of templates that are not deleted */
+static void
+put_history(ReturnSetInfo *rsinfo)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID, INT8ARRAYOID };
+	Datum values[3];
+
+	read_replacements(values);
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&plan,
+			"SELECT m.name::pg_catalog.text, " LABELS ","
+			" m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
+			" FROM (SELECT t.name, p.name, o.name, pg_catalog.sum(c.created),"
+			"   pg_catalog.sum(c.failed), pg_catalog.sum(c.claimed), pg_catalog.sum(c.replaced)"
+			"  FROM ("
+			"   SELECT w.template_id, b.template_version_preset_id, pg_catalog.count(*),"
+			"    pg_catalog.count(*) FILTER (WHERE j.job_status {=} 'failed'),"
+			"    pg_catalog.count(*) FILTER"
+			"     (WHERE w.owner_id {<>} '" SYSTEM_USER "'::pg_catalog.uuid), NULL"
+			"   FROM {cp}workspace_builds b"
+			"   JOIN {cp}workspaces w ON w.id {=} b.workspace_id"
+			"   JOIN {cp}provisioner_jobs j ON j.id {=} b.job_id"
+			"   WHERE b.build_number {=} 1"
+			"    AND b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid"
+			"    AND b.template_version_preset_id IS NOT NULL"
+			"   GROUP BY w.template_id, b.template_version_preset_id"
+			"   UNION ALL"
+			"   SELECT r.template_id, r.preset_id, NULL, NULL, NULL, r.claims"
+			"   FROM {unnest 3} r (template_id, preset_id, claims))"
+			"   c (template_id, preset_id, created, failed, claimed, replaced)"
+			"  JOIN {cp}templates t ON t.id {=} c.template_id AND NOT t.deleted"
+			"  JOIN {cp}organizations o ON o.id {=} t.organization_id"
+			"  JOIN {cp}template_version_presets p ON p.id {=} c.preset_id"
+			"  GROUP BY t.name, p.name, o.name)"
+			"  s (template_name, preset_name, organization_name, created, failed, claimed,"
+			"   replaced),"
+			" LATERAL (VALUES"
+			"  ('coderd_prebuilt_workspaces_created_total', s.created,"
+			"   'Prebuilt workspaces that were ever made for a preset'),"
+			"  ('coderd_prebuilt_workspaces_failed_total', s.failed,"
+			"   'Prebuilt workspaces that failed to build'),"
+			"  ('coderd_prebuilt_workspaces_claimed_total', s.claimed,"
+			"   'Prebuilt workspaces that were given to users'),"
+			"  ('coderd_prebuilt_workspaces_resource_replacements_total', s.replaced,"
+			"   'Claims whose build destroyed resources of the prebuilt workspace and made them"
+			" anew')) m (name, value, help)"
+			" WHERE m.value IS NOT NULL"
+			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
+			PLAN_READ, 3, argtypes, values, NULL));
+}
+
+/* loop: how the reconciliation itself does */
+static void
+put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
+{
+	put_value(rsinfo, "coderd_prebuilt_workspaces_reconciliation_paused", pause_is_on() ? 1 : 0,
+			  "1 while reconciliation is paused, otherwise 0");
+	put_value(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
+			  (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
+			  "Unix time at which these metrics were true, in seconds");
+	result_store_rows(rsinfo,
+					  pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
+										 "How long passes of the reconciliation took, in seconds"));
+}
+
+/* metadata: how the buffer of agent metadata of this database does, since the server started */
+static void
+put_metadata(ReturnSetInfo *rsinfo)
+{
+	static KeptPlan counters, histograms;
+
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&counters,
+			"SELECT 'coderd_agentapi_metadata_' {||} m.name,"
+			" pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('reason', r.reason)),"
+			" r.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
+			" FROM {ext}prebuild_metadata_stats_read() s, (VALUES"
+			"  (1, 'batches_total', 'Batches of agent metadata written'),"
+			"  (2, 'flushed_total', 'Entries of agent metadata written'),"
+			"  (3, 'dropped_keys_total',"
+			"   'Entries of agent metadata refused, as the buffer was full'),"
+			"  (4, 'publish_errors_total',"
+			"   'Batches of agent metadata that could not be published'))"
+			" m (metric, name, help), LATERAL (VALUES"
+			"  (1, 'capacity', s.batches_capacity), (1, 'scheduled', s.batches_scheduled),"
+			"  (1, 'shutdown', s.batches_shutdown), (1, 'manual', s.batches_manual),"
+			"  (2, NULL, s.flushed), (3, NULL, s.dropped), (4, NULL, s.publish_errors))"
+			" r (metric, reason, value)"
+			" WHERE r.metric {=} m.metric ORDER BY m.metric, r.reason",
+			PLAN_READ_OWN, 0, NULL, NULL, NULL));
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&histograms,
+			"SELECT 'coderd_agentapi_metadata_' {||} h.histogram {||} m.suffix,"
+			" pg_catalog.jsonb_strip_nulls("
+			"  pg_catalog.jsonb_build_object('reason', h.reason, 'le', m.bound)),"
+			" m.value::pg_catalog.float8, 'histogram'::pg_catalog.text,"
+			" (CASE h.histogram"
+			"  WHEN 'batch_size' THEN 'Entries in a batch of agent metadata'"
+			"  WHEN 'batch_utilization' THEN 'Keys of an agent in a batch of agent metadata'"
+			"  ELSE 'How long writing a batch of agent metadata took, in seconds' END)::pg_catalog.text"
+			" FROM {ext}prebuild_metadata_histograms() h, LATERAL ("
+			"  SELECT '_bucket', CASE WHEN h.upper_bound {=} 'Infinity' THEN '+Inf'"
+			"    ELSE h.upper_bound::pg_catalog.text END, h.count::pg_catalog.float8"
+			"  UNION ALL SELECT '_sum', NULL, h.sum WHERE h.upper_bound {=} 'Infinity'"
+			"  UNION ALL SELECT '_count', NULL, h.count WHERE h.upper_bound {=} 'Infinity')"
+			"  m (suffix, bound, value)"
+			" ORDER BY h.histogram, h.reason, h.upper_bound, m.suffix",
+			PLAN_READ_OWN, 0, NULL, NULL, NULL));
+}
+
+/* identity: how the cache of identities does; all sessions together, so on a preloading server only */
+static void
+put_identity(ReturnSetInfo *rsinfo)
+{
+	static KeptPlan plan;
+
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&plan,
+			"SELECT 'prebuild_ext_identity_cache_' {||} m.name, '{}'::pg_catalog.jsonb,"
+			" m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
+			" FROM {ext}prebuild_identity_stats_read() s, LATERAL (VALUES"
+			"  (1, 'hits_total', s.hits, 'Identities of agents given from the cache'),"
+			"  (2, 'misses_total', s.misses,"
+			"   'Identities of agents for which the tables were asked'),"
+			"  (3, 'invalidations_total', s.invalidations,"
+			"   'Identities of agents dropped as what they say may have changed'))"
+			" m (position, name, value, help)"
+			" WHERE s.scope {=} 'database' ORDER BY m.position",
+			PLAN_READ_OWN, 0, NULL, NULL, NULL));
+}
+
+/* The parts, in the order in which they are given. */
+static const char *const parts[] = { "pool", "history", "loop", "metadata", "identity" };
+
+/* Raise an error for a part that there is not. */
+static void
+check_part(const char *part)
+{
+	for (size_t i = 0; i < lengthof(parts); i++)
+		if (strcmp(part, parts[i]) == 0)
+			return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("there is no part \"%s\" of the metrics", part),
+					errhint("There are pool, history, loop, metadata and identity.")));
+}
+
+static bool
+wanted(const char *part, const char *name)
+{
+	return part == NULL || strcmp(part, name) == 0;
+}
+
+/*
+ * Keep warnings away until AtEOXact_GUC(): what a pass warns of would be repeated with every
+ * scrape, in the server's log too. Returns the level to end.
+ */
+static int
+silence(void)
+{
+	int level = NewGUCNestLevel();
+
+	set_config_option("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+					  true, 0, false);
+	set_config_option("log_min_messages", "error", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+					  0, false);
+	return level;
+}
+
+/* prebuild_metrics_read(at timestamptz, part text): metrics, of one part or all */
+Datum
+prebuild_metrics_read(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz at = argument_time(fcinfo, 0, "at");
+	char *part = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	int level;
+
+	if (part != NULL)
+		check_part(part);
+	InitMaterializedSRF(fcinfo, 0);
+	plans_enter(fcinfo);
+	control_plane_require();
+	level = silence();
+	if (wanted(part, "pool"))
+		put_pool(rsinfo, at);
+	if (wanted(part, "history"))
+		put_history(rsinfo);
+	if (wanted(part, "loop"))
+		put_loop(rsinfo, at);
+	if (wanted(part, "metadata"))
+		put_metadata(rsinfo);
+	if (wanted(part, "identity"))
+		put_identity(rsinfo);
+	AtEOXact_GUC(true, level);
+	plans_leave();
+	return (Datum) 0;
+}

@@ -1,0 +1,257 @@
+/*
+ * admin_messages.c
+ *	  Notifications for template admins, queued into the control plane's own queue
+ *	  (notification_messages) where it has one. A control plane's dispatcher sends what is there.
+ *
+ *	  A notification is never worth a transaction: each message is written in a subtransaction
+ *	  of its own, and what goes wrong is a WARNING. Only a cancel goes through. Where the queue is
+ *	  locked, the first message waits as long as its caller has patience; the others are not tried.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/datum.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "catalog/control_plane_catalog.h"
+#include "pass/admin_messages.h"
+#include "base/patience.h"
+#include "base/plans.h"
+#include "base/rows.h"
+#include "catalog/constraints.h"
+#include "base/subtransaction.h"
+
+/* Rows of notification_templates, the same in every control plane that has them. */
+#define TEMPLATE_RESOURCE_REPLACED "89d9745a-816e-4695-a17f-3d0a229e2b8d"
+#define TEMPLATE_HARD_LIMITED "414d9331-c1fc-4761-b40c-d1f4702279eb"
+
+/* Who queues, as the control plane's own reconciler signs. */
+#define CREATED_BY "prebuilds_reconciler"
+
+/*
+ * The messages about subjects, rows of (labels, data, targets): one for each template admin who
+ * has not turned the template off, by the template's own method, where it has one, and for the
+ * inbox. Links of the template (actions) need the address of the control plane's site, which is
+ * not in the database: there are none.
+ */
+#define MESSAGES(template_id, subjects)                                                            \
+	"SELECT nt.id::pg_catalog.uuid, u.id::pg_catalog.uuid, m.method::pg_catalog.text,"             \
+	" pg_catalog.jsonb_build_object('_version', '1.2', 'notification_name', nt.name,"              \
+	"  'notification_template_id', nt.id, 'user_id', u.id, 'user_email', u.email,"                 \
+	"  'user_name', COALESCE(NULLIF(u.name, ''), u.username), 'user_username', u.username,"        \
+	"  'actions', '[]'::pg_catalog.jsonb, 'labels', s.labels, 'data', s.data,"                     \
+	"  'targets', pg_catalog.to_jsonb(s.targets)), s.targets"                                      \
+	" FROM (" subjects ") s (labels, data, targets)"                                               \
+	" JOIN {cp}notification_templates nt ON nt.id {=} '" template_id "'::pg_catalog.uuid"          \
+	" JOIN {cp}users u ON u.rbac_roles {@>} '{template-admin}'::pg_catalog.text[]"                 \
+	"  AND NOT u.deleted AND NOT u.is_system"                                                      \
+	" LEFT JOIN {cp}notification_preferences np"                                                   \
+	"  ON np.user_id {=} u.id AND np.notification_template_id {=} nt.id"                           \
+	" CROSS JOIN LATERAL (SELECT nt.method::pg_catalog.text WHERE nt.method IS NOT NULL"           \
+	"  UNION SELECT 'inbox') m (method)"                                                           \
+	" WHERE COALESCE(NOT np.disabled, nt.enabled_by_default)"                                      \
+	" ORDER BY u.id, m.method"
+
+/* A message to queue. */
+typedef struct Message
+{
+	Datum values[5]; /* template, user, method, payload, targets */
+} Message;
+
+/* What is done in a subtransaction; a list of Message may be made or used. */
+typedef struct Work
+{
+	void (*run)(struct Work *work);
+	KeptPlan *plan;
+	const char *statement;
+	int nargs;
+	const Oid *argtypes;
+	Datum *values;
+	TimestampTz at;
+	MemoryContext context; /* where the result lives */
+	Message *messages;
+	int nmessages;
+} Work;
+
+static bool
+run_work(void *argument)
+{
+	Work *work = argument;
+
+	work->run(work);
+	return true;
+}
+
+/*
+ * Do the work in a subtransaction. Returns false, with a WARNING, when an error undid it; an
+ * error by which somebody wants the transaction to end is raised. rest: how many notifications there
+ * are after this one.
+ */
+static bool
+in_subtransaction(Work *work, int rest)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(work->context);
+	ErrorData *error = subtransaction_run(run_work, work);
+	const char *waited_for = NULL;
+
+	MemoryContextSwitchTo(old_context);
+	if (error == NULL)
+		return true;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	if (patience_lose(error) && patience_report() != NULL)
+	{
+		patience_arm();
+		waited_for = patience_report();
+	}
+	ereport(WARNING,
+			(errcode(error->sqlerrcode), errmsg("notification left out: %s", error->message),
+			 waited_for == NULL ? 0
+			 : rest > 0 && patience_is_over()
+				 ? errdetail("%s The %d after it were not tried.", waited_for, rest)
+				 : errdetail("%s", waited_for)));
+	return false;
+}
+
+/* Find out the messages that there are to queue. */
+static void
+read_messages(Work *work)
+{
+	/* uuid, uuid, text, jsonb, uuid[] */
+	static const int lengths[] = { UUID_LEN, UUID_LEN, -1, -1, -1 };
+	uint64 n = plan_execute(work->plan, work->statement, PLAN_READ, work->nargs, work->argtypes,
+							work->values, NULL);
+
+	work->messages = palloc_array(Message, n + 1);
+	for (uint64 i = 0; i < n; i++)
+		for (size_t c = 0; c < lengthof(lengths); c++)
+			work->messages[i].values[c] = datumCopy(row_get(i, (int) c + 1), false, lengths[c]);
+	work->nmessages = (int) n;
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * Queue the first message. One that was queued already on the same day is left alone: the
+ * queue has a unique hash of that.
+ */
+static void
+write_message(Work *work)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDOID,  UUIDOID,		TEXTOID,
+									JSONBOID, UUIDARRAYOID, TIMESTAMPTZOID };
+	static const char *const written[] = { "notification_messages" };
+	Datum values[6];
+	int level = plans_control_plane_path();
+
+	memcpy(values, work->messages->values, sizeof(work->messages->values));
+	values[5] = TimestampTzGetDatum(work->at);
+	plan_execute(&plan,
+				 "INSERT INTO {cp}notification_messages (id, notification_template_id, user_id,"
+				 "  method, payload, targets, created_by, created_at)"
+				 " VALUES (pg_catalog.gen_random_uuid(), $1, $2, $3::{cp}notification_method, $4,"
+				 "  $5, '" CREATED_BY "', $6)"
+				 " ON CONFLICT DO NOTHING",
+				 PLAN_FRESH, 6, argtypes, values, NULL);
+	/* what is deferred must not fail at commit */
+	constraints_check(written, lengthof(written));
+	AtEOXact_GUC(true, level);
+}
+
+/* Queue the messages of a statement made by MESSAGES(). Changes nothing where no queue is. */
+static void
+queue(KeptPlan *plan, const char *statement, int nargs, const Oid *argtypes, Datum *values,
+	  TimestampTz at)
+{
+	Work read = {
+		.run = read_messages,
+		.plan = plan,
+		.statement = statement,
+		.nargs = nargs,
+		.argtypes = argtypes,
+		.values = values,
+		.at = at,
+		.context = CurrentMemoryContext,
+	};
+	Work write = read;
+
+	if (!control_plane_has(FEATURE_NOTIFICATIONS))
+		return;
+	if (!in_subtransaction(&read, 0))
+		return;
+	write.run = write_message;
+	for (int i = 0; i < read.nmessages; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		write.messages = &read.messages[i];
+		if (!in_subtransaction(&write, read.nmessages - i - 1) && patience_is_over())
+			break;
+	}
+}
+
+/*
+ * Tell template admins that presets have reached the hard limit. preset_ids: uuids; at: the time
+ * of the messages. SPI is connected and a snapshot active.
+ */
+void
+notifications_hard_limited(const ArrayParameter *preset_ids, TimestampTz at)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	Datum values[] = { array_datum(preset_ids) };
+
+	queue(&plan,
+		  MESSAGES(TEMPLATE_HARD_LIMITED,
+				   "SELECT pg_catalog.jsonb_build_object('org', o.name, 'template', t.name,"
+				   "  'template_version', v.name, 'preset', p.name),"
+				   " '{}'::pg_catalog.jsonb, ARRAY[t.id, v.id, p.id, o.id]::pg_catalog.uuid[]"
+				   " FROM {cp}template_version_presets p"
+				   " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
+				   " JOIN {cp}templates t ON t.id {=} v.template_id"
+				   " JOIN {cp}organizations o ON o.id {=} t.organization_id"
+				   " WHERE p.id {=} ANY ($1)"),
+		  1, argtypes, values, at);
+}
+
+/*
+ * Tell template admins that claiming a workspace replaced resources. build_id: the claim's build;
+ * preset_id: the prebuild's preset, or NULL; paths: a jsonb object of each resource's changed
+ * paths in one string. SPI is connected and a snapshot active.
+ */
+void
+notifications_resource_replaced(const Id *workspace_id, const Id *build_id, const Id *preset_id,
+								Datum paths, TimestampTz at)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDOID, UUIDOID, UUIDARRAYOID, JSONBOID };
+	ArrayParameter *presets = array_new(UUIDOID);
+	Datum values[4];
+
+	/* none or one */
+	if (preset_id != NULL)
+		array_add_id(presets, preset_id);
+	values[0] = id_datum(workspace_id);
+	values[1] = id_datum(build_id);
+	values[2] = array_datum(presets);
+	values[3] = paths;
+	queue(&plan,
+		  MESSAGES(TEMPLATE_RESOURCE_REPLACED,
+				   "SELECT pg_catalog.jsonb_build_object('org', o.name, 'workspace', w.name,"
+				   "  'template', t.name, 'template_version', v.name,"
+				   "  'preset', COALESCE(p.name, ''),"
+				   "  'workspace_build_num', b.build_number::pg_catalog.text,"
+				   "  'claimant', owner.username),"
+				   " pg_catalog.jsonb_build_object('replacements', $4::pg_catalog.jsonb),"
+				   " pg_catalog.array_remove(ARRAY[w.id, w.owner_id, t.id, v.id, p.id,"
+				   "  w.organization_id]::pg_catalog.uuid[], NULL)"
+				   " FROM {cp}workspaces w"
+				   " JOIN {cp}workspace_builds b ON b.id {=} $2"
+				   " JOIN {cp}template_versions v ON v.id {=} b.template_version_id"
+				   " JOIN {cp}templates t ON t.id {=} w.template_id"
+				   " JOIN {cp}organizations o ON o.id {=} w.organization_id"
+				   " JOIN {cp}users owner ON owner.id {=} w.owner_id"
+				   " LEFT JOIN {cp}template_version_presets p ON p.id {=} ANY ($3)"
+				   " WHERE w.id {=} $1"),
+		  4, argtypes, values, at);
+}

@@ -1,0 +1,18 @@
+/*
+ * admin_messages.h
+ *	  Notifications for template admins, queued into the control plane's own queue.
+ */
+#ifndef PREBUILD_NOTIFICATIONS_H
+#define PREBUILD_NOTIFICATIONS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "base/rows.h"
+
+extern void notifications_hard_limited(const ArrayParameter *preset_ids, TimestampTz at);
+extern void notifications_resource_replaced(const Id *workspace_id, const Id *build_id,
+											const Id *preset_id, Datum paths, TimestampTz at);
+
+#endif /* PREBUILD_NOTIFICATIONS_H */

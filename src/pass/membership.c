@@ -1,0 +1,133 @@
+/*
+ * membership.c
+ *	  The system user's place in the organizations: a member of each in which there are prebuilds,
+ *	  or may be with the templates as they are, and in that organization's group for prebuilds,
+ *	  through which administrators give prebuilds their quota. Nowhere else: in Coder an organization
+ *	  that has members or groups left cannot be deleted.
+ *
+ *	  Safe against others who do the same at the same time: what exists is skipped by its unique
+ *	  key, and nothing is ever changed.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "utils/timestamp.h"
+
+#include "decision/control_plane.h"
+#include "base/ids.h"
+#include "pass/membership.h"
+#include "base/plans.h"
+#include "base/rows.h"
+
+#define GROUP_NAME "coderprebuiltworkspaces"
+#define GROUP_DISPLAY_NAME "Prebuilt Workspaces"
+
+/*
+ * Does a preset need the system user in its organization? Older versions and deleted templates come
+ * to nothing more, not even where their prebuilds still have to go: who deletes an organization
+ * deletes its templates first.
+ */
+static bool
+needs_place(const Preset *preset, const PresetInfo *info, bool has_members)
+{
+	return !info->organization_deleted && !preset->template_deleted &&
+		   id_compare(&preset->template_version_id, &preset->active_version_id) == 0 &&
+		   (info->can_want || has_members);
+}
+
+/*
+ * The distinct organizations in which the system user needs a place, in order; returns their
+ * number. organizations: room for as many as there are presets.
+ */
+int
+membership_organizations(const ControlPlaneSnapshot *snapshot, Id *organizations)
+{
+	const PoolSnapshot *pool = &snapshot->pool;
+	bool *has_members = palloc0_array(bool, pool->npresets + 1);
+	int found = 0;
+	int n = 0;
+
+	for (int i = 0; i < pool->nmembers; i++)
+	{
+		const PoolMember *member = &pool->members[i];
+
+		if (member->build_preset >= 0)
+			has_members[member->build_preset] = true;
+		if (member->current_preset >= 0)
+			has_members[member->current_preset] = true;
+	}
+	for (int i = 0; i < pool->npresets; i++)
+		if (needs_place(&pool->presets[i], &snapshot->info[i], has_members[i]))
+			organizations[found++] = pool->presets[i].organization_id;
+	qsort(organizations, found, sizeof(Id), id_compare);
+	for (int i = 0; i < found; i++)
+		if (n == 0 || id_compare(&organizations[n - 1], &organizations[i]) != 0)
+			organizations[n++] = organizations[i];
+	return n;
+}
+
+/* Raise an error when there is no system user. */
+void
+membership_require_system_user(void)
+{
+	static KeptPlan plan;
+
+	if (plan_execute(&plan, "SELECT FROM {cp}users WHERE id {=} '" SYSTEM_USER "'::pg_catalog.uuid",
+					 PLAN_FRESH, 0, NULL, NULL, NULL) == 0)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("the system user %s does not exist", SYSTEM_USER),
+						errhint("The control plane's users table must have the owner of prebuilt "
+								"workspaces.")));
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * In some organizations, make the system user a member, make the group, put the user into it:
+ * whatever is missing. at: the time of new rows. Raises whatever the tables' constraints and
+ * triggers raise.
+ */
+void
+membership_ensure(const Id *organizations, int n, int64_t at)
+{
+	static KeptPlan member_plan, group_plan, group_member_plan;
+	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID };
+	ArrayParameter *ids = array_new(UUIDOID);
+	ArrayParameter *group_ids = array_new(UUIDOID);
+	Datum values[3];
+
+	for (int i = 0; i < n; i++)
+	{
+		array_add_id(ids, &organizations[i]);
+		array_add_id(group_ids, id_new());
+	}
+	values[0] = array_datum(ids);
+	values[1] = array_datum(group_ids);
+	values[2] = TimestampTzGetDatum(at);
+
+	plan_execute(&member_plan,
+				 "INSERT INTO {cp}organization_members"
+				 " (user_id, organization_id, created_at, updated_at, roles)"
+				 " SELECT '" SYSTEM_USER "'::pg_catalog.uuid, o.id, $3, $3, '{}'::pg_catalog.text[]"
+				 " FROM {unnest 2} o (id, group_id) WHERE NOT EXISTS ("
+				 "  SELECT FROM {cp}organization_members m WHERE m.organization_id {=} o.id"
+				 "  AND m.user_id {=} '" SYSTEM_USER "'::pg_catalog.uuid)"
+				 " ON CONFLICT DO NOTHING",
+				 PLAN_FRESH, 3, argtypes, values, NULL);
+	plan_execute(&group_plan,
+				 "INSERT INTO {cp}groups"
+				 " (id, name, organization_id, display_name, quota_allowance)"
+				 " SELECT o.group_id, '" GROUP_NAME "', o.id, '" GROUP_DISPLAY_NAME "', 0"
+				 " FROM {unnest 2} o (id, group_id) WHERE $3 IS NOT NULL"
+				 " AND NOT EXISTS (SELECT FROM {cp}groups g"
+				 "  WHERE g.organization_id {=} o.id AND g.name {=} '" GROUP_NAME "')"
+				 " ON CONFLICT DO NOTHING",
+				 PLAN_FRESH, 3, argtypes, values, NULL);
+	plan_execute(&group_member_plan,
+				 "INSERT INTO {cp}group_members (user_id, group_id)"
+				 " SELECT '" SYSTEM_USER "'::pg_catalog.uuid, g.id FROM {cp}groups g"
+				 " WHERE g.organization_id {=} ANY ($1) AND g.name {=} '" GROUP_NAME "'"
+				 " AND NOT EXISTS (SELECT FROM {cp}group_members m WHERE m.group_id {=} g.id"
+				 "  AND m.user_id {=} '" SYSTEM_USER "'::pg_catalog.uuid)"
+				 " ON CONFLICT DO NOTHING",
+				 PLAN_FRESH, 1, argtypes, values, NULL);
+}

@@ -1,0 +1,72 @@
+/*
+ * wakeup.c
+ *	  Wake the provisioners for new jobs. A message is a hint, the daemons ask by themselves too,
+ *	  but every half a minute only.
+ *
+ *	  coderd wakes one group of daemons (of equal tags and types) a message, whichever it finds
+ *	  first among those that could run the job, and the group goes on until it finds no job. So one
+ *	  message for many jobs leaves the other groups asleep. As many messages as there are jobs wake
+ *	  everybody, and more than there are daemons wake nobody further.
+ */
+#include "compat.h"
+
+#include "catalog/pg_type_d.h"
+#include "executor/spi.h"
+#include "utils/timestamp.h"
+
+#include "base/notify.h"
+#include "base/plans.h"
+#include "pass/wakeup.h"
+
+#define JOB_CHANNEL "provisioner_job_posted"
+
+/*
+ * The messages for jobs: for each kind (organization, provisioner, tags) as many as there are jobs
+ * of it or daemons alive that could run them, whichever is less, and at least one; with the number
+ * of the kind. The id of a job makes each message another one, as the server drops equal ones;
+ * nobody reads it. $1: the jobs' ids, $2: the time at which daemons are alive.
+ */
+#define MESSAGES                                                                                      \
+	"WITH live AS MATERIALIZED (SELECT pd.organization_id, pd.provisioners, pd.tags"                  \
+	"  FROM {cp}provisioner_daemons pd WHERE " DAEMON_LIVES(                                          \
+		"$2") "),"                                                                                    \
+			  " kinds AS MATERIALIZED (SELECT j.organization_id, j.provisioner, j.tags,"              \
+			  "  pg_catalog.array_agg(j.id) AS jobs, pg_catalog.row_number() OVER () AS number"       \
+			  "  FROM {cp}provisioner_jobs j WHERE j.id {=} ANY ($1)"                                 \
+			  "  GROUP BY j.organization_id, j.provisioner, j.tags)"                                  \
+			  " SELECT j.number, pg_catalog.jsonb_build_object('organization_id', j.organization_id," \
+			  "  'type', j.provisioner, 'tags', j.tags, 'job_id', job.id)::pg_catalog.text"           \
+			  " FROM kinds j, LATERAL pg_catalog.unnest(j.jobs[1:("                                   \
+			  "  SELECT GREATEST(pg_catalog.count(*), 1)::pg_catalog.int4 FROM live pd"               \
+			  "  WHERE " DAEMON_TAKES ")])"                                                           \
+			  "  AS job (id) ORDER BY j.number"
+
+/*
+ * Announce jobs at commit. jobs: their ids, a uuid array. at: the time at which it is asked which
+ * daemons are alive. SPI is connected. A message that is too long is left out with a WARNING, one
+ * for all of its kind. Raises what reading the tables raises.
+ */
+void
+wakeup_provisioners(const ArrayParameter *jobs, int64_t at)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZOID };
+	Datum values[2];
+	int64 too_long = 0;
+	uint64 n;
+
+	if (jobs->n == 0 || !notify_possible())
+		return;
+	values[0] = array_datum(jobs);
+	values[1] = TimestampTzGetDatum(at);
+	n = plan_execute(&plan, MESSAGES, PLAN_FRESH, 2, argtypes, values, NULL);
+	for (uint64 i = 0; i < n; i++)
+	{
+		int64 kind = DatumGetInt64(row_get(i, 1));
+
+		CHECK_FOR_INTERRUPTS();
+		if (kind != too_long && !notify_send(JOB_CHANNEL, row_text(i, 2)))
+			too_long = kind;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}

@@ -1,0 +1,28 @@
+/*
+ * wakeup.h
+ *	  Wake the provisioners for new jobs.
+ */
+#ifndef PREBUILD_WAKEUP_H
+#define PREBUILD_WAKEUP_H
+
+#include "base/rows.h"
+
+/* A provisioner daemon that was not seen for so long is not alive. */
+#define DAEMON_TIMEOUT "90 seconds"
+
+/* Is the daemon "pd" alive at a time (an expression)? */
+#define DAEMON_LIVES(at)                                                                           \
+	"pd.last_seen_at {>=} (" at " {-} '" DAEMON_TIMEOUT "'::pg_catalog.interval)"
+
+/*
+ * Does the daemon "pd" take a job like "j"? Its tags must contain the job's; a job without tags of
+ * its own goes to daemons without such only.
+ */
+#define DAEMON_TAKES                                                                               \
+	"(pd.organization_id {=} j.organization_id AND j.provisioner {=} ANY (pd.provisioners)"        \
+	" AND CASE WHEN j.tags {=} '{\"scope\": \"organization\", \"owner\": \"\"}'::pg_catalog.jsonb" \
+	"  THEN pd.tags {=} j.tags ELSE pd.tags {@>} j.tags END)"
+
+extern void wakeup_provisioners(const ArrayParameter *jobs, int64_t at);
+
+#endif /* PREBUILD_WAKEUP_H */

@@ -1,0 +1,39 @@
+/*
+ * pool_state.h
+ *	  The pool as it is kept for attached control planes.
+ */
+#ifndef PREBUILD_POOL_STATE_H
+#define PREBUILD_POOL_STATE_H
+
+#include "postgres.h"
+
+/* Values of the parameters of STORED_MEMBERS, for one snapshot. */
+typedef struct PoolView
+{
+	Oid argtypes[3];
+	Datum values[3];
+} PoolView;
+
+/*
+ * The members in a view as rows of prebuild_pool_member, "m": the stored ones, but for those that
+ * were touched since, which come as they are now. For PLAN_READ_OWN. A member without a build, of
+ * which the columns from build_id on are NULL, is there too.
+ */
+#define STORED_MEMBERS                                                                             \
+	" (SELECT s.* FROM {ext}prebuild_pool_state s"                                                 \
+	"  LEFT JOIN pg_catalog.unnest($2) AS touched (id) ON touched.id {=} s.id"                     \
+	"  WHERE s.control_plane {=} $1 AND touched.id IS NULL"                                        \
+	"  UNION ALL SELECT now.* FROM pg_catalog.unnest($3) AS now) m"
+
+/* True for a stored member that runs, as IS_RUNNING of pool_sql.h. */
+#define STORED_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"
+
+extern bool (*pool_state_mend_triggers)(void);
+
+extern bool pool_state_view(PoolView *view);
+extern const char *pool_state_distrust_reason(char **hint);
+extern int64 pool_state_fold(bool mends);
+extern void pool_state_mend(void);
+extern void pool_state_forget(void);
+
+#endif /* PREBUILD_POOL_STATE_H */

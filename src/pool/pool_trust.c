@@ -1,0 +1,333 @@
+/*
+ * pool_trust.c
+ *	  Whether the stored pool may be believed, and by whom. In doubt it may not: then the tables
+ *	  are asked, which know best.
+ *
+ *	  The fingerprint says what the stored pool was built from: the database, the files of the
+ *	  tables, the columns, and the triggers that log changes of them, each as it was made. It is
+ *	  read in the snapshot that is to be answered, with the rows of that snapshot. So whatever was
+ *	  written while a trigger was off shows as another fingerprint to every snapshot that sees it:
+ *	  to turn a trigger off or on again is an update of its row in pg_trigger, and takes a lock
+ *	  that waits for all who write to the table. The same goes for a restore, pg_upgrade, TRUNCATE
+ *	  (not for a snapshot from before it: TRUNCATE is like that), another table of the name, and one
+ *	  that was in another schema meanwhile, where its changes were logged as that schema's. Catalog
+ *	  rows go by ctid beside xmin, which tells two changes of one transaction apart. An unlogged
+ *	  table is never trusted, as a crash empties it.
+ *
+ *	  Where there is no fingerprint, pool_trust_fault() says what is wrong, by the same conditions.
+ */
+#include "compat.h"
+
+#include "access/relation.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "catalog/control_plane_catalog.h"
+#include "base/plans.h"
+#include "pool/pool_log.h"
+#include "pool/pool_trust.h"
+#include "base/rows.h"
+#include "settings.h"
+
+static const char *const pool_tables[] = { "workspaces", "workspace_builds", "provisioner_jobs",
+										   "workspace_resources", "workspace_agents" };
+
+/* The same tables with the kinds and columns of their triggers, as rows of VALUES. */
+#define WATCHED                                                                                    \
+	"(VALUES ('workspaces', 'pool', '" POOL_LOG_WORKSPACES "'),"                                   \
+	" ('workspace_builds', 'workspace', '" POOL_LOG_BUILDS "'),"                                   \
+	" ('provisioner_jobs', 'job', '" POOL_LOG_JOBS "'),"                                           \
+	" ('workspace_resources', 'job', '" POOL_LOG_RESOURCES "'),"                                   \
+	" ('workspace_agents', 'resource', '" POOL_LOG_AGENTS "')) AS watched (table_, kind, names)"
+
+/*
+ * A table's trigger "t" sees every change when all of these hold. (In pg_trigger.tgtype 1 is for
+ * each row, 2 before, 16 on update.) $1 is the control plane's schema, $3 the extension's.
+ */
+#define CALLS(t, function)                                                                         \
+	"EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid {=} " t ".tgfoid"                        \
+	" AND p.pronamespace {=} $3 AND p.proname {=} '" function "')"
+
+/*
+ * It calls our function and is on the columns by the names that they have now; or it is on every
+ * update, and calls the function that knows the columns by its arguments.
+ */
+#define IS_ON_COLUMNS                                                                                                                                             \
+	"CASE t.tgattr::pg_catalog.text WHEN '' THEN " CALLS(                                                                                                         \
+		"t",                                                                                                                                                      \
+		"prebuild_pool_touched_by_name") " AND pg_catalog.encode(t.tgargs, 'escape') {=}"                                                                         \
+										 " pg_catalog.replace(pg_catalog.concat_ws(', ', watched.kind, watched.names, ''), ', ',"                                 \
+										 "  E'\\\\000')"                                                                                                          \
+										 " ELSE " CALLS(                                                                                                          \
+											 "t",                                                                                                                 \
+											 "prebuild_pool_touched") " AND watched.names {=} (SELECT pg_catalog.string_agg(a.attname, ', ' ORDER BY n.position)" \
+																	  "  FROM pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) WITH ORDINALITY AS n (column_,"      \
+																	  "   position) JOIN pg_catalog.pg_attribute a ON a.attrelid {=} c.oid"                       \
+																	  "   AND a.attnum {=} n.column_ AND NOT a.attisdropped) END"
+
+/* A BEFORE trigger "x" may change a row in an update that "t" does not fire for. */
+#define IS_UNSEEN                                                                                  \
+	"x.tgrelid {=} c.oid AND (x.tgtype {&} 19::pg_catalog.int2) {=} 19 AND x.tgenabled {<>} 'D'"   \
+	" AND t.tgattr::pg_catalog.text {<>} '' AND (x.tgattr::pg_catalog.text {=} ''"                 \
+	"  OR NOT x.tgattr::pg_catalog.int2[] {<@} t.tgattr::pg_catalog.int2[])"
+
+#define TRUNCATE_TRIGGER(t) t ".tgrelid {=} c.oid AND " t ".tgname {=} '" POOL_TRUNCATE_TRIGGER "'"
+
+#define SEES_EVERYTHING                                                                                                     \
+	"t.tgenabled {=} 'A' AND " IS_ON_COLUMNS                                                                                \
+	" AND EXISTS (SELECT FROM pg_catalog.pg_trigger u WHERE " TRUNCATE_TRIGGER("u") "  AND u.tgenabled {=} 'A' AND " CALLS( \
+		"u",                                                                                                                \
+		"prebuild_pool_touched") ")"                                                                                        \
+								 " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger x WHERE " IS_UNSEEN                    \
+								 ")"
+
+#define HAS_CHILDREN "EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent {=} c.oid)"
+
+/* The types of the watched columns. */
+#define TYPES                                                                                      \
+	"(SELECT pg_catalog.string_agg(pg_catalog.format('%s:%s', a.attnum, a.atttypid), ','"          \
+	"  ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid {=} c.oid"               \
+	"  AND a.attname {=} ANY (pg_catalog.string_to_array(watched.names, ', ')::pg_catalog.name[]))"
+
+/* The extension's own tables without which nothing is believed. */
+#define OWN_TABLES                                                                                 \
+	"pg_catalog.pg_class own WHERE own.relnamespace {=} $3 AND own.relname {=} ANY"                \
+	" ('{prebuild_pool_log,prebuild_pool_state}'::pg_catalog.name[])"
+
+/*
+ * The fingerprint; NULL where not all tables are watched. $1: the control plane's schema, $2: the
+ * database, $3: the extension's schema.
+ */
+#define FINGERPRINT                                                                                \
+	"SELECT pg_catalog.format('%s / %s / %s', $2::pg_catalog.text,"                                \
+	"  pg_catalog.string_agg(pg_catalog.format('%s %s %s%s %s %s%s %s', c.oid, c.relfilenode,"     \
+	"   c.xmin, c.ctid, t.oid, t.xmin, t.ctid, " TYPES "), ' / ' ORDER BY c.oid),"                 \
+	"  (SELECT pg_catalog.string_agg(pg_catalog.format('%s %s', own.oid, own.relfilenode), ' '"    \
+	"   ORDER BY own.oid) FROM " OWN_TABLES "))"                                                   \
+	"  AS fingerprint"                                                                             \
+	" FROM " WATCHED                                                                               \
+	" JOIN pg_catalog.pg_class c ON c.relname {=} watched.table_::pg_catalog.name"                 \
+	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r' AND c.relpersistence {=} 'p'"               \
+	"  AND NOT " HAS_CHILDREN " JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"               \
+	"  AND t.tgname {=} '" POOL_LOG_TRIGGER "'"                                                    \
+	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} 5 AND (SELECT pg_catalog.count(*)"  \
+	"  FROM " OWN_TABLES " AND own.relpersistence {=} 'p') {=} 2"
+
+/*
+ * False while a statement of this very session may be writing to one of the tables, or one of its
+ * triggers is running: rows may have changed that are logged only when the statement ends. A
+ * statement has its tables open; whether it writes or only reads shows in the lock, unless this
+ * transaction has written before.
+ */
+bool
+pool_tables_at_rest(void)
+{
+	if (DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) > 0)
+		return false;
+	for (size_t i = 0; i < lengthof(pool_tables); i++)
+	{
+		Oid oid = control_plane_table(pool_tables[i], true);
+		Relation table = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : NULL;
+		bool at_rest = table != NULL && (table->rd_refcnt == 1 ||
+										 !CheckRelationLockedByMe(table, RowExclusiveLock, true));
+
+		if (table != NULL)
+			relation_close(table, AccessShareLock);
+		if (!at_rest)
+			return false;
+	}
+	return true;
+}
+
+/* May the current user read all rows of the tables? Otherwise the tables say what he gets. */
+bool
+pool_tables_readable(void)
+{
+	Oid role = GetUserId();
+	Oid schema = get_namespace_oid(setting_control_plane_schema, true);
+
+	if (!OidIsValid(schema) || !compat_may_use_schema(schema, role))
+		return false;
+	for (size_t i = 0; i < lengthof(pool_tables); i++)
+	{
+		Oid table = control_plane_table(pool_tables[i], true);
+
+		if (!OidIsValid(table) || pg_class_aclcheck(table, role, ACL_SELECT) != ACLCHECK_OK ||
+			check_enable_rls(table, role, true) == RLS_ENABLED)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Is prebuild_pool_member in this database the row that this library makes of a member (MEMBER of
+ * pool_sql.h)? With an older or newer script it may not be: then the tables are asked.
+ */
+bool
+pool_member_known(void)
+{
+	static const struct
+	{
+		const char *name;
+		Oid type;
+	} known[] = {
+		{ "control_plane", OIDOID },
+		{ "id", UUIDOID },
+		{ "name", TEXTOID },
+		{ "template_id", UUIDOID },
+		{ "created_at", TIMESTAMPTZOID },
+		{ "build_id", UUIDOID },
+		{ "template_version_id", UUIDOID },
+		{ "build_number", INT4OID },
+		{ "transition", TEXTOID },
+		{ "job_status", TEXTOID },
+		{ "by_system_user", BOOLOID },
+		{ "job_unclaimed", BOOLOID },
+		{ "job_id", UUIDOID },
+		{ "build_created_at", TIMESTAMPTZOID },
+		{ "build_preset_id", UUIDOID },
+		{ "current_preset_id", UUIDOID },
+		{ "ready", BOOLOID },
+	};
+	Oid type =
+		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
+						ObjectIdGetDatum(plans_extension_schema()));
+	TupleDesc columns = OidIsValid(type) ? lookup_rowtype_tupdesc_noerror(type, -1, true) : NULL;
+	bool same = columns != NULL && columns->natts == lengthof(known);
+
+	for (size_t i = 0; i < lengthof(known) && same; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(columns, i);
+
+		same = strcmp(NameStr(column->attname), known[i].name) == 0 &&
+			   column->atttypid == known[i].type;
+	}
+	if (columns != NULL)
+		ReleaseTupleDesc(columns);
+	return same;
+}
+
+/*
+ * What the active snapshot says of the stored pool. SPI is connected; the result is palloc'd in
+ * the current context. With the rights of the extension's owner, on catalogs and own tables alone.
+ */
+PoolTrust
+pool_trust(void)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID, TEXTOID, OIDOID };
+	PoolTrust trust = { .control_plane = get_namespace_oid(setting_control_plane_schema, false) };
+	char *database = psprintf(UINT64_FORMAT " %u", GetSystemIdentifier(), MyDatabaseId);
+	Datum values[] = { ObjectIdGetDatum(trust.control_plane), CStringGetTextDatum(database),
+					   ObjectIdGetDatum(plans_extension_schema()) };
+	bool null;
+	Datum value;
+
+	plan_execute(
+		&plan,
+		"SELECT f.fingerprint, m.fingerprint {=} f.fingerprint, m.members::pg_catalog.int8,"
+		" m.log_from::pg_catalog.xid8, m.log_open::pg_catalog.xid8[],"
+		" m.control_plane IS NOT NULL,"
+		" COALESCE(pg_catalog.starts_with(m.fingerprint, '" POOL_GIVEN_UP "'), false)"
+		" FROM (SELECT (" FINGERPRINT ") AS fingerprint OFFSET 0) f"
+		" LEFT JOIN {ext}prebuild_pool_marker m ON m.control_plane {=} $1",
+		PLAN_READ_OWN, 3, argtypes, values, NULL);
+	value = row_value(0, 1, &null);
+	trust.fingerprint = null ? NULL : TextDatumGetCString(value);
+	value = row_value(0, 2, &null);
+	trust.trusted = !null && DatumGetBool(value);
+	if (trust.trusted)
+	{
+		trust.members = DatumGetInt64(row_get(0, 3));
+		trust.log_from = datumCopy(row_get(0, 4), FLOAT8PASSBYVAL, 8);
+		trust.log_open = datumCopy(row_get(0, 5), false, -1);
+	}
+	trust.marked = DatumGetBool(row_get(0, 6));
+	trust.given_up = DatumGetBool(row_get(0, 7));
+	SPI_freetuptable(SPI_tuptable);
+	return trust;
+}
+
+/*
+ * What keeps the stored pool from being believed by anybody, in the active snapshot, as the end of
+ * a sentence; NULL where the control plane is not attached, or nothing does. *hint receives what
+ * mends it. SPI is connected; palloc'd in the current context.
+ */
+char *
+pool_trust_fault(Oid control_plane, char **hint)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { OIDOID, OIDOID, OIDOID };
+	/* the second one is the fingerprint's alone */
+	Datum values[] = { ObjectIdGetDatum(control_plane), ObjectIdGetDatum(InvalidOid),
+					   ObjectIdGetDatum(plans_extension_schema()) };
+	char *fault = NULL;
+
+#define ATTACH " 'prebuild_attach(), called by the owner of the tables, mends it.'"
+#define LOG_TRIGGER "trigger \"" POOL_LOG_TRIGGER "\" of table \"%s\""
+	/* in the order in which they are to be mended; the first one is said */
+	if (plan_execute(
+			&plan,
+			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'ALTER TABLE with SET LOGGED mends it.'"
+			"  WHEN 2 THEN NULL ELSE" ATTACH " END"
+			" FROM (SELECT 1 AS rank, own.relname AS table_,"
+			"   pg_catalog.format('the extension''s table \"%s\" is unlogged', own.relname) AS fault"
+			"  FROM " OWN_TABLES " AND own.relpersistence {<>} 'p'"
+			" UNION ALL SELECT CASE WHEN c.relpersistence {<>} 'p' THEN 1"
+			"    WHEN c.oid IS NULL OR c.relkind {<>} 'r' OR " HAS_CHILDREN
+			"    THEN 2 ELSE 3 END, watched.table_,"
+			"   pg_catalog.format(CASE WHEN c.oid IS NULL THEN 'table \"%s\" does not exist'"
+			"    WHEN c.relkind {<>} 'r' THEN '\"%s\" is not an ordinary table'"
+			"    WHEN c.relpersistence {<>} 'p' THEN 'table \"%s\" is unlogged'"
+			"    WHEN " HAS_CHILDREN " THEN 'other tables inherit from table \"%s\"'"
+			"    WHEN t.oid IS NULL THEN 'table \"%s\" lacks trigger \"" POOL_LOG_TRIGGER "\"'"
+			"    WHEN NOT " IS_ON_COLUMNS "    THEN '" LOG_TRIGGER
+			" is not as prebuild_attach() makes it now'"
+			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is switched off'"
+			"    WHEN t.tgenabled {<>} 'A' THEN '" LOG_TRIGGER " does not fire in all sessions'"
+			"    WHEN u.oid IS NULL OR NOT " CALLS(
+				"u",
+				"prebuild_pool_touched") "    THEN 'table \"%s\" lacks trigger \"" POOL_TRUNCATE_TRIGGER
+										 "\"'"
+										 "    WHEN u.tgenabled {<>} 'A'"
+										 "    THEN 'trigger \"" POOL_TRUNCATE_TRIGGER
+										 "\" of table \"%s\" does not fire in all"
+										 " sessions' WHEN unseen.tgname IS NOT NULL THEN 'trigger \"%2$s\" of table \"%1$s\" may"
+										 " change columns that a statement does not name, unseen by \"" POOL_LOG_TRIGGER
+										 "\"'"
+										 "    END, watched.table_, unseen.tgname)"
+										 "  FROM " WATCHED " LEFT JOIN pg_catalog.pg_class c"
+										 "   ON c.relname {=} watched.table_::pg_catalog.name AND c.relnamespace {=} $1"
+										 "  LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"
+										 "   AND t.tgname {=} '" POOL_LOG_TRIGGER "'"
+										 "  LEFT JOIN pg_catalog.pg_trigger u ON " TRUNCATE_TRIGGER(
+											 "u") "  LEFT JOIN LATERAL (SELECT x.tgname FROM pg_catalog.pg_trigger x WHERE " IS_UNSEEN
+												  "   ORDER BY x.tgname LIMIT 1) unseen ON true) f"
+												  " WHERE f.fault IS NOT NULL AND EXISTS ("
+												  "  SELECT FROM pg_catalog.pg_trigger a JOIN pg_catalog.pg_class o ON o.oid {=} a.tgrelid"
+												  "  WHERE o.relnamespace {=} $1 AND a.tgname {=} ANY ('{" POOL_LOG_TRIGGER
+												  "," POOL_TRUNCATE_TRIGGER
+												  "}'::pg_catalog.name[]))"
+												  " ORDER BY f.rank, f.table_ LIMIT 1",
+			PLAN_READ_OWN, 3, argtypes, values, NULL) > 0)
+	{
+		bool null;
+
+		fault = row_text(0, 1);
+		(void) row_value(0, 2, &null);
+		*hint = null ? NULL : row_text(0, 2);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return fault;
+}

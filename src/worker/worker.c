@@ -1,0 +1,386 @@
+/*
+ * worker.c
+ *	  The background workers, two for each database that prebuild.databases names: one writes
+ *	  buffered agent metadata, the other brings the kept pool up to date and, where
+ *	  prebuild.reconcile_interval says so, runs passes.
+ *
+ * A process can connect once, to one database, as one role; so the life of the worker for metadata
+ * is a chain of processes, each of which does one step and exits for the postmaster to start the
+ * next:
+ *
+ *	  STEP_FIND_DATABASE	connected to no database: wait until the database exists and, where
+ *							prebuild.worker_role names a role, until that can log in
+ *	  STEP_FIND_ROLE		only where no role is named: connected as the bootstrap superuser, which
+ *							a worker can without knowing any role; reads the owner of the control
+ *							plane's workspaces from the system caches. It runs no SQL at all, so
+ *							that nothing that anybody put into the database is ever run as superuser
+ *	  STEP_SERVE			connected as that role
+ *
+ * However a process ends, the next one begins with the first step: so a dropped database, another
+ * role or a changed owner need no case of their own. After an error it waits a while first.
+ *
+ * The worker for passes follows it: it waits, not connected to anything, until the other one
+ * serves, and connects as the same role. When the other one cannot serve any more, or does so as
+ * another role, it exits and the next process waits again.
+ */
+#include "compat.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/bgworker_internals.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+
+#include "metadata/metadata_batcher.h"
+#include "settings.h"
+#include "worker/worker.h"
+#include "worker/worker_lookup.h"
+#include "worker/worker_serve.h"
+#include "slots/worker_slots.h"
+
+/* How long a worker waits before it starts again after an error. */
+#define RESTART_PAUSE_MS 5000
+
+/* How often a worker that cannot serve looks again. */
+#define LOOK_AGAIN_MS 2000
+
+/* How often a worker that follows another one makes sure that this has a process. */
+#define FOLLOW_MS 500
+
+/* Whether the shutdown signal also cancels the statement that is running. */
+static volatile sig_atomic_t cancel_on_shutdown = false;
+
+/*
+ * Register the worker of a lane. Returns whether there was room for it: the postmaster only logs
+ * that there is none, but it enters the others at the head of its list.
+ */
+static bool
+register_worker(int number, WorkerLaneName lane)
+{
+	BackgroundWorker worker = { 0 };
+	const void *newest = BackgroundWorkerList.head.next;
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	/* the pause after an error is the worker's own affair */
+	worker.bgw_restart_time = 0;
+	worker.bgw_main_arg = Int32GetDatum(number * WORKER_LANES + lane);
+	strlcpy(worker.bgw_library_name, "prebuild_ext", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "prebuild_worker_main", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_type, lane == LANE_METADATA ? "prebuild worker" : "prebuild pass worker",
+			BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for %s", worker.bgw_type, worker_slot_name(number));
+	RegisterBackgroundWorker(&worker);
+	return BackgroundWorkerList.head.next != newest;
+}
+
+/*
+ * Register the workers: those for metadata first, as these can do all where there is no room for
+ * more. Called while the library is preloaded.
+ */
+void
+worker_init(void)
+{
+	/* where children load the library anew, what the postmaster found is in shared memory */
+	if (IsUnderPostmaster || !IsPostmasterEnvironment)
+		return;
+	for (int lane = 0; lane < WORKER_LANES; lane++)
+	{
+		for (int i = 0; i < worker_slots_count(); i++)
+		{
+			if (register_worker(i, lane))
+				worker_slots_registered(i, lane);
+			else
+				ereport(
+					WARNING,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg(lane == LANE_METADATA
+								? "there is no background worker for database \"%s\""
+								: "database \"%s\" has one background worker for both agent "
+								  "metadata and passes",
+							worker_slot_name(i)),
+					 errhint("Raise max_worker_processes, which is %d: prebuild.databases needs "
+							 "two for each database.",
+							 max_worker_processes)));
+		}
+	}
+}
+
+/* SIGTERM: finish, for which a running statement is canceled where that may be. */
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	int save_errno = errno;
+
+	ShutdownRequestPending = true;
+	if (cancel_on_shutdown)
+	{
+		InterruptPending = true;
+		QueryCancelPending = true;
+	}
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* Let SIGTERM cancel what is run from here on, or not; returns nothing. */
+void
+worker_cancel_on_shutdown(bool cancel)
+{
+	cancel_on_shutdown = cancel;
+}
+
+/* True while this process is about to connect in order to serve. */
+static bool connecting = false;
+
+/* The last error before this process serves, of which nobody else would keep anything. */
+static int start_sqlstate = 0;
+static char start_error[WORKER_TEXT_SIZE];
+static emit_log_hook_type log_before = NULL;
+
+/* Log hook until the process serves: keep the error that is about to end it. */
+static void
+keep_start_error(ErrorData *error)
+{
+	if (error->elevel >= ERROR && error->message != NULL)
+	{
+		start_sqlstate = error->sqlerrcode;
+		strlcpy(start_error, error->message, WORKER_TEXT_SIZE);
+	}
+	if (log_before)
+		log_before(error);
+}
+
+/* Exit callback: leave the slot, so that nobody sets a latch that is another process's by then. */
+static void
+leave_slot(int code, Datum argument)
+{
+	int number = DatumGetInt32(argument) / WORKER_LANES;
+	WorkerLaneName name = DatumGetInt32(argument) % WORKER_LANES;
+	WorkerSlot *slot = worker_slot(number);
+	WorkerLane *lane = &slot->lanes[name];
+	TimestampTz now = GetCurrentTimestamp();
+	uint32 state;
+
+	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	lane->latch = NULL;
+	lane->pid = 0;
+	if (!lane->expected_exit)
+		lane->next_start = TimestampTzPlusMilliseconds(now, RESTART_PAUSE_MS);
+	state = pg_atomic_read_u32(&lane->state);
+	if (state == WORKER_SERVING || state == WORKER_DRAINING)
+		pg_atomic_write_u64(&lane->starting_since, (uint64) now);
+	/* after the last writing nothing more is to be buffered until the next process serves */
+	if (state == WORKER_SERVING)
+		pg_atomic_write_u32(&lane->state, WORKER_STARTING);
+	LWLockRelease(&slot->lock);
+	if (start_sqlstate != 0)
+		worker_slot_note_error(number, TASK_START + name, start_sqlstate, start_error);
+	/* reports are written directly until a process gets in */
+	if (connecting)
+		worker_slot_set_state(number, name, WORKER_UNABLE,
+							  "the worker cannot connect, the server's log says why");
+}
+
+/* Take the lane for this process. Returns the step to do. */
+static WorkerStep
+enter_slot(int number, WorkerLaneName name, TimestampTz *next_start)
+{
+	WorkerSlot *slot = worker_slot(number);
+	WorkerLane *lane = &slot->lanes[name];
+	WorkerStep step;
+
+	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	step = lane->step;
+	lane->step = STEP_FIND_DATABASE;
+	lane->expected_exit = false;
+	lane->latch = MyLatch;
+	lane->pid = MyProcPid;
+	lane->started_at = GetCurrentTimestamp();
+	lane->starts++;
+	*next_start = lane->next_start;
+	lane->next_start = 0;
+	LWLockRelease(&slot->lock);
+	return step;
+}
+
+/* Have the next process of a lane wait so long before it begins. */
+void
+worker_pause_next(int number, WorkerLaneName name, int pause_ms)
+{
+	WorkerSlot *slot = worker_slot(number);
+	TimestampTz next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause_ms);
+
+	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	slot->lanes[name].next_start = next_start;
+	LWLockRelease(&slot->lock);
+}
+
+/*
+ * Exit for the postmaster to start the next process, which is to do this step. role: for
+ * STEP_SERVE, who it is to connect as.
+ */
+void
+worker_exit(int number, WorkerLaneName name, WorkerStep next, const char *role)
+{
+	WorkerSlot *slot = worker_slot(number);
+	WorkerLane *lane = &slot->lanes[name];
+
+	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	lane->step = next;
+	lane->expected_exit = true;
+	if (role != NULL)
+		strlcpy(lane->role, role, NAMEDATALEN);
+	LWLockRelease(&slot->lock);
+	/* with 0 the postmaster would not start it again; at shutdown it does not anyway */
+	proc_exit(1);
+}
+
+/*
+ * Wait until the latch is set or the time has passed, and see to what the system asks of a
+ * process meanwhile: signals of other processes, new settings. Returns whether settings changed.
+ */
+bool
+worker_wait(long timeout_ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	/* there is no statement that a late cancel could be meant for */
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (!ConfigReloadPending)
+		return false;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	return true;
+}
+
+/*
+ * Do a step that only looks something up, again and again until it says what comes next. what:
+ * the name of the step for pg_stat_activity.
+ */
+static void
+look_until_found(int number, WorkerLookup lookup, const char *what)
+{
+	MemoryContext context =
+		AllocSetContextCreate(TopMemoryContext, "prebuild worker", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		LookupResult result = { STEP_FIND_DATABASE, "", "" };
+		bool found;
+
+		MemoryContextSwitchTo(context);
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		pgstat_report_activity(STATE_RUNNING, what);
+		found = lookup(number, &result);
+		CommitTransactionCommand();
+		pgstat_report_stat(true);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		if (found || ShutdownRequestPending)
+			worker_exit(number, LANE_METADATA, result.next, result.role);
+
+		if (worker_slot_set_state(number, LANE_METADATA, WORKER_UNABLE, result.detail))
+			ereport(LOG, (errmsg("prebuild worker for database \"%s\" waits: %s",
+								 worker_slot_name(number), result.detail)));
+		MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContextReset(context);
+		worker_wait(LOOK_AGAIN_MS);
+	}
+}
+
+/* Connect as the lane's role, and serve. */
+static void
+connect_and_serve(int number, WorkerLaneName lane)
+{
+	WorkerSlot *slot = worker_slot(number);
+
+	connecting = true;
+	BackgroundWorkerInitializeConnection(slot->database, slot->lanes[lane].role, 0);
+	connecting = false;
+	emit_log_hook = log_before;
+	worker_serve(number, lane);
+}
+
+/* Look whether the worker for metadata serves, and as whom, and say the same of the one for passes. */
+static bool
+other_serves(int number)
+{
+	WorkerSlot *slot = worker_slot(number);
+	char detail[WORKER_TEXT_SIZE];
+	WorkerState state = worker_slot_state(number, LANE_METADATA, detail);
+
+	worker_slot_look_after(number, LANE_METADATA);
+	if (state != WORKER_SERVING)
+	{
+		if (state == WORKER_UNABLE)
+			worker_slot_set_state(number, LANE_PASSES, WORKER_UNABLE, detail);
+		else
+			worker_slot_set_state(number, LANE_PASSES, WORKER_STARTING, NULL);
+		return false;
+	}
+	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	strlcpy(slot->lanes[LANE_PASSES].role, slot->lanes[LANE_METADATA].role, NAMEDATALEN);
+	LWLockRelease(&slot->lock);
+	return true;
+}
+
+/* Wait until the worker for metadata serves, and then serve as the same role. */
+static void
+follow(int number)
+{
+	while (!other_serves(number))
+	{
+		worker_wait(FOLLOW_MS);
+		if (ShutdownRequestPending)
+			worker_exit(number, LANE_PASSES, STEP_FIND_DATABASE, NULL);
+	}
+	connect_and_serve(number, LANE_PASSES);
+}
+
+/* The entry point of a worker's process. argument: its slot and its lane. */
+void
+prebuild_worker_main(Datum argument)
+{
+	int number = DatumGetInt32(argument) / WORKER_LANES;
+	WorkerLaneName lane = DatumGetInt32(argument) % WORKER_LANES;
+	TimestampTz next_start;
+	WorkerStep step;
+
+	pqsignal(SIGTERM, handle_sigterm);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	log_before = emit_log_hook;
+	emit_log_hook = keep_start_error;
+	before_shmem_exit(leave_slot, argument);
+	step = enter_slot(number, lane, &next_start);
+	BackgroundWorkerUnblockSignals();
+
+	while (GetCurrentTimestamp() < next_start && !ShutdownRequestPending)
+		worker_wait(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_start) + 1);
+	if (ShutdownRequestPending)
+		worker_exit(number, lane, STEP_FIND_DATABASE, NULL);
+	if (lane == LANE_PASSES)
+		follow(number);
+
+	switch (step)
+	{
+		case STEP_FIND_DATABASE:
+			BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+			look_until_found(number, worker_find_database, "prebuild: looking for the database");
+			break;
+		case STEP_FIND_ROLE:
+			BackgroundWorkerInitializeConnection(worker_slot(number)->database, NULL, 0);
+			look_until_found(number, worker_find_role, "prebuild: looking for the owner");
+			break;
+		case STEP_SERVE:
+			connect_and_serve(number, LANE_METADATA);
+			break;
+	}
+}

@@ -1,0 +1,283 @@
+/*
+ * worker_serve.c
+ *	  What a background worker does once it is connected: make sure that it may serve, do the work
+ *	  of its lane when that is due, and let go of its database when somebody wants that for himself.
+ */
+#include "compat.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "utils/memutils.h"
+
+#include "metadata/metadata_batcher.h"
+#include "settings.h"
+#include "worker/worker.h"
+#include "worker/worker_lookup.h"
+#include "worker/worker_metadata.h"
+#include "worker/worker_passes.h"
+#include "worker/worker_serve.h"
+#include "worker/worker_task.h"
+
+/* No statement of ours waits longer for a lock: the next task is due. */
+#define LOCK_TIMEOUT "5s"
+
+/* How long the last flush may take. */
+#define SHUTDOWN_LIMIT_MS 15000
+
+/*
+ * The same when somebody wants the database for himself. He waits for 5 s in all, from before the
+ * check that finds it out.
+ */
+#define LET_GO_LIMIT_MS 1000
+
+/* How long the worker for passes then stays away: the other one is to have let go, too. */
+#define LET_GO_PAUSE_MS 2000
+
+/* How often a worker makes sure that it may serve, and that the others have their processes. */
+#define CHECK_INTERVAL_MS 1000
+
+typedef struct Worker
+{
+	int number;
+	WorkerLaneName lane;
+	bool does_both; /* there is no worker for passes beside this one for metadata */
+	bool serving;
+	TimestampTz next_check;
+	MetadataWork metadata; /* of the lane for metadata */
+	PassWork passes;	   /* of the lane for passes, or of who does both */
+} Worker;
+
+/* What check_database() looks at. */
+typedef struct DatabaseCheck
+{
+	const Worker *worker;
+	bool installed;
+	bool role_changed;
+	bool wanted;
+} DatabaseCheck;
+
+/* Task: is the extension there, is this still the right role, and may the worker stay? */
+static void
+check_database(void *argument)
+{
+	DatabaseCheck *check = argument;
+	const char *role = worker_slot(check->worker->number)->lanes[check->worker->lane].role;
+	LookupResult lookup = { STEP_FIND_DATABASE, "", "" };
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	check->installed = OidIsValid(get_extension_oid("prebuild_ext", true));
+	check->wanted = worker_database_wanted(MyDatabaseId);
+	if (setting_worker_role[0] != '\0')
+		check->role_changed = strcmp(setting_worker_role, role) != 0;
+	else
+		check->role_changed =
+			check->installed &&
+			(!worker_find_role(check->worker->number, &lookup) || strcmp(lookup.role, role) != 0);
+	CommitTransactionCommand();
+}
+
+/* Have the worker for metadata look now whether it may serve. */
+static void
+request_check(int number)
+{
+	pg_atomic_write_u32(&worker_slot(number)->check_requested, 1);
+	worker_slot_wake(number, LANE_METADATA);
+}
+
+/* The worker for passes, before it exits because somebody wants the database: leave it to him. */
+static void
+stay_away(const Worker *worker)
+{
+	worker_pause_next(worker->number, LANE_PASSES, LET_GO_PAUSE_MS);
+	request_check(worker->number);
+}
+
+/* Exit because somebody renames, copies, moves or drops the database, and waits for that. */
+pg_noreturn static void
+let_go(Worker *worker)
+{
+	ereport(LOG, (errmsg("%s for database \"%s\" lets go of it: it is being renamed, copied, moved "
+						 "or dropped",
+						 MyBgworkerEntry->bgw_type, worker_slot_name(worker->number))));
+	if (worker->lane == LANE_PASSES)
+		stay_away(worker);
+	else if (worker->serving)
+		metadata_work_finish(&worker->metadata, LET_GO_LIMIT_MS);
+	worker_exit(worker->number, worker->lane, STEP_FIND_DATABASE, NULL);
+}
+
+/* Make sure that the worker may serve, or say why not; exits when it must not stay. */
+static void
+check_serving(Worker *worker)
+{
+	DatabaseCheck check = { .worker = worker };
+	bool installed;
+
+	if (worker_run_task(worker->number, TASK_START + worker->lane,
+						"prebuild: looking for the extension", check_database, &check) != NULL)
+		return;
+	if (check.wanted)
+		let_go(worker);
+	if (check.role_changed && worker->lane == LANE_METADATA)
+		worker_exit(worker->number, LANE_METADATA, STEP_FIND_DATABASE, NULL);
+	installed = check.installed;
+	worker->serving = installed && !check.role_changed;
+	worker_slot_set_state(worker->number, worker->lane,
+						  !installed		   ? WORKER_UNABLE
+						  : check.role_changed ? WORKER_STARTING
+											   : WORKER_SERVING,
+						  installed ? NULL : "extension prebuild_ext is not installed");
+	/* the other one finds out as who to serve, if at all */
+	if (worker->lane == LANE_PASSES && !worker->serving)
+		request_check(worker->number);
+	/* without the extension there is nobody to whom what waits could matter */
+	if (worker->lane == LANE_METADATA && !installed)
+		batcher_forget_all(worker->number);
+}
+
+/* The worker for passes: exit when the one for metadata cannot serve, or does as another role. */
+static void
+keep_following(Worker *worker)
+{
+	WorkerSlot *slot = worker_slot(worker->number);
+	const WorkerLane *other = &slot->lanes[LANE_METADATA];
+	bool follows;
+
+	LWLockAcquire(&slot->lock, LW_SHARED);
+	switch (pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &other->state)))
+	{
+		case WORKER_UNABLE:
+			follows = false;
+			break;
+		case WORKER_SERVING:
+			follows = strcmp(other->role, slot->lanes[LANE_PASSES].role) == 0;
+			break;
+		default:
+			/* it is about to look */
+			follows = true;
+	}
+	LWLockRelease(&slot->lock);
+	if (!follows)
+		worker_exit(worker->number, LANE_PASSES, STEP_FIND_DATABASE, NULL);
+}
+
+/* Run the pass or the fold that is due. Who does both leaves the reports to their sessions. */
+static void
+do_passes(Worker *worker)
+{
+	char detail[WORKER_TEXT_SIZE];
+
+	if (GetCurrentTimestamp() < pass_work_next(&worker->passes))
+		return;
+	if (worker->does_both)
+	{
+		snprintf(detail, WORKER_TEXT_SIZE,
+				 "it runs a pass or a fold: max_worker_processes (%d) leaves one worker for all",
+				 max_worker_processes);
+		metadata_work_stand_aside(&worker->metadata, detail);
+	}
+	if (!ShutdownRequestPending)
+		pass_work_do(&worker->passes);
+	if (worker->does_both)
+		worker_slot_set_state(worker->number, LANE_METADATA, WORKER_SERVING, NULL);
+}
+
+/* Do what is due. */
+static void
+work(Worker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	worker_slots_look_after_all();
+	if (worker->lane == LANE_PASSES)
+		keep_following(worker);
+	else if (pg_atomic_exchange_u32(&worker_slot(worker->number)->check_requested, 0) != 0)
+		worker->next_check = now;
+	if (now >= worker->next_check)
+	{
+		worker->next_check = worker_after_ms(CHECK_INTERVAL_MS);
+		check_serving(worker);
+	}
+	if (worker->serving && worker->lane == LANE_METADATA && !ShutdownRequestPending)
+		metadata_work_do(&worker->metadata);
+	if (worker->serving && (worker->lane == LANE_PASSES || worker->does_both) &&
+		!ShutdownRequestPending)
+		do_passes(worker);
+}
+
+/* The time until something is due, in milliseconds. */
+static long
+time_to_wait(const Worker *worker)
+{
+	TimestampTz next = worker->next_check;
+
+	if (worker->serving && worker->lane == LANE_METADATA)
+		next = Min(next, metadata_work_next(&worker->metadata));
+	if (worker->serving && (worker->lane == LANE_PASSES || worker->does_both))
+		next = Min(next, pass_work_next(&worker->passes));
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next) + 1;
+}
+
+/* Pin what the role or the database may have set otherwise. */
+static void
+pin_settings(void)
+{
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* What is left to do when the process was told to end. */
+static void
+finish(Worker *worker)
+{
+	DatabaseCheck check = { .worker = worker };
+
+	if (worker->lane == LANE_METADATA && worker->serving)
+		metadata_work_finish(&worker->metadata, SHUTDOWN_LIMIT_MS);
+	/* by force, as DROP DATABASE does? The next process would follow before the other one is gone */
+	else if (worker->lane == LANE_PASSES &&
+			 worker_run_task(worker->number, TASK_START + LANE_PASSES,
+							 "prebuild: looking for the extension", check_database,
+							 &check) == NULL &&
+			 check.wanted)
+		stay_away(worker);
+}
+
+/* Serve until the server or an operator ends the process, or its role should be another. */
+void
+worker_serve(int number, WorkerLaneName lane)
+{
+	MemoryContext loop =
+		AllocSetContextCreate(TopMemoryContext, "prebuild worker", ALLOCSET_DEFAULT_SIZES);
+	Worker worker = { .number = number,
+					  .lane = lane,
+					  .does_both = lane == LANE_METADATA && worker_slot_does_both(number) };
+
+	pin_settings();
+	ereport(LOG, (errmsg("%s for database \"%s\" started as role \"%s\"", MyBgworkerEntry->bgw_type,
+						 worker_slot_name(number), worker_slot(number)->lanes[lane].role)));
+	metadata_work_init(&worker.metadata, number);
+	pass_work_init(&worker.passes, number);
+	while (!ShutdownRequestPending)
+	{
+		MemoryContextSwitchTo(loop);
+		work(&worker);
+		MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContextReset(loop);
+		if (!ShutdownRequestPending && worker_wait(time_to_wait(&worker)))
+		{
+			worker.next_check = 0;
+			metadata_work_settings(&worker.metadata);
+		}
+	}
+	MemoryContextSwitchTo(loop);
+	finish(&worker);
+	worker_exit(number, lane, STEP_FIND_DATABASE, NULL);
+}
