@@ -1,10 +1,10 @@
 /*
  * build_inputs.c
- *	  Reads what new prebuilds of presets are built with, the parameters' values and the job's
- *	  tags, and judges whether that can be known and is valid.
+ *	  Reads the parameter values and the job's tags of new prebuilds, and judges whether the
+ *	  database can know them and whether they are valid.
  *
- * All presets of a call are read together, by at most four statements. Each statement numbers
- * its rows by the preset's place in the call (ord), so that every row is filed at once.
+ *	  At most four statements read all presets of a call together. Each row carries its preset's
+ *	  position in the call (ord), so that one pass over the rows files each of them.
  */
 #include "compat.h"
 
@@ -46,20 +46,19 @@ typedef struct Batch
 	MemoryContext work;	   /* until the results are complete */
 	MemoryContext scratch; /* reset for each row and each preset */
 	HeapTuple row;		   /* the one being filed */
-	bool tags_by_table;	   /* the control plane knows workspace tags from their table alone */
+	bool tags_by_table;	   /* the control plane knows workspace tags only from their table */
 } Batch;
 
 /*
- * Workspace tags that are not in their table as they are: those under count or for_each stand
- * there without the condition, those in modules do not stand there. The plan of the import has
- * them.
+ * Workspace tags that their table does not show as they are. It has those under count or for_each
+ * without the condition, and lacks those in modules. The plan of the import has both.
  */
 #define HIDDEN_TAGS                                                                                \
 	"$.configuration.root_module ? (exists (@.resources[*] ? (@.type == \"coder_workspace_tags\""  \
 	" && (exists (@.count_expression) || exists (@.for_each_expression))))"                        \
 	" || exists (@.module_calls.** ? (@.type == \"coder_workspace_tags\")))"
 
-/* The row's column, or false when it is NULL. Columns count from 1. */
+/* Read the row's column. Returns false for NULL. Columns count from 1. */
 static bool
 column_datum(Batch *batch, int column, Datum *value)
 {
@@ -69,7 +68,7 @@ column_datum(Batch *batch, int column, Datum *value)
 	return !isnull;
 }
 
-/* The row's text column in the current context, or NULL. */
+/* Return the row's text column in the current context, or NULL. */
 static char *
 column_text(Batch *batch, int column)
 {
@@ -78,7 +77,7 @@ column_text(Batch *batch, int column)
 	return column_datum(batch, column, &value) ? TextDatumGetCString(value) : NULL;
 }
 
-/* The same with an empty string for NULL, which a control plane's own tables do not hold. */
+/* Like column_text(), but "" for NULL, which a control plane's own tables do not hold. */
 static char *
 column_string(Batch *batch, int column)
 {
@@ -87,7 +86,7 @@ column_string(Batch *batch, int column)
 	return text != NULL ? text : pstrdup("");
 }
 
-/* The row's boolean column; NULL is false. */
+/* Return the row's boolean column; false for NULL. */
 static bool
 column_bool(Batch *batch, int column)
 {
@@ -96,7 +95,7 @@ column_bool(Batch *batch, int column)
 	return column_datum(batch, column, &value) && DatumGetBool(value);
 }
 
-/* The row's integer column, or false when it is NULL. */
+/* Read the row's integer column. Returns false for NULL. */
 static bool
 column_int(Batch *batch, int column, int32 *number)
 {
@@ -108,7 +107,7 @@ column_int(Batch *batch, int column, int32 *number)
 	return true;
 }
 
-/* Rule a candidate out. The reason is copied to the result's context. */
+/* Rule a candidate out. Copies the reason to the result's context. */
 static void
 rule_out(Batch *batch, Candidate *candidate, BuildCheck check, const char *reason)
 {
@@ -121,8 +120,8 @@ rule_out(Batch *batch, Candidate *candidate, BuildCheck check, const char *reaso
 }
 
 /*
- * Is this the version of a provisioner that gave the control plane what Terraform needs to
- * decide on parameters: major.minor, 1.6 or later?
+ * Is this provisioner version (major.minor) at least 1.6? From then on, a provisioner gives the
+ * control plane what Terraform needs to decide on parameters.
  */
 static bool
 supports_dynamic(const char *version)
@@ -140,7 +139,10 @@ supports_dynamic(const char *version)
 	return major > 1 || (major == 1 && minor >= 6);
 }
 
-/* Run one statement for all presets and file each row that is of a candidate still in. */
+/*
+ * Run one statement for all presets, and file each row of a candidate that is not ruled out.
+ * file_row runs in the scratch context, which each row resets.
+ */
 static void
 read_rows(Batch *batch, KeptPlan *kept, const char *sql,
 		  void (*file_row)(Batch *batch, Candidate *candidate))
@@ -173,7 +175,7 @@ read_rows(Batch *batch, KeptPlan *kept, const char *sql,
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Judge the template version's import job by its status. True when it succeeded. */
+/* Judge the template version's import job by its status. Returns true if it succeeded. */
 static bool
 judge_import_job(Batch *batch, Candidate *candidate, const char *status)
 {
@@ -190,7 +192,7 @@ judge_import_job(Batch *batch, Candidate *candidate, const char *status)
 	return false;
 }
 
-/* File what is known of a preset's version. */
+/* File what the statement found of a preset's version. */
 static void
 file_version(Batch *batch, Candidate *candidate)
 {
@@ -280,7 +282,7 @@ read_versions(Batch *batch)
 	pfree(sql);
 }
 
-/* Add a parameter to what is stored with the build; copies both strings. */
+/* Add a parameter to those stored with the build. Copies both strings. */
 static void
 add_parameter(Batch *batch, Candidate *candidate, const char *name, const char *value)
 {
@@ -301,7 +303,7 @@ add_parameter(Batch *batch, Candidate *candidate, const char *name, const char *
 	MemoryContextSwitchTo(old_context);
 }
 
-/* Judge a parameter that the version knows, with the preset's value for it, or NULL. */
+/* Judge a parameter that the version knows. given: the preset's value, or NULL. */
 static void
 judge_parameter(Batch *batch, Candidate *candidate, const ParameterRule *rule, const char *given)
 {
@@ -309,7 +311,7 @@ judge_parameter(Batch *batch, Candidate *candidate, const ParameterRule *rule, c
 
 	if (candidate->dynamic)
 	{
-		/* only Terraform knows the rules and the default that hold with these values */
+		/* only Terraform knows the rules and the default that apply with these values */
 		if (rule->required && (given == NULL || *given == '\0'))
 			rule_out(batch, candidate, BUILD_UNSUPPORTED,
 					 psprintf("parameter \"%s\" is required, the preset gives it no value, and "
@@ -337,7 +339,7 @@ file_parameter(Batch *batch, Candidate *candidate)
 	rule.name = column_string(batch, 2);
 	if (!column_bool(batch, 3))
 	{
-		/* the classic flow never asks for it; Terraform may bring it into being */
+		/* the classic flow never reads it; Terraform may create the parameter */
 		if (candidate->dynamic)
 			rule_out(batch, candidate, BUILD_UNSUPPORTED,
 					 psprintf("the preset gives a value to parameter \"%s\", which the template "
@@ -358,8 +360,8 @@ file_parameter(Batch *batch, Candidate *candidate)
 }
 
 /*
- * Read and judge the parameters of every preset. A preset may have a name twice, as nothing in
- * the control plane's tables forbids it: the first by id counts.
+ * Read and judge the parameters of every preset. If a preset has a name twice, which the control
+ * plane's tables do not forbid, the first by id counts.
  */
 static void
 read_parameters(Batch *batch)
@@ -454,7 +456,7 @@ read_workspace_tags(Batch *batch)
 			  file_variable);
 }
 
-/* Work out the job's tags of a candidate. */
+/* Compute the job's tags of a candidate. */
 static void
 judge_tags(Batch *batch, Candidate *candidate)
 {
@@ -480,7 +482,7 @@ judge_tags(Batch *batch, Candidate *candidate)
 	MemoryContextReset(batch->scratch);
 }
 
-/* Start a batch: every preset is possible until something says otherwise. */
+/* Start a batch. Every preset is possible until something rules it out. */
 static BuildInputs *
 start_batch(Batch *batch, int npresets, const pg_uuid_t *preset_ids)
 {
@@ -510,9 +512,9 @@ start_batch(Batch *batch, int npresets, const pg_uuid_t *preset_ids)
 }
 
 /*
- * What a new prebuild of each preset is built with: an array of npresets results in the order
- * of the ids, palloc'd in the current context. SPI must be connected; everything is read in the
- * active snapshot, without locks. Raises what the statements raise (a missing table or column).
+ * Read what a new prebuild of each preset is built with. Returns an array of npresets results in
+ * the order of the ids, palloc'd in the current context. SPI must be connected. Reads in the active
+ * snapshot, without row locks. Raises what the statements raise (a missing table or column).
  */
 BuildInputs *
 build_inputs_read(int npresets, const pg_uuid_t *preset_ids)

@@ -1,6 +1,6 @@
 /*
  * build_inputs.h
- *	  What a new prebuild of a preset is built with, or why it cannot be.
+ *	  What a new prebuild of a preset is built with, or why it cannot be built.
  */
 #ifndef PREBUILD_BUILD_INPUTS_H
 #define PREBUILD_BUILD_INPUTS_H
@@ -20,7 +20,7 @@ typedef struct BuildInputs
 	int nparameters;
 	NameValue *parameters; /* for workspace_build_parameters */
 	char *tags;			   /* the job's: text of a jsonb object of strings */
-	pg_uuid_t file_id;	   /* the import job's, as the next */
+	pg_uuid_t file_id;	   /* the import job's, as is the storage method */
 	char *storage_method;
 	char *provisioner; /* the template's */
 } BuildInputs;

@@ -1,7 +1,7 @@
 /*
  * build_tags.c
- *	  The provisioner tags of a new prebuild's job: the import job's, then what the template's
- *	  workspace tags make of the values of this build.
+ *	  The provisioner tags of a new prebuild's job: the import job's tags, then the template's
+ *	  workspace tags with the values of this build.
  */
 #include "compat.h"
 
@@ -34,7 +34,7 @@ find_tag(List *tags, const char *name)
 	return NULL;
 }
 
-/* Give a tag a value, in the place of the one it has. */
+/* Set a tag's value; replaces an earlier one. */
 static List *
 set_tag(List *tags, const char *name, const char *value)
 {
@@ -51,8 +51,8 @@ set_tag(List *tags, const char *name, const char *value)
 }
 
 /*
- * Read the import job's tags without the empty ones. False when they are no object of strings;
- * null is taken as the control plane reads it, as nothing.
+ * Read the import job's tags, except empty ones. Returns false if they are not an object of
+ * strings. Like the control plane, takes null as nothing.
  */
 static bool
 read_job_tags(Jsonb *json, List **tags)
@@ -91,7 +91,7 @@ read_job_tags(Jsonb *json, List **tags)
 	}
 }
 
-/* Make scope one of the two that exist, and owner agree with it. */
+/* Make scope one of the two valid ones, and owner agree with it. */
 static List *
 normalize_scope(List *tags)
 {
@@ -103,7 +103,7 @@ normalize_scope(List *tags)
 	return set_tag(tags, "owner", "");
 }
 
-/* A text in Unicode's normal form C, as every string has it that went through HCL. */
+/* Put a text into Unicode's normal form C, which HCL gives to every string. */
 static char *
 normalize_text(const char *value)
 {
@@ -146,8 +146,8 @@ find_variable(const TagInputs *inputs, const char *name)
 }
 
 /*
- * Resolve a variable. Where Terraform evaluates the tag it has the variable's own type, and a
- * variable without any value is unknown; the classic flow knows strings only.
+ * Resolve a variable. If Terraform evaluates the tag, the variable has its own type, and its value
+ * is unknown if nobody gave one. The classic flow knows only strings.
  */
 static BuildCheck
 resolve_variable(const TagInputs *inputs, const NameValue *tag, const char *name,
@@ -182,9 +182,9 @@ resolve_variable(const TagInputs *inputs, const NameValue *tag, const char *name
 }
 
 /*
- * Resolve a parameter's value. A reference names the block; in the classic flow that is looked
- * up among the parameters' names, by Terraform it need not be one: the same name with a value
- * from the preset is the only case that can be seen here.
+ * Resolve a parameter's value. A reference names the block. The classic flow looks that name up
+ * among the parameters' names. With Terraform, the parameter may have another name than its block.
+ * So only one case is certain here: the same name with a value from the preset.
  */
 static BuildCheck
 resolve_parameter(const TagInputs *inputs, const NameValue *tag, const char *name,
@@ -203,8 +203,8 @@ resolve_parameter(const TagInputs *inputs, const NameValue *tag, const char *nam
 }
 
 /*
- * Is the tag's name plain text? It is stored as source without its quotes, and the classic flow
- * takes it as it is, but Terraform evaluates it.
+ * Is the tag's name plain text? The table holds it as source without its quotes. The classic flow
+ * uses that as it is, but Terraform evaluates it.
  */
 static bool
 is_plain_name(const char *name)
@@ -245,8 +245,8 @@ resolve_tag(const TagInputs *inputs, const NameValue *tag, const char **value, c
 }
 
 /*
- * An object of strings as the text of a jsonb value, so that equal ones have equal texts.
- * palloc'd.
+ * Return an object of strings as the text of a jsonb value, so that equal objects have equal texts.
+ * palloc'd in the current context.
  */
 char *
 name_values_to_json(int count, const NameValue *pairs)
@@ -269,7 +269,7 @@ name_values_to_json(int count, const NameValue *pairs)
 	return JsonbToCString(NULL, &canonical->root, VARSIZE(canonical));
 }
 
-/* The tags of the list as JSON. */
+/* Return the tags of the list as JSON. */
 static char *
 tags_to_json(List *tags)
 {
@@ -283,11 +283,12 @@ tags_to_json(List *tags)
 }
 
 /*
- * The tags of the job that builds a new prebuild.
+ * Compute the tags of the job that builds a new prebuild.
  *
- * tags: the text of a jsonb object of strings; reason: a sentence for a person, where the
- * result is not BUILD_POSSIBLE. What is proven impossible comes before what cannot be known.
- * Everything is palloc'd in the current context, scratch too; raises nothing of a user's.
+ * *tags receives the text of a jsonb object of strings. *reason receives a sentence for a person
+ * unless the result is BUILD_POSSIBLE. If one tag is proven impossible and another cannot be known,
+ * reports the proven one. Allocates everything, including scratch, in the current context. Raises
+ * no error for anything that a user wrote.
  */
 BuildCheck
 build_tags(const TagInputs *inputs, char **tags, char **reason)

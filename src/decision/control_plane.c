@@ -1,7 +1,7 @@
 /*
  * control_plane.c
- *	  The reader of the control plane's tables. Everything that the loop decides on comes from
- *	  here, in the active snapshot, by a constant number of statements.
+ *	  The reader of the control plane's tables. Reads everything on which the loop decides, in the
+ *	  active snapshot, by a constant number of statements.
  */
 #include "compat.h"
 
@@ -21,7 +21,7 @@
 #include "cron/preset_schedule.h"
 #include "settings.h"
 
-/* Position of a preset in the snapshot, which is ordered by id, or -1. */
+/* Find a preset in the snapshot, which is ordered by id. Returns its position or -1. */
 int
 control_plane_find_preset(const PoolSnapshot *pool, const Id *id)
 {
@@ -114,7 +114,7 @@ read_presets(ControlPlaneSnapshot *snapshot)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Apply the schedules of one active preset; a fault in them is a warning. */
+/* Apply the schedules of one active preset. Warns of a fault in them. */
 static void
 apply_schedules(ControlPlaneSnapshot *snapshot, int preset, const char *timezone, int nschedules,
 				const PresetSchedule *schedules, TimestampTz at)
@@ -138,7 +138,9 @@ apply_schedules(ControlPlaneSnapshot *snapshot, int preset, const char *timezone
 		schedule_warn_ignored(info->name, decided->id.bytes, fault);
 }
 
-/* Read the schedules of presets of active versions and work out what they want at a time. */
+/*
+ * Read the schedules of presets of active versions, and compute what they want at the given time.
+ */
 static void
 read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 {
@@ -175,7 +177,7 @@ read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Read the members, and find their presets in the snapshot. */
+/* Read the members and find their presets in the snapshot. */
 static void
 read_members(PoolSnapshot *pool)
 {
@@ -194,9 +196,9 @@ read_members(PoolSnapshot *pool)
 }
 
 /*
- * Find out which members are sick, of those for which it matters, in the active snapshot. From the
- * tables, also where the pool is kept: it is asked for few members and seldom, and what the kept
- * pool says of a member is as true of the tables in the same snapshot. SPI is connected.
+ * Find out which members are sick, among those for which it matters. Reads the tables in the active
+ * snapshot even if the pool is kept, because few members need it and seldom. The kept pool says the
+ * same of a member as the tables in that snapshot. SPI must be connected.
  */
 void
 control_plane_find_sick(PoolSnapshot *pool)
@@ -233,9 +235,9 @@ control_plane_find_sick(PoolSnapshot *pool)
 }
 
 /*
- * Read presets, schedules and pool in the active snapshot. SPI is connected; the result is
- * palloc'd in the current context. at: the time at which schedules are asked. Warns of schedules
- * that are ignored; raises an error that names a missing table or column.
+ * Read presets, schedules and pool in the active snapshot. at: the time for which to evaluate
+ * schedules. SPI must be connected. The result is palloc'd in the current context. Warns of
+ * schedules that it ignores. Raises an error that names a missing table or column.
  */
 ControlPlaneSnapshot *
 control_plane_snapshot(TimestampTz at)

@@ -1,6 +1,6 @@
 /*
  * control_plane.h
- *	  The control plane's tables: what exists, and what the loop needs to know from them.
+ *	  The control plane's tables: what the loop needs to know from them.
  */
 #ifndef PREBUILD_CONTROL_PLANE_H
 #define PREBUILD_CONTROL_PLANE_H
@@ -12,7 +12,7 @@
 
 #include "decision/decision.h"
 
-/* What a person wants to know of a preset, beside what the decision needs. */
+/* What a person wants to know of a preset, besides what the decision needs. */
 typedef struct PresetInfo
 {
 	char *name;
@@ -25,9 +25,9 @@ typedef struct PresetInfo
 } PresetInfo;
 
 /*
- * True for a preset "p" that wants prebuilds at some time: by its own number or by a schedule, which
- * only counts where there is such a number. In one look at the schedules for all presets: the
- * table has no index on the preset.
+ * True for a preset "p" that wants prebuilds at some time, by its own number or by a schedule. A
+ * schedule counts only if the preset has a number. Scans the schedules once for all presets,
+ * because their table has no index on the preset.
  */
 #define PRESET_CAN_WANT                                                                            \
 	"(p.desired_instances IS NOT NULL AND (p.desired_instances {>} 0 OR p.id {=} ANY ("            \

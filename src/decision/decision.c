@@ -1,13 +1,13 @@
 /*
  * decision.c
- *	  Desired against actual. Three steps, each over the whole snapshot:
+ *	  Desired against actual, in three steps, each over the whole snapshot:
  *
- *	  decision_judge()	 counts what is there, finds backoff and hard limit, says which members
- *						 go for what they are, how many are too many and how many are missing
- *	  (the caller)		 finds out whether the presets that miss some can be built at all, and,
- *						 of the presets that have too many, which members are sick
- *	  decision_settle()	 says which of too many go, what is created now, what is withheld and
- *						 why, shares the caps
+ *	  decision_judge()	 counts members, finds backoff and hard limit, decides which members go
+ *						 whatever the number desired, and how many are too many or missing
+ *	  (the caller)		 finds out whether the presets that miss some can be built, and which
+ *						 members are sick, of the presets that have too many
+ *	  decision_settle()	 decides which of too many go, what to create now, what to withhold and
+ *						 why, and shares the caps
  *
  *	  Pure: no server, no clock, no allocation.
  */
@@ -16,7 +16,7 @@
 
 #include "decision/decision.h"
 
-/* A backoff never ends later than this after the last failure: a century. */
+/* A backoff ends at most a century after the last failure. */
 #define LONGEST_BACKOFF (INT64_C(100) * 365 * 24 * 3600 * DECISION_USECS_PER_SEC)
 
 static bool
@@ -31,21 +31,23 @@ compare_int64(int64_t a, int64_t b)
 	return (a > b) - (a < b);
 }
 
-/* True for a pool member that serves, or would once its agents are ready. */
+/* True for a pool member that serves, or will serve once its agents are ready. */
 static bool
 is_running(const PoolMember *member)
 {
 	return member->transition == TRANSITION_START && member->job_status == JOB_SUCCEEDED;
 }
 
-/* True while a job waits or works. */
+/* True while the latest build's job waits or runs. */
 static bool
 is_building(const PoolMember *member)
 {
 	return member->job_status == JOB_PENDING || member->job_status == JOB_RUNNING;
 }
 
-/* The time before which a running prebuild of the preset must not have been created. */
+/*
+ * The expiry limit: a running prebuild of the preset that was created before this time is expired.
+ */
 int64_t
 decision_expires_before(const Preset *preset, int64_t at)
 {
@@ -58,7 +60,7 @@ decision_expires_before(const Preset *preset, int64_t at)
 	return limit;
 }
 
-/* True for a preset whose prebuilds may be created and given away. */
+/* True for a preset whose prebuilds a pass may create and a claim may take. */
 bool
 decision_is_active(const Preset *preset)
 {
@@ -66,7 +68,7 @@ decision_is_active(const Preset *preset)
 		   !preset->template_deleted && !preset->template_deprecated;
 }
 
-/* Start from what the reader filled in. */
+/* Reset everything except what the reader filled in. */
 static void
 reset_preset(Preset *preset)
 {
@@ -104,10 +106,10 @@ count_running(PoolMember *member, Preset *preset, int64_t at)
 }
 
 /*
- * True for a pending build that would be deleted as soon as it runs: the preset is not active, and
- * neither is the build itself. The build's own version counts, not the preset's: a version that
- * becomes active while its first prebuilds are created leaves builds of the active version that
- * carry a preset of the one before.
+ * True for a pending build that a pass would delete as soon as it runs, because neither the preset
+ * nor the build itself is active. The build's own version counts, not the preset's: if a version
+ * becomes active while a pass creates its first prebuilds, builds of the active version carry a
+ * preset of the one before.
  */
 static bool
 is_stale(const PoolMember *member, const Preset *preset)
@@ -119,7 +121,7 @@ is_stale(const PoolMember *member, const Preset *preset)
 		   member->job_status == JOB_PENDING && member->job_unclaimed;
 }
 
-/* Count a member whose latest build is on its way, for the preset that the build carries. */
+/* Count a member whose latest build is in progress, for the preset that the build carries. */
 static void
 count_building(PoolMember *member, Preset *preset)
 {
@@ -161,7 +163,7 @@ compare_by_age(const PoolMember *a, const PoolMember *b)
 	return memcmp(a->id.bytes, b->id.bytes, sizeof(a->id.bytes));
 }
 
-/* Order what is worth the least first: the sick, then those not ready, then the oldest. */
+/* Order the least valuable first: sick members, then those not ready, then the oldest. */
 static int
 compare_by_worth(const PoolMember *a, const PoolMember *b)
 {
@@ -172,7 +174,7 @@ compare_by_worth(const PoolMember *a, const PoolMember *b)
 	return compare_by_age(a, b);
 }
 
-/* Order by current preset, then what is worth the least first. */
+/* Order by current preset, then the least valuable first. */
 static int
 compare_by_preset_and_worth(const void *left, const void *right)
 {
@@ -184,7 +186,7 @@ compare_by_preset_and_worth(const void *left, const void *right)
 	return compare_by_worth(a, b);
 }
 
-/* Linear delay, num_failed times the interval, without overflow. */
+/* Linear delay: num_failed times the interval, without overflow, at most backoff_max. */
 static int64_t
 backoff_delay(int32_t num_failed, const DecisionSettings *settings)
 {
@@ -197,9 +199,7 @@ backoff_delay(int32_t num_failed, const DecisionSettings *settings)
 	return settings->backoff_interval * num_failed;
 }
 
-/*
- * Find backoff and hard limit of one preset among its n latest start builds, newest first.
- */
+/* Find backoff and hard limit of one preset from its n start builds, newest first. */
 static void
 judge_failures(Preset *preset, PoolMember *const *builds, int n, const DecisionSettings *settings)
 {
@@ -232,7 +232,7 @@ judge_failures(Preset *preset, PoolMember *const *builds, int n, const DecisionS
 						   failed_in_a_row >= settings->failure_hard_limit;
 }
 
-/* Gather the start builds of active versions by preset and judge each preset's. */
+/* Group the start builds of active versions by preset, and judge each preset's failures. */
 static void
 judge_all_failures(PoolSnapshot *snapshot, const DecisionSettings *settings)
 {
@@ -262,9 +262,8 @@ judge_all_failures(PoolSnapshot *snapshot, const DecisionSettings *settings)
 }
 
 /*
- * Work out each preset's state and each member's verdict, but for which of too many members go.
- * Fills the state part of the presets and the members' verdict; reads nothing but what the reader
- * filled in.
+ * Compute each preset's state, and each member's verdict except which of too many go. Fills the
+ * state part of the presets and the members' verdict. Reads only what the reader filled in.
  */
 void
 decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
@@ -300,8 +299,8 @@ decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 }
 
 /*
- * True when the caller has to find out whether a prebuild of this preset can be built: one is
- * missing, or the extension said earlier that none can be built and may have to take it back.
+ * True if the caller has to find out whether a prebuild of this preset can be built: if one is
+ * missing, or if the extension marked the preset invalid earlier and may have to take that back.
  */
 bool
 decision_needs_check(const Preset *preset)
@@ -309,7 +308,7 @@ decision_needs_check(const Preset *preset)
 	return preset->active && (preset->shortfall > 0 || preset->marked_invalid_by_us);
 }
 
-/* True for a running member of a preset that has too many, that goes for no other reason. */
+/* True for a running member that goes for no other reason, of a preset that has too many. */
 static bool
 may_be_extraneous(const PoolSnapshot *snapshot, const PoolMember *member)
 {
@@ -318,8 +317,8 @@ may_be_extraneous(const PoolSnapshot *snapshot, const PoolMember *member)
 }
 
 /*
- * True when the caller has to find out whether a member is sick: some of its preset go, and it is
- * not ready, as no sick one is.
+ * True if the caller has to find out whether a member is sick: some members of its preset go, and
+ * it is not ready. A sick member is never ready.
  */
 bool
 decision_needs_health(const PoolSnapshot *snapshot, const PoolMember *member)
@@ -327,7 +326,7 @@ decision_needs_health(const PoolSnapshot *snapshot, const PoolMember *member)
 	return !member->ready && may_be_extraneous(snapshot, member);
 }
 
-/* Mark those of the running members that are more than desired. */
+/* Mark the running members that exceed the desired number. */
 static void
 settle_extraneous(PoolSnapshot *snapshot)
 {
@@ -351,13 +350,13 @@ settle_extraneous(PoolSnapshot *snapshot)
 	}
 }
 
-/* Say what the stored status of a preset should be. */
+/* Compute what the stored status of a preset should be. */
 static PrebuildStatus
 settle_status(const Preset *preset)
 {
 	if (!preset->active)
 		return preset->status == STATUS_HARD_LIMITED ? STATUS_HEALTHY : preset->status;
-	/* another reconciler's finding: left alone */
+	/* another reconciler found this; leave it alone */
 	if (preset->status == STATUS_VALIDATION_FAILED && !preset->marked_invalid_by_us)
 		return STATUS_VALIDATION_FAILED;
 	if (preset->hard_limited)
@@ -369,7 +368,7 @@ settle_status(const Preset *preset)
 	return STATUS_HEALTHY;
 }
 
-/* Say why the missing instances of an active preset may not be created, if so. */
+/* Decide whether to withhold the missing instances of an active preset, and why. */
 static Withheld
 settle_withheld(const Preset *preset)
 {
@@ -386,7 +385,10 @@ settle_withheld(const Preset *preset)
 	return WITHHELD_NOT;
 }
 
-/* True when preset a is emptier than b, relative to what is desired of each; ties in order. */
+/*
+ * True if preset a is emptier than b, relative to their desired instances. The lower index wins
+ * ties.
+ */
 static bool
 emptier(const PoolSnapshot *snapshot, int a, int b)
 {
@@ -400,7 +402,7 @@ emptier(const PoolSnapshot *snapshot, int a, int b)
 	return left != right ? left < right : a < b;
 }
 
-/* Restore the heap (the emptiest preset on top) below a position. */
+/* Restore the heap below a position. The emptiest preset is on top. */
 static void
 sift_down(PoolSnapshot *snapshot, int position, int size)
 {
@@ -424,8 +426,8 @@ sift_down(PoolSnapshot *snapshot, int position, int size)
 }
 
 /*
- * Share a budget of creations among the presets that want some: one at a time to the one that
- * is then the emptiest relative to its target.
+ * Share a budget of creations among the presets that want some: give each one to the preset that is
+ * then the emptiest relative to its target.
  */
 static void
 share_budget(PoolSnapshot *snapshot, int64_t budget, const char *setting)
@@ -456,7 +458,7 @@ share_budget(PoolSnapshot *snapshot, int64_t budget, const char *setting)
 	}
 }
 
-/* Hold creations within the caps. What is canceled in this pass leaves its room to it. */
+/* Apply the caps to creations. A build that this pass cancels frees its place at once. */
 static void
 apply_caps(PoolSnapshot *snapshot, const DecisionSettings *settings)
 {
@@ -486,7 +488,7 @@ apply_caps(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		share_budget(snapshot, budget, setting);
 }
 
-/* The preset on whose account something happens to a member. */
+/* The preset for which a pass acts on a member. */
 int
 decision_acting_preset(const PoolMember *member)
 {
@@ -494,8 +496,8 @@ decision_acting_preset(const PoolMember *member)
 }
 
 /*
- * Order by preset, then in the order of execution, then the oldest first, ties by id; of what is
- * too many, what is worth the least first.
+ * Order by preset, then in the order of execution, then the oldest first, ties by id. Of too many
+ * members, the least valuable come first.
  */
 static int
 compare_by_action(const void *left, const void *right)
@@ -512,7 +514,7 @@ compare_by_action(const void *left, const void *right)
 	return a->verdict == VERDICT_DELETE_EXTRANEOUS ? compare_by_worth(a, b) : compare_by_age(a, b);
 }
 
-/* Line up the members to act on and give each preset its slice of them. */
+/* Collect the members to act on, in order, and give each preset its slice of them. */
 static void
 line_up_actions(PoolSnapshot *snapshot)
 {
@@ -532,8 +534,8 @@ line_up_actions(PoolSnapshot *snapshot)
 }
 
 /*
- * Work out which of too many members go, what is created now and what is withheld, from the state
- * and what the caller found out. Fills the last part of the presets, and the snapshot's order: the
+ * Decide which of too many members go, what to create now and what to withhold, from the state and
+ * what the caller found out. Fills the last part of the presets, and the snapshot's order: the
  * members to act on, by preset and then in the order of execution.
  */
 void

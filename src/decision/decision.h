@@ -1,7 +1,7 @@
 /*
  * decision.h
- *	  Desired against actual: from a snapshot of presets and pool members to each preset's state
- *	  and to the actions that a pass takes. Pure: no server, no clock, no allocation.
+ *	  Desired against actual: from a snapshot of presets and pool members, computes each preset's
+ *	  state and the actions that a pass takes. Pure: no server, no clock, no allocation.
  */
 #ifndef PREBUILD_DECISION_H
 #define PREBUILD_DECISION_H
@@ -11,10 +11,13 @@
 
 #include "pool/pool_member.h"
 
-/* Times and spans are in microseconds; times count from PostgreSQL's epoch. */
+/* Times and spans are in microseconds. Times count from PostgreSQL's epoch. */
 #define DECISION_USECS_PER_SEC INT64_C(1000000)
 
-/* Most prebuilds that one pass creates, whatever is set: a typing error must not eat memory. */
+/*
+ * Most prebuilds that one pass creates, whatever the settings, so that a typing error cannot
+ * exhaust memory.
+ */
 #define DECISION_MAX_CREATES 100000
 
 typedef enum PrebuildStatus
@@ -24,7 +27,7 @@ typedef enum PrebuildStatus
 	STATUS_VALIDATION_FAILED
 } PrebuildStatus;
 
-/* Why a preset that wants prebuilds does not get them, the strongest reason first. */
+/* Why a pass withholds prebuilds from a preset that wants them, the strongest reason first. */
 typedef enum Withheld
 {
 	WITHHELD_NOT,
@@ -32,21 +35,21 @@ typedef enum Withheld
 	WITHHELD_HARD_LIMITED,
 	WITHHELD_VALIDATION_FAILED,
 	WITHHELD_UNSUPPORTED,
-	WITHHELD_RETRY /* cannot be judged yet (an import job that still runs) */
+	WITHHELD_RETRY /* not known yet (an import job that still runs) */
 } Withheld;
 
-/* What is known of building a prebuild of a preset; asked only where it matters. */
+/* What is known of building a prebuild of a preset. Set only where it matters. */
 typedef enum BuildCheck
 {
-	BUILD_POSSIBLE,	   /* or not asked */
-	BUILD_NOT_YET,	   /* cannot be judged now, try again in the next pass */
+	BUILD_POSSIBLE,	   /* or not checked */
+	BUILD_NOT_YET,	   /* not known yet; the next pass tries again */
 	BUILD_INVALID,	   /* proven impossible until the template changes */
 	BUILD_UNSUPPORTED, /* the database cannot decide it */
 } BuildCheck;
 
 typedef struct Preset
 {
-	/* filled by the reader */
+	/* the reader fills these */
 	Id id;
 	Id template_id;
 	Id organization_id;
@@ -54,14 +57,14 @@ typedef struct Preset
 	Id active_version_id; /* the template's */
 	bool template_deleted;
 	bool template_deprecated;
-	int32_t scheduled; /* instances wanted at the time, by section 4 (active or not) */
+	int32_t scheduled; /* instances wanted at the time, by number or schedule (active or not) */
 	int32_t invalidate_after_secs;
 	bool has_last_invalidated_at;
 	int64_t last_invalidated_at;
 	PrebuildStatus status;	   /* as stored */
-	bool marked_invalid_by_us; /* the stored validation_failed was written by the extension */
+	bool marked_invalid_by_us; /* the extension wrote the stored validation_failed */
 
-	/* filled by decision_judge(): state */
+	/* decision_judge() fills these: the state */
 	bool active;
 	int32_t desired;
 	int32_t actual;
@@ -77,17 +80,17 @@ typedef struct Preset
 	int64_t backoff_until;
 	bool backing_off; /* active and at <= backoff_until */
 	bool hard_limited;
-	int32_t shortfall; /* instances missing, before anything is withheld */
+	int32_t shortfall; /* instances missing, before withholding any */
 
-	/* filled between decision_judge() and decision_settle(), where decision_needs_check() */
+	/* the caller fills these before decision_settle(), if decision_needs_check() */
 	BuildCheck check;
-	const char *check_reason; /* for everything but BUILD_POSSIBLE */
+	const char *check_reason; /* unless BUILD_POSSIBLE */
 
-	/* filled by decision_settle(): what to do about the shortfall */
+	/* decision_settle() fills these: what to do about the shortfall */
 	Withheld withheld;
 	int32_t create;			   /* to create now */
-	int32_t capped;			   /* of the shortfall, held back by a cap */
-	const char *capped_by;	   /* what held it back */
+	int32_t capped;			   /* part of the shortfall that a cap holds back */
+	const char *capped_by;	   /* that cap: a setting or a phrase */
 	PrebuildStatus new_status; /* what the stored status should be */
 	int first_action;		   /* its members to act on: a slice of the snapshot's order */
 	int nactions;

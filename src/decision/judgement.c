@@ -1,8 +1,8 @@
 /*
  * judgement.c
- *	  What a pass at a given time would do. There is one code path for "what would happen" and
- *	  "make it happen": read the snapshot, judge it, look into whether what is missing can be
- *	  built and which of too many are sick, settle.
+ *	  What a pass at a given time would do. One code path serves "what would happen" and "make it
+ *	  happen": read the snapshot, judge it, find out whether missing prebuilds can be built and
+ *	  which of too many members are sick, settle.
  */
 #include "compat.h"
 
@@ -29,7 +29,7 @@ current_settings(TimestampTz at)
 	return settings;
 }
 
-/* Hand out what the extension said of presets earlier. */
+/* Give each preset the marks that the extension stored earlier. */
 static void
 apply_marks(Judgement *judgement)
 {
@@ -63,7 +63,7 @@ apply_marks(Judgement *judgement)
 	}
 }
 
-/* Find out whether the presets that miss instances can be built, for all of them together. */
+/* Find out whether the presets that miss instances can be built, all of them together. */
 static void
 check_builds(Judgement *judgement)
 {
@@ -91,8 +91,8 @@ check_builds(Judgement *judgement)
 }
 
 /*
- * Judge the control plane at a time, in the active snapshot, in a constant number of statements.
- * SPI is connected; the result is palloc'd in the current context. Raises what
+ * Judge the control plane at a time, in the active snapshot, by a constant number of statements.
+ * SPI must be connected. The result is palloc'd in the current context. Raises what
  * control_plane_snapshot() raises.
  */
 Judgement *

@@ -1,7 +1,7 @@
 /*
  * judgement.h
- *	  What a pass at a given time would do: read, judged, checked and settled. The one path that
- *	  prebuild_state(), prebuild_plan() and prebuild_reconcile() share.
+ *	  What a pass at a given time would do: read, judge, check and settle. prebuild_state(),
+ *	  prebuild_plan() and prebuild_reconcile() share this one path.
  */
 #ifndef PREBUILD_JUDGEMENT_H
 #define PREBUILD_JUDGEMENT_H
@@ -15,8 +15,8 @@ typedef struct Judgement
 {
 	ControlPlaneSnapshot *snapshot;
 	DecisionSettings settings;
-	BuildInputs **inputs; /* parallel to the presets: NULL where building was not looked into */
-	Mark **invalid;		/* parallel: the mark that the stored validation_failed is ours, or NULL */
+	BuildInputs **inputs; /* parallel to the presets: NULL if nobody checked the build */
+	Mark **invalid;		/* parallel: the mark that the extension wrote validation_failed, or NULL */
 	Mark **unsupported; /* parallel: the mark that the preset is unsupported, or NULL */
 	Mark **failed;		/* parallel: the mark that the preset failed in a pass, or NULL */
 } Judgement;

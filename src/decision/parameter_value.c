@@ -1,9 +1,9 @@
 /*
  * parameter_value.c
- *	  Whether a value is one that a template version's parameter takes: required, options, type
- *	  and range. Regular expressions are RE2 and are left to the provisioner.
+ *	  Whether a template version's parameter accepts a value: required, options, type and range.
+ *	  Regular expressions are RE2, so the provisioner checks them.
  *
- * What the preset's author wrote is judged here, so nothing in this file raises an error for it.
+ *	  The value comes from the preset's author, so nothing in this file raises an error for it.
  */
 #include "compat.h"
 
@@ -18,16 +18,17 @@
 /* Longest part of a value that a sentence for a person repeats, in bytes. */
 #define EXCERPT_BYTES 100
 
-/* What the JSON parser tells about a list of strings. */
+/* What the JSON parser reports of a list of strings. */
 typedef struct StringList
 {
 	bool started; /* inside the array */
-	bool broken;  /* something that is neither a string nor null */
+	bool broken;  /* found something other than a string or null */
 	List *strings;
 } StringList;
 
 /*
- * The value as a sentence quotes it: cut at a character's boundary when it is long. palloc'd.
+ * Return the value as a sentence quotes it. Cuts a long one at a character's boundary. palloc'd in
+ * the current context.
  */
 char *
 parameter_value_excerpt(const char *value)
@@ -40,8 +41,8 @@ parameter_value_excerpt(const char *value)
 }
 
 /*
- * Read a whole number as the control plane does: an optional sign and decimal digits, nothing
- * around them, in 64 bits.
+ * Parse a whole number as the control plane does: an optional sign and decimal digits, nothing
+ * around them, in 64 bits. Returns false for anything else.
  */
 bool
 parameter_parse_integer(const char *text, int64 *number)
@@ -57,8 +58,8 @@ parameter_parse_integer(const char *text, int64 *number)
 }
 
 /*
- * Is this certainly no number at all? What the provisioner reads is a floating-point number;
- * its hexadecimal forms differ in details and are given the benefit of the doubt.
+ * Is this certainly not a number? The provisioner reads a floating-point number. Its hexadecimal
+ * forms differ in details, so never reject those.
  */
 static bool
 is_no_number(const char *text)
@@ -75,8 +76,8 @@ is_no_number(const char *text)
 }
 
 /*
- * Does the JSON text nest at most one array, and no object? Asked before it is parsed, because
- * the server's parser recurses and raises an error when it runs out of stack.
+ * Does the JSON text nest at most one array, and no object? Check it before parsing, because the
+ * server's parser recurses and raises an error if it runs out of stack.
  */
 static bool
 is_flat(const char *json)
@@ -120,9 +121,9 @@ list_scalar(void *state, char *token, JsonTokenType type)
 }
 
 /*
- * Read a JSON array of strings; null counts as the control plane reads it, as an empty list or
- * an empty string. decoded: the strings are wanted without their escapes, which not every valid
- * one survives. False when it is something else.
+ * Read a JSON array of strings. Like the control plane, takes null as an empty list or an empty
+ * string. decoded: decode the strings' escapes; that fails for some valid strings. Returns false
+ * for anything else.
  */
 static bool
 read_string_list(const char *json, bool decoded, List **strings)
@@ -141,7 +142,7 @@ read_string_list(const char *json, bool decoded, List **strings)
 	return !list.broken;
 }
 
-/* The values of the options; an element of another shape is no option. */
+/* Return the values of the options. Ignores elements of another shape. */
 static List *
 option_values(Jsonb *options)
 {
@@ -183,7 +184,7 @@ contains(const List *strings, const char *wanted)
 	return false;
 }
 
-/* What is wrong with a value where there are options, or NULL. */
+/* Return what is wrong with a value if the parameter has options, or NULL. */
 static char *
 option_fault(const ParameterRule *rule, const char *value)
 {
@@ -208,8 +209,8 @@ option_fault(const ParameterRule *rule, const char *value)
 }
 
 /*
- * What is wrong with a number, or NULL. With a range (or an order among builds) it has to be
- * an integer; without, the provisioner takes any number, and nothing at all.
+ * Return what is wrong with a number, or NULL. With a range, or an order among builds, the value
+ * must be an integer. Otherwise the provisioner accepts any number, and an empty value.
  */
 static char *
 number_fault(const ParameterRule *rule, const char *value)
@@ -235,7 +236,7 @@ number_fault(const ParameterRule *rule, const char *value)
 	return NULL;
 }
 
-/* What is wrong with a value's type or range, or NULL. */
+/* Return what is wrong with a value's type or range, or NULL. */
 static char *
 type_fault(const ParameterRule *rule, const char *value)
 {
@@ -254,8 +255,9 @@ type_fault(const ParameterRule *rule, const char *value)
 }
 
 /*
- * What is wrong with a preset's value (NULL: it has none) for a parameter: a sentence for a
- * person, or NULL when it is fine. Raises nothing; leaves scratch in the current context.
+ * Return what is wrong with a preset's value for a parameter, as a sentence for a person, or NULL
+ * if nothing is. given: NULL if the preset has no value. Raises no error. Leaves scratch in the
+ * current context.
  */
 char *
 parameter_value_fault(const ParameterRule *rule, const char *given)

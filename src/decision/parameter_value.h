@@ -1,13 +1,13 @@
 /*
  * parameter_value.h
- *	  Whether a value is one that a template version's parameter takes.
+ *	  Whether a template version's parameter accepts a value.
  */
 #ifndef PREBUILD_PARAMETER_VALUE_H
 #define PREBUILD_PARAMETER_VALUE_H
 
 #include "utils/jsonb.h"
 
-/* What a parameter demands; strings are never NULL. */
+/* What a parameter demands. Strings are never NULL. */
 typedef struct ParameterRule
 {
 	char *name;
@@ -15,7 +15,7 @@ typedef struct ParameterRule
 	char *form_type;
 	char *default_value;
 	bool required;
-	Jsonb *options; /* an array of objects with a "value"; NULL or an empty one: anything goes */
+	Jsonb *options; /* an array of objects with a "value"; NULL or empty: no restriction */
 	bool has_min;
 	int32 min;
 	bool has_max;

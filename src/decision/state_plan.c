@@ -1,6 +1,6 @@
 /*
  * state_plan.c
- *	  SQL functions prebuild_state() and prebuild_plan(): a judgement, shown as rows in the order in
+ *	  SQL functions prebuild_state() and prebuild_plan(): show a judgement as rows, in the order in
  *	  which a person looks for a preset.
  */
 #include "compat.h"
@@ -19,14 +19,17 @@ PG_FUNCTION_INFO_V1(prebuild_state);
 PG_FUNCTION_INFO_V1(prebuild_plan);
 FUNCTION_OF_LONGER_ROW(prebuild_plan, 0_2);
 
-/* Compare names, which a preset of a broken control plane may lack. */
+/* Compare names. A preset of a broken control plane may lack one. */
 static int
 compare_names(const char *a, const char *b)
 {
 	return strcmp(a ? a : "", b ? b : "");
 }
 
-/* Order presets (indexes) by organization, template, name, the active version's first, and id. */
+/*
+ * Order presets (indexes) by organization, template and name, the active version's first, then by
+ * id.
+ */
 static int
 compare_presets(const void *first, const void *second, void *argument)
 {
@@ -42,11 +45,11 @@ compare_presets(const void *first, const void *second, void *argument)
 		order = compare_names(info[a].name, info[b].name);
 	if (order == 0)
 		order = (int) snapshot->pool.presets[b].active - (int) snapshot->pool.presets[a].active;
-	/* presets are in the order of their ids */
+	/* indexes follow the order of ids */
 	return order != 0 ? order : a - b;
 }
 
-/* The indexes of a snapshot's presets in the order of compare_presets(). */
+/* Return the indexes of a snapshot's presets in the order of compare_presets(). palloc'd. */
 static int *
 presets_by_name(ControlPlaneSnapshot *snapshot)
 {
@@ -106,7 +109,7 @@ prebuild_state(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* The rows of a plan, and the preset that the next ones are of. */
+/* The rows of a plan, and the preset to which the next ones belong. */
 typedef struct PlanRows
 {
 	ReturnSetInfo *rsinfo;
@@ -142,8 +145,8 @@ put_action(const PlanRows *rows, const char *action, int count, const ArrayParam
 }
 
 /*
- * Say which of too many members go first, as far as it is not the oldest. members: those of a
- * preset that go, in their order. palloc'd.
+ * Say which of too many members go first, unless that is just the oldest. members: those of one
+ * preset that go, in order. palloc'd.
  */
 static char *
 reason_for_choice(PoolMember *const *members, int count)
@@ -165,7 +168,7 @@ reason_for_choice(PoolMember *const *members, int count)
 	return pstrdup("");
 }
 
-/* Say why some members of a preset go, all of one verdict. palloc'd. */
+/* Say why some members of a preset go. All have the same verdict. palloc'd. */
 static char *
 reason_to_go(const Preset *preset, PoolMember *const *members, int count)
 {
@@ -188,7 +191,10 @@ reason_to_go(const Preset *preset, PoolMember *const *members, int count)
 	}
 }
 
-/* Put the rows for the members of a preset that go: one per verdict, which are in order. */
+/*
+ * Put the rows for the members of a preset that go: one for each verdict. Members are in order of
+ * verdict.
+ */
 static void
 put_departures(const PlanRows *rows, const PoolSnapshot *pool)
 {
@@ -207,7 +213,7 @@ put_departures(const PlanRows *rows, const PoolSnapshot *pool)
 	}
 }
 
-/* Put the row for the instances that a preset misses, created or withheld. */
+/* Put the row for the instances that a preset misses, whether a pass creates or withholds them. */
 static void
 put_creation(const PlanRows *rows, const DecisionSettings *settings)
 {

@@ -1,10 +1,10 @@
 /*
  * tag_expression.c
- *	  Reads the HCL source of a workspace tag's value: a quoted string without interpolation, a
- *	  reference to a parameter's value, or a reference to a variable. Everything else, whether
- *	  it is wrong or needs an evaluator, is TAG_OTHER.
+ *	  Parses the HCL source of a workspace tag's value: a quoted string without interpolation, a
+ *	  reference to a parameter's value, or a reference to a variable. Everything else, whether it is
+ *	  wrong or needs an evaluator, is TAG_OTHER.
  *
- * Pure: compiles without the server.
+ *	  Pure: compiles without the server.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,7 +40,7 @@ skip_space(Cursor *cursor)
 	}
 }
 
-/* Skip this character with the space before and behind it. */
+/* Skip this character with the space before and after it. */
 static bool
 accept_char(Cursor *cursor, char c)
 {
@@ -53,9 +53,8 @@ accept_char(Cursor *cursor, char c)
 }
 
 /*
- * May this byte be in an identifier? Letters outside ASCII are not told from other characters
- * there: Terraform has read the template before, and a name that it does not know is found out
- * when it is looked up.
+ * May this byte be in an identifier? Accepts every byte outside ASCII, letter or not, because
+ * Terraform has read the template before. A lookup of the name finds an unknown one.
  */
 static bool
 is_identifier_byte(unsigned char c, bool first)
@@ -65,7 +64,7 @@ is_identifier_byte(unsigned char c, bool first)
 	return !first && ((c >= '0' && c <= '9') || c == '-');
 }
 
-/* Read an identifier; its length, or 0 when there is none. */
+/* Read an identifier. Returns its length, or 0 if there is none. */
 static size_t
 read_identifier(Cursor *cursor, const char **start)
 {
@@ -86,7 +85,7 @@ accept_word(Cursor *cursor, const char *word)
 	return length == strlen(word) && memcmp(start, word, length) == 0;
 }
 
-/* Append a code point in UTF-8. False for what is no character, and for NUL. */
+/* Append a code point in UTF-8. Returns false for NUL and for anything that is not a character. */
 static bool
 append_code_point(uint32_t code, char **out)
 {
@@ -140,7 +139,7 @@ read_hex(Cursor *cursor, int digits, uint32_t *code)
 	return true;
 }
 
-/* Decode the escape sequence behind a backslash. */
+/* Decode the escape sequence after a backslash. */
 static bool
 read_escape(Cursor *cursor, char **out)
 {
@@ -172,9 +171,9 @@ read_escape(Cursor *cursor, char **out)
 }
 
 /*
- * Decode a run of the template marks $ or %, which is literal text unless a brace follows: one
- * mark opens an interpolation, two stand for one and the brace. Of longer runs before a brace
- * the language does not say which two belong together.
+ * Decode a run of the template marks $ or %. It is literal text unless a brace follows. Before a
+ * brace, one mark opens an interpolation, and two stand for one mark and the brace. Of longer runs
+ * before a brace the language does not say which two belong together, so reject them.
  */
 static bool
 read_marks(Cursor *cursor, char **out)
@@ -198,7 +197,7 @@ read_marks(Cursor *cursor, char **out)
 	return true;
 }
 
-/* Read a quoted string without interpolation, from its opening quote on. */
+/* Read a quoted string without interpolation, from its opening quote. */
 static bool
 read_string(Cursor *cursor, char *out)
 {
@@ -237,7 +236,7 @@ read_string(Cursor *cursor, char *out)
 	return false;
 }
 
-/* Read .name, the name into value. */
+/* Read .name; value receives the name. */
 static bool
 read_attribute(Cursor *cursor, char *value)
 {
@@ -252,14 +251,14 @@ read_attribute(Cursor *cursor, char *value)
 	return length > 0;
 }
 
-/* Read ["name"], the name into value. */
+/* Read ["name"]; value receives the name. */
 static bool
 read_index(Cursor *cursor, char *value)
 {
 	return accept_char(cursor, '[') && read_string(cursor, value) && accept_char(cursor, ']');
 }
 
-/* Read what follows the word data of data.coder_parameter.<name>.value. */
+/* Read what follows the word data in data.coder_parameter.<name>.value. */
 static bool
 read_parameter(Cursor *cursor, char *value)
 {
@@ -272,8 +271,8 @@ read_parameter(Cursor *cursor, char *value)
 }
 
 /*
- * Parse the source of a tag's value: length bytes, which need not end in NUL.
- * value: room for length + 1 bytes; a NUL-terminated string in UTF-8, empty for TAG_OTHER.
+ * Parse the source of a tag's value: length bytes, which need not end in NUL. value has room for
+ * length + 1 bytes, and receives a NUL-terminated string in UTF-8, empty for TAG_OTHER.
  */
 TagExpressionKind
 tag_expression_parse(const char *source, size_t length, char *value)

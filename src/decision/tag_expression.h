@@ -1,6 +1,6 @@
 /*
  * tag_expression.h
- *	  What the HCL source of a workspace tag's value says, where that can be known without
+ *	  What the HCL source of a workspace tag's value says, as far as this can be known without
  *	  Terraform. Pure: no server, no allocation.
  */
 #ifndef PREBUILD_TAG_EXPRESSION_H

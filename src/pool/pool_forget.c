@@ -1,12 +1,14 @@
 /*
  * pool_forget.c
- *	  Removing what is stored of the pool: before it is built anew, and where it cannot be kept.
+ *	  Removes what is stored of the pool, before a rebuild and where the pool cannot be kept.
  *
- *	  The triggers log whether or not anybody believes the stored pool. So whoever folds empties
- *	  the log also where nobody reads it, and says once why that is. All here is written with the
- *	  rights of the extension's owner, by those who hold POOL_STATE_LOCK (see pool_state.c) or
- *	  have the tables locked (prebuild_detach()). Without a marker nothing is believed, so that a
- *	  log of which the marker is gone may be emptied bit by bit.
+ *	  The triggers log whether or not the stored pool is trusted. So a fold empties the log even
+ *	  where nobody reads it, and reports the reason once.
+ *
+ *	  Locks: all writes here run with the rights of the extension's owner. The caller holds
+ *	  POOL_STATE_LOCK (see pool_state.c) or has locked the tables (prebuild_detach()). No reader
+ *	  trusts a pool without a marker. So once the marker is gone, the log may be emptied in several
+ *	  steps.
  */
 #include "compat.h"
 
@@ -23,15 +25,15 @@
 #include "pool/pool_forget.h"
 #include "settings.h"
 
-/* Logs of other control planes are looked at where the table has more blocks than this (16 MB). */
+/* Look at the logs of other control planes if the table has more blocks than this (16 MB). */
 #define MANY_BLOCKS (16 * 1024 * 1024 / BLCKSZ)
 
 #define IS_GONE(table)                                                                             \
 	"NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid {=} " table ".control_plane)"
 
 /*
- * Take entries that the active snapshot sees off the log: those of a control plane and of any that
- * are gone; bounded: at most POOL_TRIM_ENTRIES. Returns their number.
+ * Delete from the log the entries that the active snapshot sees of this control plane and of those
+ * that no longer exist. If bounded, delete at most POOL_TRIM_ENTRIES. Returns their number.
  */
 int64
 pool_forget_log(Oid control_plane, bool bounded)
@@ -47,7 +49,7 @@ pool_forget_log(Oid control_plane, bool bounded)
 								PLAN_ACTIVE_OWN, 2, argtypes, values, bounded ? NULL : " n");
 }
 
-/* Remove a statement's rows of a control plane. */
+/* Run a statement that removes rows of a control plane. */
 static void
 forget(KeptPlan *plan, const char *statement, Oid control_plane)
 {
@@ -57,7 +59,7 @@ forget(KeptPlan *plan, const char *statement, Oid control_plane)
 	plan_execute(plan, statement, PLAN_FRESH_OWN, 1, argtypes, values, NULL);
 }
 
-/* Remove the stored members of a control plane and of any that are gone. */
+/* Remove the stored members of a control plane and of those that no longer exist. */
 void
 pool_forget_members(Oid control_plane)
 {
@@ -68,7 +70,10 @@ pool_forget_members(Oid control_plane)
 		   control_plane);
 }
 
-/* Remove the marker of a control plane and of any that are gone: nothing of it is believed. */
+/*
+ * Remove the marker of a control plane and of those that no longer exist. Without a marker, no
+ * reader trusts the stored pool.
+ */
 void
 pool_forget_marker(Oid control_plane)
 {
@@ -79,7 +84,10 @@ pool_forget_marker(Oid control_plane)
 		   control_plane);
 }
 
-/* Remove all of a control plane that is not attached (any more); of its log what is not too much. */
+/*
+ * Remove everything of a control plane that is not attached (any more), but at most
+ * POOL_TRIM_ENTRIES of its log.
+ */
 void
 pool_forget_all(Oid control_plane)
 {
@@ -89,8 +97,10 @@ pool_forget_all(Oid control_plane)
 }
 
 /*
- * Bound the logs of control planes but this one that nobody folds: empty the longest, bit by bit,
- * and its stored pool is not believed until somebody does. Looks at nothing while the log is small.
+ * Bound the logs of all control planes except this one, because nobody may be folding them. Each
+ * call takes at most POOL_TRIM_ENTRIES off the longest log and removes that control plane's marker,
+ * so that no reader trusts its stored pool until somebody folds it. Does nothing while the log is
+ * small.
  */
 void
 pool_forget_long_logs(Oid but_control_plane)
@@ -119,7 +129,10 @@ pool_forget_long_logs(Oid but_control_plane)
 				 PLAN_ACTIVE_OWN, 2, argtypes, values, NULL);
 }
 
-/* Say in the marker why the pool is not kept. Returns false where it says so already. */
+/*
+ * Store in the marker why the pool is not kept. Returns false if the marker gives this reason
+ * already.
+ */
 static bool
 mark_given_up(Oid control_plane, const char *fault)
 {
@@ -138,8 +151,9 @@ mark_given_up(Oid control_plane, const char *fault)
 }
 
 /*
- * The pool cannot be kept, as not all changes are logged: what goes unlogged now must not be
- * believed later, and what is logged is of no use.
+ * Give up the pool because the triggers do not log every change. Remove the members and the marker,
+ * so that no reader trusts them later, when they lack the changes that go unlogged now. Trim the
+ * log, which is of no use.
  */
 void
 pool_give_up(const PoolTrust *trust)
@@ -152,7 +166,10 @@ pool_give_up(const PoolTrust *trust)
 	}
 }
 
-/* Say why the pool of a control plane that is attached was given up, once for each reason. */
+/*
+ * Report why the pool of an attached control plane was given up, once for each reason: in the
+ * marker, as an event and as a WARNING. Does nothing if the control plane is not attached.
+ */
 void
 pool_say_given_up(Oid control_plane)
 {

@@ -1,6 +1,6 @@
 /*
  * pool_forget.h
- *	  Removing what is stored of the pool, and bounding its log.
+ *	  Removes what is stored of the pool, and bounds its log.
  */
 #ifndef PREBUILD_POOL_FORGET_H
 #define PREBUILD_POOL_FORGET_H
@@ -10,8 +10,8 @@
 #include "pool/pool_trust.h"
 
 /*
- * At most so many entries are taken off the log at once, so that a fold ends within a second
- * however long the log has become.
+ * Most entries that one call takes off the log, so that a fold ends within a second however long
+ * the log has become.
  */
 #define POOL_TRIM_ENTRIES 100000
 

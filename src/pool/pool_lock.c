@@ -1,16 +1,16 @@
 /*
  * pool_lock.c
- *	  Hold pool members still: lock, then look again. Whoever takes a workspace out of the pool
- *	  (a delete, a cancel, a claim) does it through here.
+ *	  Holds pool members still: lock, then look again. All code that takes a workspace out of the
+ *	  pool (a delete, a cancel, a claim) locks it here.
  *
- *	  Locks: FOR UPDATE on the rows of workspaces that are in the pool, never waiting. It
- *	  conflicts with the key share lock that the foreign key of a new build takes, so that no build
- *	  can be added to a workspace that is held here, and one that is being added shows as a row
- *	  that is skipped. What was committed between the judgement and the lock is seen because the
- *	  second look is a statement of its own, in a snapshot of after the lock, at every isolation
- *	  level: in a single statement the builds would be those of the snapshot from before the lock.
- *	  In REPEATABLE READ and SERIALIZABLE a row that was changed since the transaction's snapshot
- *	  is a serialization failure, as it is for any other statement that locks rows there.
+ *	  Locks: FOR UPDATE on the rows of workspaces that are in the pool, without waiting. This
+ *	  conflicts with the key share lock that the foreign key of a new build takes. So nobody can add
+ *	  a build to a workspace that is locked here, and a workspace that is getting a new build is
+ *	  skipped. The second look is a statement of its own, in a snapshot taken after the lock at
+ *	  every isolation level. So it sees what committed between the judgement and the lock; a single
+ *	  statement would see the builds of the snapshot from before the lock. In REPEATABLE READ and
+ *	  SERIALIZABLE, a row that changed since the transaction's snapshot raises a serialization
+ *	  failure, as in any other statement that locks rows.
  */
 #include "compat.h"
 
@@ -25,8 +25,8 @@
 #include "base/rows.h"
 
 /*
- * Lock those of the members that nobody else holds, or the first of them alone; their workspaces'
- * ids, as an array. A workspace that has left the pool is not locked.
+ * Lock the members that no other transaction holds, or only the first of them. Skips workspaces
+ * that have left the pool. Returns the ids of the locked workspaces.
  */
 static ArrayParameter *
 lock_workspaces(PoolMember *const *members, int n, bool first_only)
@@ -64,8 +64,8 @@ lock_workspaces(PoolMember *const *members, int n, bool first_only)
 }
 
 /*
- * Of members whose workspaces are locked, keep those that are still what was judged; the order of
- * the array is kept. Returns how many are left.
+ * Keep those members, of locked workspaces, whose latest build is still the one that was judged.
+ * Preserves the order of the array. Returns how many are left.
  */
 static int
 look_again(PoolMember **members, int n, const ArrayParameter *locked)
@@ -97,9 +97,10 @@ look_again(PoolMember **members, int n, const ArrayParameter *locked)
 
 /*
  * Lock members and keep those that are still what was judged: in the pool, with the same latest
- * build. Those that someone else holds or that have changed are dropped from the array, the order
- * of the others is kept; returns how many are left. The locks last until the end of the
- * (sub)transaction, those on dropped members too. SPI is connected.
+ * build. Drops from the array the members that another transaction holds and those that have
+ * changed, and preserves the order of the others. Returns how many are left. The locks last until
+ * the end of the (sub)transaction, also those on dropped members. SPI must be connected. Raises a
+ * serialization failure as the head comment says.
  */
 int
 pool_lock(PoolMember **members, int n)
@@ -110,8 +111,9 @@ pool_lock(PoolMember **members, int n)
 }
 
 /*
- * Lock the first member that is in the pool and that nobody else holds. Returns its position, and in
- * *unchanged whether it still is what was judged; n where there is none. SPI is connected.
+ * Lock the first member that is in the pool and that no other transaction holds. Returns its
+ * position, or n if there is none. *unchanged tells whether the member is still what was judged.
+ * The lock lasts until the end of the (sub)transaction. SPI must be connected.
  */
 int
 pool_lock_first(PoolMember *const *members, int n, bool *unchanged)

@@ -1,6 +1,6 @@
 /*
  * pool_lock.h
- *	  Hold pool members still: lock, then look again.
+ *	  Holds pool members still: lock, then look again.
  */
 #ifndef PREBUILD_POOL_LOCK_H
 #define PREBUILD_POOL_LOCK_H

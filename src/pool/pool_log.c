@@ -1,14 +1,15 @@
 /*
  * pool_log.c
- *	  The trigger that logs what the pool may depend on, for pool_state.c to resolve.
+ *	  The triggers that log the rows on which the pool may depend. pool_state.c resolves the log.
  *
- *	  It appends the raw id of the row that was touched and does nothing else: it looks nothing up,
- *	  locks nothing and writes no row that anybody else writes, so that it adds no lock conflict
- *	  and no serialization failure to the application, at any isolation level. It writes past the
- *	  executor, as the system writes its catalogs: the application needs no right on the log.
+ *	  Locks: a trigger appends the raw id of the touched row and does nothing else. It looks nothing
+ *	  up, locks no row, and writes no row that another transaction writes. So it adds no lock
+ *	  conflict and no serialization failure to the application, at any isolation level. It bypasses
+ *	  the executor, as the server does when it writes catalogs, so that the application needs no
+ *	  privilege on the log.
  *
- *	  Both ids are logged where an update moves a row, so that whatever the row led to before
- *	  and leads to now is found: see the proof in pool_state.c.
+ *	  If an update moves a row, the trigger logs both ids, so that a reader finds what the row led
+ *	  to before and what it leads to now: see the proof in README.md.
  */
 #include "compat.h"
 
@@ -34,8 +35,8 @@ PG_FUNCTION_INFO_V1(prebuild_pool_touched);
 PG_FUNCTION_INFO_V1(prebuild_pool_touched_by_name);
 
 /*
- * Raise object_not_in_prerequisite_state unless the log has the n columns that are written, and
- * others of a newer script only where these may be NULL: no entry may be lost or wrong.
+ * Raise object_not_in_prerequisite_state unless the log has the n columns that this library writes,
+ * and any further columns of a newer script may be NULL. No entry may be lost or wrong.
  */
 static void
 require_columns(TupleDesc columns, int n)
@@ -51,7 +52,7 @@ require_columns(TupleDesc columns, int n)
 				 errhint(VERSIONS_HINT)));
 }
 
-/* Append one entry. kind: as in the table's column. */
+/* Append one entry. kind: as in the table's column. Raises what require_columns() raises. */
 static void
 append(FunctionCallInfo fcinfo, char kind, const pg_uuid_t *id)
 {
@@ -61,7 +62,7 @@ append(FunctionCallInfo fcinfo, char kind, const pg_uuid_t *id)
 	ResultRow row;
 	HeapTuple entry;
 
-	/* without the log nobody believes the stored pool, and the application is to go on */
+	/* without the log no reader trusts the stored pool, so let the application go on */
 	if (relation == NULL)
 		return;
 	row.n = 0;
@@ -76,7 +77,7 @@ append(FunctionCallInfo fcinfo, char kind, const pg_uuid_t *id)
 	relation_close(relation, NoLock);
 }
 
-/* Does, in a row of workspaces, a column have the system user? */
+/* Does this column of a row of workspaces hold the system user's id? */
 static bool
 is_systems(const TriggerData *trigger, TupleTableSlot *row, int column)
 {
@@ -112,7 +113,7 @@ log_row(FunctionCallInfo fcinfo, char kind, const WatchedColumns *watched)
 		append(fcinfo, kind, new_id);
 }
 
-/* Log that all that is known is that something has changed. */
+/* Log only that something has changed, without saying what. */
 static void
 log_anything(FunctionCallInfo fcinfo)
 {
@@ -142,11 +143,13 @@ not_attached(const char *function)
 }
 
 /*
- * Trigger: log the row. After each row of the tables that attached_triggers.c lists, with the kind of
- * the id as argument: workspace, job, resource, or pool for the ids of workspaces themselves, of
- * which only those of the system user are logged. The first of the trigger's columns has the id.
- * After a TRUNCATE: log that much, as it shows nowhere else where the table's file is of the same
- * transaction, and then stays.
+ * Trigger: log the row. Runs after each row of the tables that attached_triggers.c lists. The
+ * argument is the kind of the id: workspace, job or resource, or pool for the ids of workspaces
+ * themselves, of which it logs only the system user's. The first of the trigger's columns holds the
+ * id.
+ *
+ * After a TRUNCATE, log only that something has changed. The fingerprint does not show a TRUNCATE
+ * if the same transaction made the table's file, because then the table keeps the file.
  */
 Datum
 prebuild_pool_touched(PG_FUNCTION_ARGS)
@@ -163,8 +166,8 @@ prebuild_pool_touched(PG_FUNCTION_ARGS)
 }
 
 /*
- * Trigger: the same, on every update, with the names of the columns as further arguments. Where one is
- * missing, rows cannot be compared: all that is known then is that something has changed.
+ * Trigger: the same on every update, with the names of the columns as further arguments. If a
+ * column is missing, the trigger cannot compare rows, so it logs only that something has changed.
  */
 Datum
 prebuild_pool_touched_by_name(PG_FUNCTION_ARGS)
@@ -185,9 +188,9 @@ prebuild_pool_touched_by_name(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(prebuild_pool_not_replicated);
 
 /*
- * Trigger: skip the rows of another server's kept pool, which a publication of all tables sends
- * along. They would be in the way of our own, whose triggers fire for the replicated tables.
- * Before each row, in sessions that replay a replication stream.
+ * Trigger: skip the rows of another server's kept pool, which a publication of all tables includes.
+ * They would collide with our own rows, because our triggers fire for the replicated tables. Runs
+ * before each row, in sessions that replay a replication stream.
  */
 Datum
 prebuild_pool_not_replicated(PG_FUNCTION_ARGS)

@@ -1,13 +1,12 @@
 /*
  * pool_log.h
- *	  What the triggers of the pool's log watch. The columns are all that pool_sql.h reads, those
- *	  of a table in the order of its trigger: first the id that is logged, in "workspaces" then
- *	  the owner.
+ *	  The columns that the triggers of the pool's log watch: all that pool_sql.h reads, in the order
+ *	  of each table's trigger. The id to log comes first; in "workspaces" the owner follows.
  *
- *	  "name" of workspace_agents is not read: coderd has a BEFORE trigger on updates of it, which
- *	  might change other columns, and ours has to fire whenever such a trigger does (see IS_UNSEEN
- *	  in pool_trust.c). Where a BEFORE trigger fires on other columns, ours is put on every update
- *	  and has the columns as arguments.
+ *	  pool_sql.h does not read "name" of workspace_agents: coderd has a BEFORE trigger on updates of
+ *	  it, which might change other columns, and ours has to fire whenever such a trigger does (see
+ *	  IS_UNSEEN in pool_trust.c). Where a BEFORE trigger fires on other columns, prebuild_attach()
+ *	  puts ours on every update and passes the columns as arguments.
  */
 #ifndef PREBUILD_POOL_LOG_H
 #define PREBUILD_POOL_LOG_H
@@ -15,7 +14,7 @@
 #define POOL_LOG_TRIGGER "prebuild_pool_log"
 #define POOL_TRUNCATE_TRIGGER "prebuild_pool_truncated"
 
-/* Of these only what is or was in the pool is logged. */
+/* Log only rows that are or were in the pool. */
 #define POOL_LOG_WORKSPACES "id, owner_id, deleted, name, template_id, created_at"
 #define POOL_LOG_BUILDS                                                                            \
 	"workspace_id, id, build_number, transition, template_version_id, template_version_preset_id," \

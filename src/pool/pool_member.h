@@ -33,7 +33,7 @@ typedef enum JobStatus
 typedef enum Verdict
 {
 	VERDICT_LEAVE,
-	VERDICT_CANCEL,			   /* pending first build that nobody will want */
+	VERDICT_CANCEL,			   /* a pending first build that nobody will want */
 	VERDICT_DELETE_INACTIVE,   /* running, of a preset that is not active */
 	VERDICT_DELETE_EXPIRED,	   /* running, too old or invalidated */
 	VERDICT_DELETE_EXTRANEOUS, /* running, more than desired */
@@ -44,7 +44,7 @@ typedef struct PoolMember
 {
 	Id id;
 	int64_t created_at;
-	Id template_version_id; /* the latest build's, as all the following */
+	Id template_version_id; /* of the latest build, as are all the following */
 	Id build_id;
 	Id job_id;
 	int64_t build_created_at;
@@ -52,20 +52,20 @@ typedef struct PoolMember
 	Transition transition;
 	JobStatus job_status;
 	bool by_system_user;   /* initiated by the system user */
-	bool job_unclaimed;	   /* its job has no worker and was never started, canceled, completed */
+	bool job_unclaimed;	   /* nobody has taken, started, canceled or completed its job */
 	bool ready;			   /* has agents and all are ready; known for running members only */
 	bool has_build_preset; /* the latest build carries a preset: */
 	Id build_preset_id;
-	bool has_current_preset; /* that of the newest start build that carries one */
+	bool has_current_preset; /* a start build carries a preset; the newest one's: */
 	Id current_preset_id;
 
-	/* found by the decision's reader */
+	/* the decision's reader fills these */
 	int32_t build_preset;	/* index of the latest build's preset in the snapshot, or -1 */
 	int32_t current_preset; /* index of the current preset in the snapshot, or -1 */
-	Verdict verdict; /* filled by decision_judge(), of extraneous ones by decision_settle() */
+	Verdict verdict; /* from decision_judge(); of extraneous members from decision_settle() */
 
-	/* filled between decision_judge() and decision_settle(), where decision_needs_health() */
-	bool sick; /* one of its agents is in a state that it does not get ready from */
+	/* the caller fills this before decision_settle(), if decision_needs_health() */
+	bool sick; /* one of its agents is in a state from which it does not get ready */
 } PoolMember;
 
 #endif /* PREBUILD_POOL_MEMBER_H */

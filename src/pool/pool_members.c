@@ -1,7 +1,7 @@
 /*
  * pool_members.c
- *	  The reader of the pool: its members with their latest builds, by the tables or from the pool
- *	  that is kept, and the SQL functions that list them.
+ *	  The reader of the pool. Reads members with their latest builds from the tables or from the
+ *	  kept pool; also has the SQL functions that list members.
  */
 #include "compat.h"
 
@@ -19,7 +19,10 @@
 PG_FUNCTION_INFO_V1(prebuild_running);
 PG_FUNCTION_INFO_V1(prebuild_pool);
 
-/* Put the running prebuilds of a view of the stored pool into a result set. */
+/*
+ * Put the running prebuilds of a view of the stored pool into a result set. preset_id: NULL for all
+ * presets.
+ */
 static void
 stored_running(const PoolView *view, const Datum *preset_id, ReturnSetInfo *set)
 {
@@ -40,9 +43,7 @@ stored_running(const PoolView *view, const Datum *preset_id, ReturnSetInfo *set)
 					  PLAN_READ_OWN, 4, argtypes, values, NULL, set);
 }
 
-/*
- * Put the running prebuilds into a result set, all of them or those of one preset.
- */
+/* Put the running prebuilds into a result set. preset_id: NULL for all presets. */
 static void
 list_running(const Datum *preset_id, ReturnSetInfo *set)
 {
@@ -70,9 +71,7 @@ list_running(const Datum *preset_id, ReturnSetInfo *set)
 	}
 }
 
-/*
- * Put every pool member, running or not, into a result set: what an operator looks at.
- */
+/* Put every pool member, running or not, into a result set for operators. */
 static void
 list_pool(ReturnSetInfo *set)
 {
@@ -102,7 +101,7 @@ list_pool(ReturnSetInfo *set)
 		PLAN_READ, 0, NULL, NULL, NULL, set);
 }
 
-/* prebuild_running(preset_id uuid): the running prebuilds, of one preset where it is given */
+/* prebuild_running(preset_id uuid): the running prebuilds, of one preset or of all (NULL) */
 Datum
 prebuild_running(PG_FUNCTION_ARGS)
 {
@@ -153,8 +152,8 @@ parse_transition(const char *transition)
 }
 
 /*
- * Ask for every pool member with its latest build: by the tables, or from a view of the stored
- * pool. Rows are in SPI_tuptable; returns their number.
+ * Run the query for every pool member that has a build, on the tables or on a view of the stored
+ * pool. Leaves the rows in SPI_tuptable and returns their number.
  */
 static uint64
 ask_for_members(void)
@@ -186,7 +185,7 @@ ask_for_members(void)
 		PLAN_READ, 0, NULL, NULL, NULL);
 }
 
-/* The preset of a member in a column; false when it is NULL. */
+/* Read the preset in a column of a member's row. Returns false for NULL. */
 static bool
 preset_column(uint64 row, int number, Id *preset)
 {
@@ -199,9 +198,9 @@ preset_column(uint64 row, int number, Id *preset)
 }
 
 /*
- * Read every pool member that has a build, with its latest build, in the active snapshot and ordered
- * by id; the rest of each is zero. *n receives their number. SPI is connected; the result is palloc'd
- * in the current context.
+ * Read every pool member that has a build, with its latest build, in the active snapshot, ordered
+ * by id. *n receives their number. Fields that others fill are zero. SPI must be connected. The
+ * result is palloc'd in the current context.
  */
 PoolMember *
 pool_members_read(int *n)

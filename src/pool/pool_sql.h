@@ -1,12 +1,12 @@
 /*
  * pool_sql.h
- *	  The pool in SQL: fragments of statements, so that what a latest build, a running prebuild,
- *	  its preset and its readiness are is said once. "w" is a row of workspaces, "b" the latest
- *	  build of it with the job.
+ *	  The pool in SQL. These fragments of statements define once what a latest build, a running
+ *	  prebuild, its preset and its readiness are. "w" is a row of workspaces, "b" its latest build
+ *	  with the job.
  *
  *	  A statement starts from the pool (the index on workspaces.owner_id) and reaches everything
- *	  else by index probes from there, in sub-selects that the planner cannot turn into joins: its
- *	  cost follows the size of the pool, whatever the statistics say.
+ *	  else from there by index probes, in sub-selects that the planner cannot turn into joins. So
+ *	  its cost follows the size of the pool, whatever the statistics say.
  */
 #ifndef PREBUILD_POOL_SQL_H
 #define PREBUILD_POOL_SQL_H
@@ -25,7 +25,10 @@
 	"   FROM {cp}workspace_builds wb JOIN {cp}provisioner_jobs j ON j.id {=} wb.job_id"            \
 	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b"
 
-/* The whole pool; a LEFT join keeps members without a build, which nothing here leaves behind. */
+/*
+ * The whole pool. A LEFT join keeps members without a build; no code of this extension leaves such
+ * members behind.
+ */
 #define POOL_JOIN_LATEST_BUILD(join)                                                               \
 	" FROM {cp}workspaces w " join " JOIN" LATEST_BUILD " ON true WHERE " IS_IN_POOL
 #define POOL_WITH_LATEST_BUILD POOL_JOIN_LATEST_BUILD("INNER")
@@ -34,8 +37,8 @@
 #define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
 
 /*
- * The preset of the highest-numbered start build that has one. The latest build, where it is a
- * start and has one, needs no second look.
+ * The preset of the highest-numbered start build that has one. If the latest build is a start and
+ * has one, no further look is needed.
  */
 #define CURRENT_PRESET                                                                             \
 	"(CASE WHEN b.transition {=} 'start' AND b.template_version_preset_id IS NOT NULL"             \
@@ -46,10 +49,10 @@
 	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
 
 /*
- * What holds of all (bool_and) or of any (bool_or) of the agents that count for a member, those of
- * the latest build's job; false without any. OFFSET 0 keeps the planner from joining agents to
- * resources in any way but by probes, which without statistics it would do by reading all agents
- * for each member.
+ * Whether a condition holds for all (bool_and) or for any (bool_or) of the agents of the latest
+ * build's job that count for a member; false if there are none. OFFSET 0 makes the planner join
+ * agents to resources by index probes. Without statistics it would otherwise read all agents for
+ * each member.
  */
 #define OF_AGENTS(aggregate, condition)                                                            \
 	"COALESCE((SELECT pg_catalog." aggregate "(a.holds) FROM {cp}workspace_resources r, LATERAL (" \
@@ -60,7 +63,10 @@
 /* True when the latest build's job has agents and all of them are ready. */
 #define IS_READY OF_AGENTS("bool_and", "wa.lifecycle_state {=} 'ready'")
 
-/* True when one of them has failed to start, or has gone or is going: it does not get ready. */
+/*
+ * True when an agent failed to start, is shutting down or is off, so that the member does not get
+ * ready.
+ */
 #define IS_SICK                                                                                    \
 	OF_AGENTS("bool_or",                                                                           \
 			  "wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout,"          \
@@ -71,7 +77,7 @@
 	"(b.worker_id IS NULL AND b.started_at IS NULL AND b.canceled_at IS NULL"                      \
 	" AND b.completed_at IS NULL)"
 
-/* All that is known of a member, as prebuild_pool_member; $1 is the oid of its schema. */
+/* All that is known of a member, as a prebuild_pool_member. $1 is the oid of its schema. */
 #define MEMBER                                                                                     \
 	"ROW($1, w.id::pg_catalog.uuid, w.name::pg_catalog.text, w.template_id::pg_catalog.uuid,"      \
 	" w.created_at::pg_catalog.timestamptz, b.id::pg_catalog.uuid,"                                \

@@ -1,36 +1,31 @@
 /*
  * pool_state.c
- *	  The pool as it is kept for attached control planes: to read it costs by the size of the pool
- *	  alone, whatever the sizes of the tables.
+ *	  The kept pool of an attached control plane. To read it costs by the size of the pool alone,
+ *	  whatever the sizes of the tables.
  *
- *	  prebuild_pool_state has every member as the last fold found it. The triggers log the raw id of
- *	  each row that is touched (pool_log.c). A reader takes, all in its own snapshot, the log,
- *	  works out which workspaces it is about, computes those from the tables, and takes the stored
- *	  rows of all others. A fold does the same and stores the outcome.
+ *	  prebuild_pool_state holds every member as the last fold found it. The triggers log the raw id
+ *	  of each touched row (pool_log.c). A reader, all in its own snapshot, reads the log, finds the
+ *	  workspaces to which its entries lead, computes those from the tables, and takes the stored
+ *	  rows of all others. A fold does the same and stores the result. README.md has the states of
+ *	  the kept pool and the proof that answers are exact. It calls F the snapshot of the last fold
+ *	  that a reader sees.
  *
- *	  Why that is exact. A member's row depends on its workspace, the workspace's builds, the job of
- *	  the latest of these, the job's resources and their agents. Let S be a reader's snapshot and F
- *	  that of the last fold that S sees; S sees all that F saw, and the log entries that S sees are
- *	  those of changes that F did not see. If the row of workspace w differs between F and S, take
- *	  the chain of rows from w down to one that has changed, as it was in F or is in S, and in it
- *	  the changed row next to w. Its entry names the id by which it hung, or hangs, on the row
- *	  above (both are logged), and everything above is the same in F and S: so S finds w from it.
- *	  Entries that lead nowhere in S are of no consequence in S; whatever makes them lead somewhere
- *	  later is a change that is logged itself.
+ *	  Locks: a fold or rebuild holds the database's advisory lock POOL_STATE_LOCK until the end of
+ *	  the transaction, and takes its snapshot F after that lock. So folds run one after the other,
+ *	  and each sees the one before. A fold tries to get the lock; a rebuild waits for it. Beside
+ *	  them only prebuild_detach(), which has locked the tables, writes the state or removes from the
+ *	  log. Readers lock nothing.
  *
- *	  A transaction's own changes are logged like all others. But in REPEATABLE READ they may come
- *	  when the triggers of its snapshot are gone: once it has written, it asks the tables. (In READ
- *	  COMMITTED its lock on the table keeps the triggers as they were for its writing.)
+ *	  A fold stores where F ends (log_from) and which transactions before that were in progress
+ *	  (log_open, including its own). Every entry that F did not see is of those transactions or of
+ *	  later ones. So readers need not scan earlier entries in the log's index, which stay there,
+ *	  dead, as long as any old transaction lasts.
  *
- *	  Locks: who folds or rebuilds holds the advisory lock POOL_STATE_LOCK of the database until
- *	  the end of the transaction and takes the snapshot F after that, so that the folds are in a
- *	  row and each sees the one before. A fold tries, a rebuild waits. Nobody else writes the state
- *	  or removes from the log. Readers lock nothing. A fold notes where F ends (log_from) and which
- *	  transactions before that were under way (log_open, its own among them): entries that F did
- *	  not see are of those, so nobody looks at what else was in the log's index before, which
- *	  stays there, dead, while any old transaction lasts. Folds and rebuilds are refused in
- *	  REPEATABLE READ and SERIALIZABLE, whose snapshot is older than the lock; a reader in
- *	  SERIALIZABLE asks the tables, so that nobody who writes to the log conflicts with it.
+ *	  Folds and rebuilds refuse to run in REPEATABLE READ and SERIALIZABLE, where the snapshot is
+ *	  older than the lock. A reader in SERIALIZABLE reads the tables, so that it never conflicts
+ *	  with a writer of the log. In REPEATABLE READ, a transaction that has written reads the tables,
+ *	  because it may have written after the triggers of its snapshot were gone. In READ COMMITTED,
+ *	  the lock that it takes on the table to write keeps the triggers as they were.
  */
 #include "compat.h"
 
@@ -59,30 +54,30 @@
 /* "prebuild" in ASCII. */
 #define POOL_STATE_LOCK INT64CONST(0x7072656275696c64)
 
-/* With more of them than this and half of the members, entries cost more than they spare. */
+/* Beyond this plus half of the members, entries cost more to resolve than they save. */
 #define FEW_ENTRIES 100
 
-/* A fold takes so many times more than that; beyond, it is cheaper to build the pool anew. */
+/* A fold resolves this many times more entries. With more, a rebuild is cheaper. */
 #define FOLD_FACTOR 10
 
-/* How long a fold by itself waits for others, in milliseconds and in all. */
+/* How long prebuild_fold() waits for other transactions, in milliseconds and in all. */
 #define FOLD_PATIENCE_MS 2000
 
-/* A stored pool that may be believed again soon. */
+/* Reason: a fold will make the stored pool trusted again. */
 #define NOT_BUILT                                                                                  \
 	"it was not built from the tables as they are now, which the next pass or prebuild_fold() mends"
 
-/* Puts triggers right that do not see everything, and returns whether they were; set by attaching. */
+/* Repair triggers that miss changes. Returns whether it did. attach/ sets this. */
 bool (*pool_state_mend_triggers)(void) = NULL;
 
-/* Did the last fold of this session find triggers that do not see everything? */
+/* Did the last fold of this session find triggers that miss changes? */
 static bool unwatched = false;
 
 PG_FUNCTION_INFO_V1(prebuild_fold);
 PG_FUNCTION_INFO_V1(prebuild_rebuild);
 PG_FUNCTION_INFO_V1(prebuild_verify);
 
-/* Members and what identifies them, as datums of arrays. */
+/* Workspaces and those of them that are members, as array datums. */
 typedef struct Touched
 {
 	Datum ids;	   /* uuid[] */
@@ -91,7 +86,7 @@ typedef struct Touched
 	int64 entries; /* of the log that led to them */
 } Touched;
 
-/* A copy of an array that a statement gave (NULL: of no rows), which outlives the statement. */
+/* Copy a statement's array (empty for NULL, of no rows), so that it outlives the statement. */
 static Datum
 copy_array(int column, Oid *type)
 {
@@ -105,8 +100,8 @@ copy_array(int column, Oid *type)
 }
 
 /*
- * Read the log in the active snapshot, at most so many entries, by kind. Returns false when there
- * are more, or after a TRUNCATE: then the tables are to be asked.
+ * Read the log in the active snapshot, at most this many entries, into an array of ids for each
+ * kind. Returns false if there are more, or if the log has a TRUNCATE: then read the tables.
  */
 static bool
 read_log(const PoolTrust *trust, int64 most, Datum *by_kind, int64 *entries)
@@ -139,8 +134,8 @@ read_log(const PoolTrust *trust, int64 most, Datum *by_kind, int64 *entries)
 }
 
 /*
- * From the tables, in the active snapshot and with the caller's rights: the workspaces that the
- * log is about, and those of them that are in the pool.
+ * Compute from the tables the workspaces to which the log's entries lead, and which of them are in
+ * the pool. Uses the active snapshot and the caller's rights.
  */
 static void
 compute_touched(Oid control_plane, const Datum *by_kind, Touched *touched)
@@ -150,7 +145,7 @@ compute_touched(Oid control_plane, const Datum *by_kind, Touched *touched)
 	Datum values[] = { ObjectIdGetDatum(control_plane), by_kind[0], by_kind[1], by_kind[2] };
 	Oid type;
 
-/* OFFSET 0 keeps the planner from joining in any way but by probes, as elsewhere in the pool. */
+/* OFFSET 0 makes the planner join by index probes only, as elsewhere in the pool. */
 #define BUILD_OF(job)                                                                              \
 	"LATERAL (SELECT wb.workspace_id FROM {cp}workspace_builds wb WHERE wb.job_id {=} " job        \
 	" OFFSET 0) b"
@@ -173,7 +168,7 @@ compute_touched(Oid control_plane, const Datum *by_kind, Touched *touched)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* All members by their definition, in the active snapshot and with the caller's rights. */
+/* Compute all members from the tables, in the active snapshot and with the caller's rights. */
 static void
 compute_all(Oid control_plane, Touched *all)
 {
@@ -188,8 +183,8 @@ compute_all(Oid control_plane, Touched *all)
 }
 
 /*
- * What was touched since the last fold, as of the active snapshot, at most so many entries of the
- * log. Returns false when there are more.
+ * Compute the members that were touched since the last fold, in the active snapshot, from at most
+ * this many entries of the log. Returns false as read_log() does.
  */
 static bool
 find_touched(const PoolTrust *trust, int64 most, Touched *touched)
@@ -203,8 +198,9 @@ find_touched(const PoolTrust *trust, int64 most, Touched *touched)
 }
 
 /*
- * The same, and why it may not be used, as the end of a sentence; NULL where the control plane is
- * not attached. Asked by those who want to know; readers only ask whether.
+ * Do what pool_state_view() says. If the stored pool cannot be used, *reason receives the reason,
+ * as the end of a sentence, or NULL if there is no fingerprint: then pool_state_distrust_reason()
+ * knows more.
  */
 static bool
 open_view(PoolView *view, const char **reason)
@@ -221,7 +217,7 @@ open_view(PoolView *view, const char **reason)
 		*reason = "the current role may not read all rows of its tables";
 	else if (!pool_tables_at_rest())
 		*reason = "a statement of this session is changing its tables";
-	/* what this transaction wrote was logged by the triggers of then, not by those of its snapshot */
+	/* the triggers that logged its writes may not be the ones that its snapshot sees */
 	else if (IsolationUsesXactSnapshot() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		*reason = "the transaction is REPEATABLE READ and has written";
 	else if (!(trust = pool_trust()).trusted)
@@ -242,9 +238,9 @@ open_view(PoolView *view, const char **reason)
 }
 
 /*
- * Open the stored pool in the active snapshot. Returns false where it may not be used, or is not
- * worth it: then the tables have to be asked. SPI is connected; the view is palloc'd in the
- * current context. Attached or not, the answers are the same.
+ * Open the stored pool in the active snapshot. Returns false if it cannot be used or is not worth
+ * it; then read the tables, which give the same answers. SPI must be connected. The view is
+ * palloc'd in the current context.
  */
 bool
 pool_state_view(PoolView *view)
@@ -255,10 +251,11 @@ pool_state_view(PoolView *view)
 }
 
 /*
- * Why nobody is answered from the stored pool of the control plane, as the end of a sentence; NULL
- * where it is in use, and where the control plane is not attached. *hint receives what mends it, or
- * NULL. Reads catalogs and own tables alone, with the rights of the extension's owner, in the active
- * snapshot; SPI is connected (plans_enter()); palloc'd in the current context.
+ * Find out why no reader uses the stored pool of the control plane. Returns the reason as the end
+ * of a sentence, or NULL if readers use it or the control plane is not attached. *hint receives
+ * what to do about it, or NULL. Reads only catalogs and own tables, with the rights of the
+ * extension's owner, in the active snapshot. SPI must be connected (plans_enter()). Results are
+ * palloc'd in the current context.
  */
 const char *
 pool_state_distrust_reason(char **hint)
@@ -275,8 +272,8 @@ pool_state_distrust_reason(char **hint)
 }
 
 /*
- * Take the entries off the log that the active snapshot sees and the last fold did not see: there
- * are no others after it. Returns their number.
+ * Delete the log entries that the active snapshot sees and the last fold did not see. Entries that
+ * the last fold saw are gone already. Returns their number.
  */
 static int64
 take_off_log(const PoolTrust *trust)
@@ -291,7 +288,7 @@ take_off_log(const PoolTrust *trust)
 						PLAN_ACTIVE_OWN, 3, argtypes, values, NULL);
 }
 
-/* Store members, and note what was seen of the log. */
+/* Store members, and where the snapshot ends that they are of: see log_from and log_open above. */
 static void
 store(const PoolTrust *trust, const Touched *touched)
 {
@@ -320,9 +317,10 @@ store(const PoolTrust *trust, const Touched *touched)
 }
 
 /*
- * Build the stored pool anew, as of the active snapshot. Returns the number of log entries that were
- * taken off. bounded: where the log is so long that this takes too long for a pass, empty it
- * bit by bit first, one call each; nothing is believed meanwhile.
+ * Rebuild the stored pool as of the active snapshot. Returns the number of log entries that it
+ * deleted. If bounded, and the log is too long for a pass, only trim it: each call deletes
+ * POOL_TRIM_ENTRIES entries and removes the members and the marker, so that no reader trusts the
+ * pool meanwhile.
  */
 static int64
 rebuild(const PoolTrust *trust, bool bounded)
@@ -347,7 +345,7 @@ rebuild(const PoolTrust *trust, bool bounded)
 	return entries;
 }
 
-/* Fold the log into the stored pool, as of the active snapshot. Returns the number of entries. */
+/* Fold the log as of the active snapshot, or rebuild. Returns the number of log entries taken. */
 static int64
 fold(const PoolTrust *trust)
 {
@@ -373,7 +371,7 @@ fold(const PoolTrust *trust)
 	return entries;
 }
 
-/* Forget what is stored of this control plane, which is not attached (any more). SPI is connected. */
+/* Forget a control plane that is not attached. Needs SPI, and the locks of prebuild_detach(). */
 void
 pool_state_forget(void)
 {
@@ -383,8 +381,9 @@ pool_state_forget(void)
 }
 
 /*
- * Begin what the comment at the head calls F. Not within a command that has logged already: this
- * snapshot would not see its entries, but the statements of the fold that come later would.
+ * Take the snapshot that the proof calls F. First close the current command: if it has logged
+ * changes already, its snapshot would not see these entries, but later statements of the fold
+ * would.
  */
 static void
 push_fold_snapshot(void)
@@ -394,8 +393,8 @@ push_fold_snapshot(void)
 }
 
 /*
- * Put triggers right that do not see everything. Not in a transaction block, as that locks the
- * tables to the end of the transaction. Returns whether they were.
+ * Repair triggers that miss changes. Returns whether it did. Never in a transaction block, because
+ * the repair locks the tables until the end of the transaction.
  */
 static bool
 mend_triggers(void)
@@ -404,8 +403,9 @@ mend_triggers(void)
 }
 
 /*
- * Do what a fold has left to the end of a transaction: put triggers right that do not see
- * everything, or say once what is wrong. SPI is connected.
+ * Do what pool_state_fold(false) left for the end of a transaction: repair triggers that miss
+ * changes, or report once what is wrong. Locks the tables until the end of the transaction. SPI
+ * must be connected.
  */
 void
 pool_state_mend(void)
@@ -416,12 +416,12 @@ pool_state_mend(void)
 }
 
 /*
- * Bring the stored pool of an attached control plane up to date; build it anew where it is not to
- * be believed, give it up where not all changes are logged any more. Nothing happens while another
- * session does it or where the script is of a version that keeps members otherwise, and next to
- * nothing where the caller may not read the tables. Not in REPEATABLE READ or SERIALIZABLE. mends:
- * do in between what otherwise is left to pool_state_mend(). Returns the number of log entries that
- * were folded. SPI is connected.
+ * Bring the stored pool of an attached control plane up to date. Rebuild it if it is not trusted.
+ * Give it up if the triggers no longer log every change. Do nothing while another session folds, or
+ * if the installed script defines members differently. Only bound the logs if the caller may not
+ * read the tables. If mends, repair triggers now; otherwise leave that to pool_state_mend().
+ * Returns the number of log entries that it folded. Must not run in REPEATABLE READ or
+ * SERIALIZABLE. SPI must be connected. Holds POOL_STATE_LOCK until the end of the transaction.
  */
 int64
 pool_state_fold(bool mends)
@@ -438,7 +438,7 @@ pool_state_fold(bool mends)
 	push_fold_snapshot();
 	if (!pool_tables_readable())
 	{
-		/* others may fold it; where nobody does, it must not grow either */
+		/* others may fold it; if nobody does, its log must not grow without bound */
 		pool_forget_long_logs(InvalidOid);
 		PopActiveSnapshot();
 		return 0;
@@ -464,7 +464,7 @@ pool_state_fold(bool mends)
 	return entries;
 }
 
-/* Refuse what has to take its snapshot after its lock. */
+/* Raise an error if read-only, or if the snapshot is older than the lock of the function. */
 static void
 require_read_committed(const char *function)
 {
@@ -544,8 +544,8 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 }
 
 /*
- * Say that there is nothing to compare, and why: a warning where somebody has to do something about
- * it. reason: from open_view().
+ * Report that there is nothing to compare, and why: as a WARNING if an operator has to act,
+ * otherwise as a NOTICE. reason: from open_view().
  */
 static void
 say_not_in_use(const char *reason)

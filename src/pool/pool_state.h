@@ -1,13 +1,13 @@
 /*
  * pool_state.h
- *	  The pool as it is kept for attached control planes.
+ *	  The pool as it is kept for attached control planes. See README.md.
  */
 #ifndef PREBUILD_POOL_STATE_H
 #define PREBUILD_POOL_STATE_H
 
 #include "postgres.h"
 
-/* Values of the parameters of STORED_MEMBERS, for one snapshot. */
+/* Values of the parameters of STORED_MEMBERS, valid for one snapshot. */
 typedef struct PoolView
 {
 	Oid argtypes[3];
@@ -15,9 +15,9 @@ typedef struct PoolView
 } PoolView;
 
 /*
- * The members in a view as rows of prebuild_pool_member, "m": the stored ones, but for those that
- * were touched since, which come as they are now. For PLAN_READ_OWN. A member without a build, of
- * which the columns from build_id on are NULL, is there too.
+ * The members of a view as rows of prebuild_pool_member, "m": stored rows, except for members that
+ * were touched since the fold, which come as they are now. For PLAN_READ_OWN. Includes members
+ * without a build, whose columns from build_id on are NULL.
  */
 #define STORED_MEMBERS                                                                             \
 	" (SELECT s.* FROM {ext}prebuild_pool_state s"                                                 \
@@ -25,7 +25,7 @@ typedef struct PoolView
 	"  WHERE s.control_plane {=} $1 AND touched.id IS NULL"                                        \
 	"  UNION ALL SELECT now.* FROM pg_catalog.unnest($3) AS now) m"
 
-/* True for a stored member that runs, as IS_RUNNING of pool_sql.h. */
+/* True for a stored member that runs, like IS_RUNNING of pool_sql.h. */
 #define STORED_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"
 
 extern bool (*pool_state_mend_triggers)(void);

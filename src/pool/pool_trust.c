@@ -1,20 +1,20 @@
 /*
  * pool_trust.c
- *	  Whether the stored pool may be believed, and by whom. In doubt it may not: then the tables
- *	  are asked, which know best.
+ *	  Whether a reader may trust the stored pool. If unsure, bypass it and read the tables.
  *
- *	  The fingerprint says what the stored pool was built from: the database, the files of the
- *	  tables, the columns, and the triggers that log changes of them, each as it was made. It is
- *	  read in the snapshot that is to be answered, with the rows of that snapshot. So whatever was
- *	  written while a trigger was off shows as another fingerprint to every snapshot that sees it:
- *	  to turn a trigger off or on again is an update of its row in pg_trigger, and takes a lock
- *	  that waits for all who write to the table. The same goes for a restore, pg_upgrade, TRUNCATE
- *	  (not for a snapshot from before it: TRUNCATE is like that), another table of the name, and one
- *	  that was in another schema meanwhile, where its changes were logged as that schema's. Catalog
- *	  rows go by ctid beside xmin, which tells two changes of one transaction apart. An unlogged
- *	  table is never trusted, as a crash empties it.
+ *	  The fingerprint identifies what the stored pool was built from: the database, the files of the
+ *	  tables, the columns, and the triggers that log their changes, each as it was made. A reader
+ *	  computes it in the snapshot that it answers for, from the rows of that snapshot. So every
+ *	  snapshot that sees a change made while a trigger was off sees another fingerprint, because
+ *	  turning a trigger off or on updates its row in pg_trigger, and takes a lock that waits for all
+ *	  writers of the table. The same holds after a restore, pg_upgrade or TRUNCATE, for another
+ *	  table of the same name, and for a table that was in another schema meanwhile, where its
+ *	  changes were logged as that schema's. (A snapshot from before a TRUNCATE still sees the old
+ *	  fingerprint, because TRUNCATE is not MVCC-safe.) The fingerprint has the ctid of catalog rows
+ *	  beside their xmin, because ctid tells two changes of one transaction apart. No reader trusts
+ *	  an unlogged table, because a crash empties it.
  *
- *	  Where there is no fingerprint, pool_trust_fault() says what is wrong, by the same conditions.
+ *	  If there is no fingerprint, pool_trust_fault() finds the reason by the same conditions.
  */
 #include "compat.h"
 
@@ -52,16 +52,16 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	" ('workspace_agents', 'resource', '" POOL_LOG_AGENTS "')) AS watched (table_, kind, names)"
 
 /*
- * A table's trigger "t" sees every change when all of these hold. (In pg_trigger.tgtype 1 is for
- * each row, 2 before, 16 on update.) $1 is the control plane's schema, $3 the extension's.
+ * A table's trigger "t" sees every change if all of the following hold. $1 is the control plane's
+ * schema, $3 the extension's. (In pg_trigger.tgtype, 1 is for each row, 2 before, 16 on update.)
  */
 #define CALLS(t, function)                                                                         \
 	"EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid {=} " t ".tgfoid"                        \
 	" AND p.pronamespace {=} $3 AND p.proname {=} '" function "')"
 
 /*
- * It calls our function and is on the columns by the names that they have now; or it is on every
- * update, and calls the function that knows the columns by its arguments.
+ * It calls our function and is on the columns by their current names; or it is on every update, and
+ * calls the function that takes the columns' names as arguments.
  */
 #define IS_ON_COLUMNS                                                                                                                                             \
 	"CASE t.tgattr::pg_catalog.text WHEN '' THEN " CALLS(                                                                                                         \
@@ -76,7 +76,7 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 																	  "   position) JOIN pg_catalog.pg_attribute a ON a.attrelid {=} c.oid"                       \
 																	  "   AND a.attnum {=} n.column_ AND NOT a.attisdropped) END"
 
-/* A BEFORE trigger "x" may change a row in an update that "t" does not fire for. */
+/* A BEFORE trigger "x" may change a row in an update for which "t" does not fire. */
 #define IS_UNSEEN                                                                                  \
 	"x.tgrelid {=} c.oid AND (x.tgtype {&} 19::pg_catalog.int2) {=} 19 AND x.tgenabled {<>} 'D'"   \
 	" AND t.tgattr::pg_catalog.text {<>} '' AND (x.tgattr::pg_catalog.text {=} ''"                 \
@@ -100,13 +100,13 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	"  ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid {=} c.oid"               \
 	"  AND a.attname {=} ANY (pg_catalog.string_to_array(watched.names, ', ')::pg_catalog.name[]))"
 
-/* The extension's own tables without which nothing is believed. */
+/* The extension's own tables that the stored pool needs; both must be logged. */
 #define OWN_TABLES                                                                                 \
 	"pg_catalog.pg_class own WHERE own.relnamespace {=} $3 AND own.relname {=} ANY"                \
 	" ('{prebuild_pool_log,prebuild_pool_state}'::pg_catalog.name[])"
 
 /*
- * The fingerprint; NULL where not all tables are watched. $1: the control plane's schema, $2: the
+ * The fingerprint, or NULL unless every table is watched. $1: the control plane's schema, $2: the
  * database, $3: the extension's schema.
  */
 #define FINGERPRINT                                                                                \
@@ -125,10 +125,10 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	"  FROM " OWN_TABLES " AND own.relpersistence {=} 'p') {=} 2"
 
 /*
- * False while a statement of this very session may be writing to one of the tables, or one of its
- * triggers is running: rows may have changed that are logged only when the statement ends. A
- * statement has its tables open; whether it writes or only reads shows in the lock, unless this
- * transaction has written before.
+ * Returns false while a statement of this session may be writing to one of the tables, or while one
+ * of its triggers runs, because such a statement logs its changed rows only when it ends. A
+ * statement keeps its tables open. The lock on the table tells a writer from a reader, unless this
+ * transaction has written before. Takes AccessShareLock on each table and releases it.
  */
 bool
 pool_tables_at_rest(void)
@@ -150,7 +150,10 @@ pool_tables_at_rest(void)
 	return true;
 }
 
-/* May the current user read all rows of the tables? Otherwise the tables say what he gets. */
+/*
+ * May the current user read all rows of the tables? If not, read the tables, which apply the user's
+ * rights.
+ */
 bool
 pool_tables_readable(void)
 {
@@ -171,8 +174,8 @@ pool_tables_readable(void)
 }
 
 /*
- * Is prebuild_pool_member in this database the row that this library makes of a member (MEMBER of
- * pool_sql.h)? With an older or newer script it may not be: then the tables are asked.
+ * Does prebuild_pool_member in this database have the columns that this library gives a member
+ * (MEMBER of pool_sql.h)? An older or newer script may define others: then read the tables.
  */
 bool
 pool_member_known(void)
@@ -219,8 +222,9 @@ pool_member_known(void)
 }
 
 /*
- * What the active snapshot says of the stored pool. SPI is connected; the result is palloc'd in
- * the current context. With the rights of the extension's owner, on catalogs and own tables alone.
+ * Read what the active snapshot says of the stored pool. Reads only catalogs and own tables, with
+ * the rights of the extension's owner. SPI must be connected. The result is palloc'd in the current
+ * context. Raises an error if the control plane's schema does not exist.
  */
 PoolTrust
 pool_trust(void)
@@ -260,23 +264,24 @@ pool_trust(void)
 }
 
 /*
- * What keeps the stored pool from being believed by anybody, in the active snapshot, as the end of
- * a sentence; NULL where the control plane is not attached, or nothing does. *hint receives what
- * mends it. SPI is connected; palloc'd in the current context.
+ * Find out why no reader trusts the stored pool, in the active snapshot. Returns the reason as the
+ * end of a sentence, or NULL if there is none or the control plane is not attached. *hint receives
+ * what to do about it, or NULL; it is set only with a reason. SPI must be connected. Results are
+ * palloc'd in the current context.
  */
 char *
 pool_trust_fault(Oid control_plane, char **hint)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { OIDOID, OIDOID, OIDOID };
-	/* the second one is the fingerprint's alone */
+	/* only the fingerprint uses the second one */
 	Datum values[] = { ObjectIdGetDatum(control_plane), ObjectIdGetDatum(InvalidOid),
 					   ObjectIdGetDatum(plans_extension_schema()) };
 	char *fault = NULL;
 
 #define ATTACH " 'prebuild_attach(), called by the owner of the tables, mends it.'"
 #define LOG_TRIGGER "trigger \"" POOL_LOG_TRIGGER "\" of table \"%s\""
-	/* in the order in which they are to be mended; the first one is said */
+	/* in the order in which to mend them; return the first one */
 	if (plan_execute(
 			&plan,
 			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'ALTER TABLE with SET LOGGED mends it.'"

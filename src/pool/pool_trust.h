@@ -1,26 +1,26 @@
 /*
  * pool_trust.h
- *	  Whether the stored pool may be believed, and by whom.
+ *	  Whether a reader may trust the stored pool.
  */
 #ifndef PREBUILD_POOL_TRUST_H
 #define PREBUILD_POOL_TRUST_H
 
 #include "postgres.h"
 
-/* Begins the fingerprint in the marker of a pool that cannot be kept; what follows is the reason. */
+/* Prefix of the fingerprint in the marker of a pool that cannot be kept; the reason follows. */
 #define POOL_GIVEN_UP "not kept: "
 
 /* What the active snapshot says of the stored pool. */
 typedef struct PoolTrust
 {
 	Oid control_plane; /* the oid of its schema */
-	char *fingerprint; /* of tables and triggers; NULL where changes go unlogged: not attached */
-	bool marked;	   /* something is stored */
-	bool given_up;	   /* or rather, why nothing is */
-	bool trusted;	   /* it was built from exactly these */
-	int64 members;	   /* stored ones */
-	Datum log_from;	   /* xid8: from there on the log is to be read */
-	Datum log_open;	   /* xid8[]: and of these earlier transactions */
+	char *fingerprint; /* of tables and triggers; NULL if changes go unlogged: not attached */
+	bool marked;	   /* a marker is stored */
+	bool given_up;	   /* the marker says why the pool is not kept */
+	bool trusted;	   /* the marker has exactly this fingerprint */
+	int64 members;	   /* number of stored ones; this and the next two only if trusted */
+	Datum log_from;	   /* xid8: read the log from there on */
+	Datum log_open;	   /* xid8[]: and the entries of these earlier transactions */
 } PoolTrust;
 
 extern bool pool_tables_at_rest(void);
