@@ -175,7 +175,7 @@ $node->safe_psql($db, q{
 		RETURN NULL;
 	END $$;
 	SELECT count(*) FROM prebuild_reconcile();
-	SELECT fixture.work();
+	SELECT fixture.usr('ada'), fixture.finish_jobs();
 	CREATE TRIGGER slow BEFORE UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION slow();
 	CREATE TRIGGER nested AFTER INSERT ON workspaces FOR EACH STATEMENT EXECUTE FUNCTION nested();
 	UPDATE template_version_presets SET desired_instances = 2});
