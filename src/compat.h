@@ -7,7 +7,10 @@
 
 #include "postgres.h"
 
-/* Before all other headers: those of an unknown release may be missing or different. */
+/*
+ * Check before all other headers, because those of an unknown release may be missing or
+ * different.
+ */
 #if PG_VERSION_NUM < 140000
 #error "prebuild_ext needs PostgreSQL 14 or newer"
 #elif PG_VERSION_NUM >= 190000
@@ -31,7 +34,7 @@
 #define PREBUILD_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
-/* Misspelt settings of our prefix: an error from 15 on, a warning on 14. */
+/* A misspelt setting with our prefix is an error from 15 on, a warning on 14. */
 #if PG_VERSION_NUM >= 150000
 #define compat_reserve_guc_prefix(prefix) MarkGUCPrefixReserved(prefix)
 #else
@@ -47,8 +50,8 @@
 #endif
 
 /*
- * Shared memory is asked for in a hook from 15 on, in _PG_init before. A module chains its
- * function, which begins with a call of compat_request_shmem_before().
+ * From 15 on, a module requests shared memory in a hook; before, in _PG_init. A module chains its
+ * function into the hook. The function must first call compat_request_shmem_before().
  */
 #if PG_VERSION_NUM >= 150000
 #define compat_chain_shmem_request(function, before)                                               \
@@ -60,12 +63,12 @@ typedef void (*shmem_request_hook_type)(void);
 #define compat_request_shmem_before(before) ((void) (before))
 #endif
 
-/* Functions that do not return are declared with this in front, 18's own spelling. */
+/* Declare functions that do not return with this in front, 18's own spelling. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn __attribute__((noreturn))
 #endif
 
-/* A worker's notifications leave with its commit from 15 on, by this call before. */
+/* From 15 on, a worker's commit sends its notifications; before, the worker makes this call. */
 #if PG_VERSION_NUM >= 150000
 #define compat_notify_committed() ((void) 0)
 #else
@@ -73,7 +76,7 @@ typedef void (*shmem_request_hook_type)(void);
 #define compat_notify_committed() ProcessCompletedNotifies()
 #endif
 
-/* Ownership of any object is asked by catalog from 16 on. */
+/* From 16 on, one function checks the ownership of any object, given its catalog. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_class_d.h"
 #include "catalog/pg_namespace_d.h"
@@ -82,7 +85,7 @@ typedef void (*shmem_request_hook_type)(void);
 #define compat_owns_table(table, role) pg_class_ownercheck((table), (role))
 #endif
 
-/* So are rights on a schema. */
+/* From 16 on, one function checks rights on any object, given its catalog; here, on a schema. */
 #if PG_VERSION_NUM >= 160000
 #define compat_may_use_schema(schema, role)                                                        \
 	(object_aclcheck(NamespaceRelationId, (schema), (role), ACL_USAGE) == ACLCHECK_OK)
@@ -91,14 +94,14 @@ typedef void (*shmem_request_hook_type)(void);
 	(pg_namespace_aclcheck((schema), (role), ACL_USAGE) == ACLCHECK_OK)
 #endif
 
-/* Whether this process has a lock, in this very mode: 17 knows stronger ones too. */
+/* Does this process hold a lock in exactly this mode? 17 can count stronger modes, too. */
 #if PG_VERSION_NUM >= 170000
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode), false)
 #else
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
 #endif
 
-/* And the right to call a function. */
+/* Does a role have the right to call a function? */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_proc_d.h"
 #define compat_may_execute(function, role)                                                         \
@@ -144,8 +147,8 @@ typedef void CompatJsonResult;
 #endif
 
 /*
- * A lexer over JSON text in the database's encoding, palloc'd. need_escapes: string tokens come
- * decoded. 17 lets the caller bring the memory, and takes constant text.
+ * Make a lexer over JSON text in the database's encoding, palloc'd. With need_escapes it decodes
+ * string tokens. 17 lets the caller bring the memory, and takes constant text.
  */
 static inline JsonLexContext *
 compat_json_lexer(const char *json, bool need_escapes)

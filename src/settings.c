@@ -51,7 +51,7 @@ static const struct config_enum_entry metadata_notify_options[] = {
 	{ NULL, 0, false }
 };
 
-/* A schema name has to be a possible identifier; whether it exists is asked when it is used. */
+/* Accept any possible identifier. Whoever uses the schema checks that it exists. */
 static bool
 check_schema_name(char **newval, void **extra, GucSource source)
 {
@@ -71,7 +71,7 @@ define_int(const char *name, const char *description, int *variable, int max, in
 							flags, NULL, NULL, NULL);
 }
 
-/* The databases are a list of names as in search_path; whether they exist is the worker's affair. */
+/* Accept a list of names, as in search_path. The worker checks that the databases exist. */
 static bool
 check_databases(char **newval, void **extra, GucSource source)
 {
@@ -86,7 +86,7 @@ check_databases(char **newval, void **extra, GucSource source)
 	return valid;
 }
 
-/* Define what only a server that preloads the library has: it sizes shared memory. */
+/* Define the settings that only a server that preloads the library has: they need shared memory. */
 static void
 define_preload_settings(void)
 {
@@ -144,10 +144,12 @@ define_metadata_settings(void)
 }
 
 /*
- * Define all settings. Called once from _PG_init; raises nothing a user can cause.
+ * Define all settings. _PG_init calls this once. Raises no error that a user can cause.
  *
- * Two are not for everybody, as they reach beyond the caller's own rights: whose tables a pass
- * works on (whoever runs it runs their triggers), and when rows of the extension's own go.
+ * Only superusers may set two of them, because these reach beyond the caller's own rights.
+ * prebuild.control_plane_schema chooses the tables that a pass works on, and whoever runs the
+ * pass runs the triggers of these tables. prebuild.event_retention decides when the extension
+ * deletes its own rows.
  */
 void
 settings_init(void)

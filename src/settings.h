@@ -30,7 +30,7 @@ typedef enum MetadataNotify
 {
 	METADATA_NOTIFY_BATCH = 1,
 	METADATA_NOTIFY_AGENT = 2,
-	METADATA_NOTIFY_BOTH = 3 /* the sum: tested bit by bit */
+	METADATA_NOTIFY_BOTH = 3 /* the sum: test it bit by bit */
 } MetadataNotify;
 
 extern int setting_metadata_flush_interval; /* milliseconds */

@@ -13,7 +13,7 @@
 #include "base/plans.h"
 #include "pool/pool_state.h"
 
-/* Let folds put triggers right. Called once, from _PG_init. */
+/* Let folds mend the triggers. _PG_init calls this once. */
 void
 attach_init(void)
 {
@@ -23,22 +23,24 @@ attach_init(void)
 PG_FUNCTION_INFO_V1(prebuild_attach);
 
 /*
- * SQL: prebuild_attach(metadata_fanout boolean, guard_claims boolean). metadata_fanout NULL: not
- * in a Coder database. What is not asked for is taken off.
+ * SQL: prebuild_attach(metadata_fanout boolean, guard_claims boolean). metadata_fanout NULL: on,
+ * unless this is a Coder database. Each call replaces the previous configuration.
  */
 Datum
 prebuild_attach(PG_FUNCTION_ARGS)
 {
-	AttachOptions options = { 0 };
+	uint32 options = ATTACH_BASE;
 
 	plans_enter(fcinfo);
-	/* what a trigger would not find has a better name here */
+	/* report what is missing here, because a trigger would report it less clearly */
 	control_plane_require();
 	identity_tables_require();
-	options.metadata_fanout = PG_ARGISNULL(0) ? !control_plane_is_coder() : PG_GETARG_BOOL(0);
-	options.guard_claims = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
-	/* in an older snapshot than that of the locks the next pass builds the stored pool */
-	if (attach_apply(&options) && !IsolationUsesXactSnapshot())
+	if (PG_ARGISNULL(0) ? !control_plane_is_coder() : PG_GETARG_BOOL(0))
+		options |= ATTACH_FANOUT;
+	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
+		options |= ATTACH_GUARD;
+	/* if our snapshot is older than the locks, the next pass builds the stored pool */
+	if (attach_apply(options) && !IsolationUsesXactSnapshot())
 		pool_state_fold(true);
 	plans_leave();
 	PG_RETURN_VOID();
@@ -51,7 +53,7 @@ Datum
 prebuild_detach(PG_FUNCTION_ARGS)
 {
 	plans_enter(fcinfo);
-	if (attach_apply(NULL))
+	if (attach_apply(0))
 		pool_state_forget();
 	plans_leave();
 	PG_RETURN_VOID();

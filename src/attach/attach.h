@@ -1,6 +1,6 @@
 /*
  * attach.h
- *	  Putting the extension's triggers on the control plane's tables, and taking them off.
+ *	  The SQL functions prebuild_attach() and prebuild_detach().
  */
 #ifndef PREBUILD_ATTACH_H
 #define PREBUILD_ATTACH_H

@@ -1,14 +1,15 @@
 /*
  * attach_locks.c
- *	  Locking the control plane's tables for what is to do about the extension's triggers there.
+ *	  Lock the control plane's tables to create, replace or drop the extension's triggers there.
  *
- * Locking contract: what is to do is found out without locks, so that nothing to do takes none.
- * Otherwise all tables concerned are locked in the order of the list in attached_triggers.c, in a
- * subtransaction that waits for all of them together well under deadlock_timeout: a session that
- * waits for one of our locks is never held up for long, and a deadlock resolves itself by our giving
- * up. Then we try again after a pause. What is to do is found out once more under the locks. To
- * create or replace a trigger takes a lock that readers do not mind (ShareRowExclusive); only to drop
- * one takes the lock that everybody minds (AccessExclusive), as in PostgreSQL itself.
+ * Locking contract: find out what to do without locks, so that a call with nothing to do takes
+ * none. Otherwise lock all tables concerned, in the order of the list in attached_triggers.c, in
+ * a subtransaction that waits for all of them together well under deadlock_timeout. A session
+ * that waits for one of our locks then never waits for long, and a deadlock resolves itself
+ * because we give up. Then try again after a pause. Find out once more, under the locks, what to
+ * do. Creating or replacing a trigger takes a lock that lets readers pass (ShareRowExclusive).
+ * Only dropping one takes the lock that blocks everybody (AccessExclusive), as in PostgreSQL
+ * itself.
  */
 #include "compat.h"
 
@@ -29,7 +30,7 @@
 #define MIN_PAUSE_MS 20
 #define MAX_PAUSE_MS 250
 
-/* Lock a table, for which we wait until a time at most. */
+/* Lock a table. until: when to stop waiting for the lock. */
 static void
 lock_table(Oid table, LOCKMODE mode, TimestampTz until)
 {
@@ -42,7 +43,7 @@ lock_table(Oid table, LOCKMODE mode, TimestampTz until)
 	LockRelationOid(table, mode);
 }
 
-/* Lock what the plan concerns, each table once and in the strongest mode that it needs. */
+/* Lock the tables that a plan concerns, each once and in the strongest mode that it needs. */
 static void
 lock_tables(const AttachPlan *plan, TimestampTz until)
 {
@@ -66,9 +67,9 @@ lock_tables(const AttachPlan *plan, TimestampTz until)
 	}
 }
 
-/* Lock and do what is to do, with a lock timeout. */
+/* Take the locks, with a lock timeout, and carry out the plan. */
 static void
-lock_and_carry_out(const AttachOptions *options, const AttachPlan *plan)
+lock_and_carry_out(uint32 options, const AttachPlan *plan)
 {
 	int nest_level = NewGUCNestLevel();
 	TimestampTz until =
@@ -83,10 +84,10 @@ lock_and_carry_out(const AttachOptions *options, const AttachPlan *plan)
 	AtEOXact_GUC(true, nest_level);
 }
 
-/* What one try is about. */
+/* The arguments of one try. */
 typedef struct Try
 {
-	const AttachOptions *options;
+	uint32 options;
 	const AttachPlan *plan;
 } Try;
 
@@ -100,10 +101,10 @@ try_work(void *argument)
 }
 
 /*
- * One try, in a subtransaction: false when a lock was not to be had, with all locks given back.
+ * Try once, in a subtransaction. Returns false, and releases all locks, if it did not get a lock.
  */
 static bool
-try_once(const AttachOptions *options, const AttachPlan *plan)
+try_once(uint32 options, const AttachPlan *plan)
 {
 	Try try = { options, plan };
 	ErrorData *error = subtransaction_run(try_work, &try);
@@ -116,7 +117,7 @@ try_once(const AttachOptions *options, const AttachPlan *plan)
 	return false;
 }
 
-/* Wait a random time, so that two sessions that are in each other's way part. */
+/* Wait for a random time, so that two sessions that are in each other's way part. */
 static void
 pause_randomly(void)
 {
@@ -130,12 +131,13 @@ pause_randomly(void)
 }
 
 /*
- * Bring the triggers into the state that the options ask for (NULL: none). Returns false when there
- * was nothing to do. An error where the locks are not to be had within prebuild.attach_timeout.
- * SPI is connected.
+ * Bring the triggers into the state that the options ask for (ATTACH bits; 0: none). Returns
+ * false if there was nothing to do. Raises lock_not_available if it does not get the locks within
+ * prebuild.attach_timeout. SPI must be connected. Holds the locks until the end of the
+ * transaction.
  */
 bool
-attach_apply(const AttachOptions *options)
+attach_apply(uint32 options)
 {
 	TimestampTz deadline =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), setting_attach_timeout);
@@ -159,17 +161,18 @@ attach_apply(const AttachOptions *options)
 }
 
 /*
- * Put right those triggers that are there, by one try: what DISABLE and ENABLE TRIGGER have made of
- * them, and what a BEFORE trigger that was added since asks for. Returns whether there was something
- * and it is done; false where the current user does not own the tables, or the locks are not to be
- * had. SPI is connected. Holds the locks to the end of the transaction.
+ * Mend the triggers that exist, in one try: those that DISABLE and ENABLE TRIGGER changed, and
+ * those that must change because of a BEFORE trigger added since. Returns true if there was
+ * something to mend and it is done. Returns false if there was not, if the current user does not
+ * own the tables, or if the try failed, for example because it did not get the locks. Raises only
+ * operator interventions. SPI must be connected. Holds the locks until the end of the
+ * transaction.
  */
 bool
 attach_mend(void)
 {
-	static const AttachOptions options = { .mend = true };
-	AttachPlan plan = attached_triggers_plan(&options);
-	Try try = { &options, &plan };
+	AttachPlan plan = attached_triggers_plan(ATTACH_MEND);
+	Try try = { ATTACH_MEND, &plan };
 	ErrorData *error;
 
 	if (!plan.any)

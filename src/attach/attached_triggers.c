@@ -1,8 +1,9 @@
 /*
  * attached_triggers.c
- *	  The extension's triggers on the control plane's tables: which they are, whether they are there
- *	  as they should be, and putting them there or taking them off.
- *	  What is to do is found out without locks; who does it has them (attach_locks.c).
+ *	  The extension's triggers on the control plane's tables: which they are, whether they exist
+ *	  as they should, and how to create or drop them. attached_triggers_plan() finds out what to
+ *	  do, without locks. The caller of attached_triggers_carry_out() holds the locks
+ *	  (attach_locks.c).
  */
 #include "compat.h"
 
@@ -33,93 +34,74 @@
 #include "settings.h"
 #include "base/versions.h"
 
-/* A trigger. To add one is to add a line to the table below. */
+/* A trigger. To add one, add a line to the table below. */
 typedef struct AttachedTrigger
 {
 	const char *table;	  /* in the control plane's schema */
 	const char *name;	  /* of the trigger */
 	const char *function; /* as a template, see plans.h, without parentheses */
 	const char *timing;	  /* such as AFTER INSERT OR UPDATE */
-	const char *columns;  /* those that the UPDATE at the end of the timing is OF, or NULL */
+	const char *columns;  /* of the UPDATE at the end of the timing, or NULL */
 	const char *rows;	  /* REFERENCING and FOR EACH */
 	const char *argument; /* of the function, or NULL */
-	bool always;		  /* also in sessions that replay a replication stream */
-	const char *by_name;  /* its function on every update, which takes the columns as arguments */
-	bool (*wanted)(const AttachOptions *options);
+	bool always;		  /* also fires in sessions that replay a replication stream */
+	const char *by_name;  /* its function on every update: takes the columns as arguments */
+	uint32 option;		  /* the ATTACH bit that asks for it */
 } AttachedTrigger;
 
-static bool
-wants_fanout(const AttachOptions *options)
-{
-	return options->metadata_fanout;
-}
-
-static bool
-wants_guard(const AttachOptions *options)
-{
-	return options->guard_claims;
-}
-
-/* The cache of identities, and the wish for a pass soon, are for everybody. */
-static bool
-wants_always(const AttachOptions *options)
-{
-	return true;
-}
-
 /*
- * The trigger that notes changes of what identities say, for one table. By columns instead of by a
- * condition: an update that sets none of them then costs nothing, whereas a condition is made ready
- * again for each statement, which costs more than a quarter of a workspace's update. (An update
- * by a BEFORE trigger of columns that the statement does not name goes unseen by it.) The first
- * column is the id that identities are noted by.
+ * The trigger that notes changes of what identities say, for one table. It is on columns and has
+ * no condition. An update that sets none of the columns then costs nothing. The server prepares a
+ * condition anew for each statement, which costs more than a quarter of a workspace's update.
+ * (The trigger misses columns that a BEFORE trigger updates and the statement does not name.)
+ * Identities are noted by the first column, an id.
  */
 #define IDENTITY_TRIGGER_ON(table, columns)                                                        \
 	{                                                                                              \
 		table, IDENTITY_TRIGGER, "{ext}prebuild_identity_changed", "AFTER DELETE OR UPDATE",       \
-			columns, "FOR EACH ROW", NULL, true, NULL, wants_always                                \
+			columns, "FOR EACH ROW", NULL, true, NULL, ATTACH_BASE                                 \
 	}
 
 /*
- * The trigger that wakes the worker, for one table: after statements that set the columns that
- * a pass looks at.
+ * The trigger that wakes the worker, for one table. It fires after statements that set the
+ * columns that a pass reads.
  */
 #define PASS_TRIGGER_ON(table, timing, columns)                                                    \
 	{                                                                                              \
 		table, "prebuild_pass_wanted", "{ext}prebuild_pass_wanted", timing, columns,               \
-			"FOR EACH STATEMENT", NULL, false, NULL, wants_always                                  \
+			"FOR EACH STATEMENT", NULL, false, NULL, ATTACH_BASE                                   \
 	}
 
 /*
- * The trigger that logs what the pool may depend on, for one table. Where a BEFORE trigger may update
- * columns that the statement does not name, it is on every update: see may_change_unnamed().
+ * The trigger that logs what the pool may depend on, for one table. If a BEFORE trigger may
+ * update columns that the statement does not name, it is on every update: see
+ * may_change_unnamed().
  */
 #define POOL_TRIGGER_ON(table, kind, columns)                                                      \
 	{                                                                                              \
 		table, POOL_LOG_TRIGGER, "{ext}prebuild_pool_touched", "AFTER INSERT OR DELETE OR UPDATE", \
-			columns, "FOR EACH ROW", kind, true, "{ext}prebuild_pool_touched_by_name",             \
-			wants_always                                                                           \
+			columns, "FOR EACH ROW", kind, true, "{ext}prebuild_pool_touched_by_name", ATTACH_BASE \
 	}
 
 /* The trigger that logs a TRUNCATE of the same table. */
 #define POOL_TRUNCATE_TRIGGER_ON(table)                                                            \
 	{                                                                                              \
 		table, POOL_TRUNCATE_TRIGGER, "{ext}prebuild_pool_touched", "AFTER TRUNCATE", NULL,        \
-			"FOR EACH STATEMENT", NULL, true, NULL, wants_always                                   \
+			"FOR EACH STATEMENT", NULL, true, NULL, ATTACH_BASE                                    \
 	}
 
 static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
 	  "{ext}prebuild_metadata_fanout", "AFTER INSERT", NULL,
-	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, ATTACH_FANOUT },
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_update",
 	  "{ext}prebuild_metadata_fanout", "AFTER UPDATE", NULL,
-	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
+	  "REFERENCING NEW TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, ATTACH_FANOUT },
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_delete",
 	  "{ext}prebuild_metadata_fanout", "AFTER DELETE", NULL,
-	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, wants_fanout },
+	  "REFERENCING OLD TABLE AS changed FOR EACH STATEMENT", NULL, false, NULL, ATTACH_FANOUT },
 	{ "workspaces", "prebuild_claim_guard", "{ext}prebuild_claim_guard", "BEFORE UPDATE",
-	  "owner_id", "FOR EACH ROW", NULL, false, NULL, wants_guard },
+	  "owner_id", "FOR EACH ROW", NULL, false, NULL, ATTACH_GUARD },
 	IDENTITY_TRIGGER_ON("workspaces", "id, owner_id, organization_id, template_id, name,"
 									  " autostart_schedule, deleted"),
 	IDENTITY_TRIGGER_ON("users", "id, username"),
@@ -147,7 +129,7 @@ static const AttachedTrigger triggers[] = {
 
 StaticAssertDecl(lengthof(triggers) <= ATTACHED_TRIGGERS, "more triggers than a plan has room for");
 
-/* The oid of a function, "{ext}name"; InvalidOid where the script has no such. */
+/* Return the oid of a function, "{ext}name", or InvalidOid if the script does not have it. */
 static Oid
 function_oid(const char *function)
 {
@@ -158,7 +140,10 @@ function_oid(const char *function)
 		true);
 }
 
-/* The oid of the function that a trigger of ours calls; an error where the script has no such. */
+/*
+ * Return the oid of the function that a trigger of ours calls. Raises undefined_function if the
+ * script does not have it.
+ */
 static Oid
 trigger_function(const char *function)
 {
@@ -185,8 +170,8 @@ is_among(const char *column, const char *columns)
 }
 
 /*
- * May a BEFORE trigger of somebody else change a row in an update that names none of our trigger's
- * columns? Then these may change although ours, on columns, does not fire.
+ * Can somebody else's BEFORE trigger change a row in an update that names none of our trigger's
+ * columns? Then these columns may change although our trigger, which is on them, does not fire.
  */
 static bool
 may_change_unnamed(const AttachedTrigger *trigger, Oid table, Relation catalog)
@@ -215,8 +200,8 @@ may_change_unnamed(const AttachedTrigger *trigger, Oid table, Relation catalog)
 }
 
 /*
- * Is a trigger to be on every update? Not where the script is that of 0.1: then nobody believes the
- * stored pool.
+ * Must a trigger be on every update? Not with the script of 0.1, because nothing trusts the
+ * stored pool then.
  */
 static bool
 is_for_every_update(const AttachedTrigger *trigger, Oid table, Relation catalog)
@@ -225,7 +210,7 @@ is_for_every_update(const AttachedTrigger *trigger, Oid table, Relation catalog)
 		   OidIsValid(function_oid(trigger->by_name));
 }
 
-/* A trigger's arguments as pg_trigger.tgargs has them, each with its end. */
+/* Return a trigger's arguments as pg_trigger.tgargs has them, each with its final zero byte. */
 static StringInfoData
 arguments_of(const AttachedTrigger *trigger, bool with_columns)
 {
@@ -245,7 +230,7 @@ arguments_of(const AttachedTrigger *trigger, bool with_columns)
 	return arguments;
 }
 
-/* Is a trigger that is there on these columns (NULL: none), by their present names? */
+/* Is an existing trigger on these columns (NULL: none), by their present names? */
 static bool
 is_on_columns(Form_pg_trigger form, const char *columns)
 {
@@ -258,7 +243,7 @@ is_on_columns(Form_pg_trigger form, const char *columns)
 	return strcmp(names.data, columns ? columns : "") == 0;
 }
 
-/* Does DROP EXTENSION take a trigger along? */
+/* Does DROP EXTENSION drop a trigger too? */
 static bool
 goes_with_extension(Oid trigger)
 {
@@ -266,7 +251,7 @@ goes_with_extension(Oid trigger)
 						   get_extension_oid("prebuild_ext", true));
 }
 
-/* Is a trigger that is there as we would make it now? */
+/* Is an existing trigger as we would create it now? */
 static bool
 is_as_made(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog)
 {
@@ -285,19 +270,18 @@ is_as_made(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog)
 		   goes_with_extension(form->oid);
 }
 
-/* Find out what is to do about a trigger that is there. */
+/* Find out what to do about an existing trigger. */
 static TriggerWork
-work_for_present(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog,
-				 const AttachOptions *options)
+work_for_present(const AttachedTrigger *trigger, HeapTuple tuple, Relation catalog, uint32 options)
 {
 	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-	bool mends = options != NULL && options->mend;
+	bool mends = (options & ATTACH_MEND) != 0;
 
-	/* what somebody has switched off stays off until he attaches */
+	/* leave off what somebody switched off, until he attaches */
 	if (mends &&
 		(form->tgenabled == TRIGGER_DISABLED || form->tgenabled == TRIGGER_FIRES_ON_REPLICA))
 		return WORK_NONE;
-	if (!mends && (options == NULL || !trigger->wanted(options)))
+	if (!mends && (options & trigger->option) == 0)
 		return WORK_DROP;
 	if (is_as_made(trigger, tuple, catalog))
 		return WORK_NONE;
@@ -306,9 +290,9 @@ work_for_present(const AttachedTrigger *trigger, HeapTuple tuple, Relation catal
 	return WORK_REPLACE;
 }
 
-/* Find out what is to do about one trigger of a table. */
+/* Find out what to do about one trigger of a table. */
 static TriggerWork
-work_for_trigger(const AttachedTrigger *trigger, Oid table, const AttachOptions *options)
+work_for_trigger(const AttachedTrigger *trigger, Oid table, uint32 options)
 {
 	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
 	TriggerWork work = WORK_NONE;
@@ -324,7 +308,7 @@ work_for_trigger(const AttachedTrigger *trigger, Oid table, const AttachOptions 
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		work = work_for_present(trigger, tuple, catalog, options);
-	else if (options != NULL && !options->mend && trigger->wanted(options))
+	else if ((options & trigger->option) != 0)
 		work = WORK_CREATE;
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -332,19 +316,21 @@ work_for_trigger(const AttachedTrigger *trigger, Oid table, const AttachOptions 
 }
 
 /*
- * Find out what is to do, without locks. options NULL: everything off; then, and to mend, tables may
- * be missing. An error where the caller does not own a table; to mend, nothing is to do then.
+ * Find out what to do, without locks. options: ATTACH bits; 0 drops all triggers. Raises
+ * undefined_schema or undefined_table for a missing table, unless options are 0 or ATTACH_MEND.
+ * Raises insufficient_privilege if the caller does not own a table; ATTACH_MEND skips that table.
  */
 AttachPlan
-attached_triggers_plan(const AttachOptions *options)
+attached_triggers_plan(uint32 options)
 {
 	AttachPlan plan = { .n = lengthof(triggers) };
-	bool mends = options != NULL && options->mend;
+	bool mends = (options & ATTACH_MEND) != 0;
 
+	Assert(!mends || options == ATTACH_MEND);
 	for (size_t i = 0; i < lengthof(triggers); i++)
 	{
 		const AttachedTrigger *trigger = &triggers[i];
-		Oid table = control_plane_table(trigger->table, options == NULL || mends);
+		Oid table = control_plane_table(trigger->table, options == 0 || mends);
 		bool owned = OidIsValid(table) && compat_owns_table(table, GetUserId());
 
 		plan.tables[i] = table;
@@ -358,7 +344,7 @@ attached_triggers_plan(const AttachOptions *options)
 	return plan;
 }
 
-/* Run a statement made here. SPI is connected. */
+/* Run a statement that this file made. SPI must be connected. */
 static void
 run(const char *statement)
 {
@@ -368,7 +354,7 @@ run(const char *statement)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 }
 
-/* A table's name in a statement. */
+/* Return the name of a trigger's table for use in a statement. */
 static char *
 table_name(const AttachedTrigger *trigger)
 {
@@ -376,7 +362,7 @@ table_name(const AttachedTrigger *trigger)
 }
 
 /*
- * Have DROP EXTENSION take a trigger along, as ALTER TRIGGER … DEPENDS ON EXTENSION does, which
+ * Have DROP EXTENSION drop a trigger too. ALTER TRIGGER … DEPENDS ON EXTENSION does the same, but
  * would lock readers out.
  */
 static void
@@ -415,7 +401,7 @@ create_trigger(const AttachedTrigger *trigger, Oid table, bool replace)
 	depend_on_extension(table, trigger->name);
 }
 
-/* Do what a plan says. The tables are locked; SPI is connected. */
+/* Carry out a plan. The caller has locked the tables and connected SPI. */
 void
 attached_triggers_carry_out(const AttachPlan *plan)
 {

@@ -1,7 +1,7 @@
 /*
  * arguments.c
- *	  Arguments of SQL functions: what must not be NULL or infinite, or is not there. Functions with several
- *	  arguments say which one is wrong, instead of being STRICT and answering NULL.
+ *	  Check the arguments of SQL functions. A function with several arguments names the wrong one,
+ *	  instead of being STRICT and returning NULL.
  */
 #include "compat.h"
 
@@ -11,7 +11,7 @@
 #include "base/arguments.h"
 #include "settings.h"
 
-/* Raise an error that names the argument when it is NULL. number counts from 0. */
+/* Raise null_value_not_allowed, naming the argument, if it is NULL. number counts from 0. */
 void
 argument_require(FunctionCallInfo fcinfo, int number, const char *name)
 {
@@ -20,7 +20,10 @@ argument_require(FunctionCallInfo fcinfo, int number, const char *name)
 						errmsg("argument \"%s\" must not be null", name)));
 }
 
-/* A time that is given and finite. number counts from 0. */
+/*
+ * Return a time argument. number counts from 0. Raises null_value_not_allowed or
+ * datetime_value_out_of_range, naming the argument, unless the time is given and finite.
+ */
 TimestampTz
 argument_time(FunctionCallInfo fcinfo, int number, const char *name)
 {
@@ -36,8 +39,8 @@ argument_time(FunctionCallInfo fcinfo, int number, const char *name)
 }
 
 /*
- * The time of a pass: given, finite, and so far from the last that the server knows that new rows
- * can follow it. number counts from 0.
+ * Return the time of a pass, as argument_time() does. Also raises datetime_value_out_of_range for
+ * a time so close to the last one that the server knows that new rows could not follow it.
  */
 TimestampTz
 argument_clock(FunctionCallInfo fcinfo, int number, const char *name)
@@ -50,7 +53,7 @@ argument_clock(FunctionCallInfo fcinfo, int number, const char *name)
 	return at;
 }
 
-/* Raise the error for a preset that does not exist. */
+/* Raise invalid_parameter_value for a preset that does not exist. id: its uuid. */
 void
 argument_no_such_preset(Datum id)
 {

@@ -1,6 +1,6 @@
 /*
  * arguments.h
- *	  Arguments of SQL functions: what must not be NULL or infinite, or is not there.
+ *	  Check the arguments of SQL functions.
  */
 #ifndef PREBUILD_ARGUMENTS_H
 #define PREBUILD_ARGUMENTS_H

@@ -1,13 +1,13 @@
 /*
  * events.c
- *	  The extension's own tables, read and written with the extension owner's rights:
+ *	  The extension's own tables, which it reads and writes with its owner's rights:
  *
- *	  prebuild_event	what happened, for people and dashboards; each row is announced on channel
- *						prebuild_events
- *	  prebuild_mark		what the extension last said of a preset: a fault that lasts is reported
- *						when it begins, not in every pass
+ *	  prebuild_event	what happened, for people and dashboards; channel prebuild_events
+ *						announces each row
+ *	  prebuild_mark		what the extension last reported about a preset, so that it reports
+ *						a lasting fault when the fault begins, not in every pass
  *
- *	  What is in them too long is seen to by pruning.c.
+ *	  pruning.c deletes what is too old.
  */
 #include "compat.h"
 
@@ -28,7 +28,7 @@
 
 static const char *const mark_kinds[] = { "validation_failed", "unsupported", "preset_failed" };
 
-/* Add an event to a batch. kind, ids and detail must outlive it. */
+/* Add an event to a batch. kind, ids and detail must outlive the batch. */
 void
 event_add(EventBatch *batch, const char *kind, const Id *template_id, const Id *preset_id,
 		  const Id *workspace_id, char *detail)
@@ -50,21 +50,21 @@ make_mark(const Id *preset_id, MarkKind kind, const char *detail)
 	return mark;
 }
 
-/* Add the setting of a mark to a batch. */
+/* Have a batch set a mark. Copies preset_id and detail. */
 void
 mark_set(EventBatch *batch, const Id *preset_id, MarkKind kind, const char *detail)
 {
 	batch->marks = lappend(batch->marks, make_mark(preset_id, kind, detail));
 }
 
-/* Add the removal of a mark to a batch. */
+/* Have a batch remove a mark. Copies preset_id. */
 void
 mark_unset(EventBatch *batch, const Id *preset_id, MarkKind kind)
 {
 	batch->unmarks = lappend(batch->unmarks, make_mark(preset_id, kind, ""));
 }
 
-/* Text of a JSON object with one string. */
+/* Return the text of a JSON object with one string, palloc'd. */
 char *
 event_detail(const char *key, const char *value)
 {
@@ -79,7 +79,7 @@ event_detail(const char *key, const char *value)
 	return json.data;
 }
 
-/* Read the marks (List of Mark) of some presets in the active snapshot. */
+/* Read the marks of some presets in the active snapshot. Returns a List of Mark. */
 List *
 marks_read(ArrayParameter *presets)
 {
@@ -106,7 +106,7 @@ marks_read(ArrayParameter *presets)
 	return marks;
 }
 
-/* Does a mark say of which control plane it is? Not where the install script is that of 0.1. */
+/* Does prebuild_mark name the control plane of a mark? Not with the install script of 0.1. */
 bool
 marks_have_control_plane(void)
 {
@@ -115,7 +115,7 @@ marks_have_control_plane(void)
 	return OidIsValid(table) && get_attnum(table, "control_plane") != InvalidAttrNumber;
 }
 
-/* Set or take away marks, in one statement. */
+/* Set or remove marks, in one statement. */
 static void
 write_marks(KeptPlan *plan, const char *statement, List *marks, TimestampTz at)
 {
@@ -200,9 +200,7 @@ write_events(List *events, TimestampTz at)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/*
- * Write a batch in a constant number of statements. at: the time of the events and marks.
- */
+/* Write a batch in a constant number of statements. at: the time of its events and marks. */
 void
 events_write(const EventBatch *batch, TimestampTz at)
 {

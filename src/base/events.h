@@ -1,7 +1,7 @@
 /*
  * events.h
  *	  The extension's own tables: prebuild_event, what happened, and prebuild_mark, what the
- *	  extension last said of a preset (so that it says it once).
+ *	  extension last reported about a preset (so that it reports it once).
  */
 #ifndef PREBUILD_EVENTS_H
 #define PREBUILD_EVENTS_H
@@ -16,7 +16,7 @@
 
 typedef enum MarkKind
 {
-	MARK_VALIDATION_FAILED, /* the stored status validation_failed is the extension's */
+	MARK_VALIDATION_FAILED, /* the extension stored the status validation_failed */
 	MARK_UNSUPPORTED,		/* reported as unsupported */
 	MARK_PRESET_FAILED		/* reported as failed */
 } MarkKind;
@@ -37,12 +37,12 @@ typedef struct Event
 	char *detail; /* text of a jsonb object */
 } Event;
 
-/* What a pass wants to write, gathered and written at once. */
+/* What a pass gathers and then writes together. */
 typedef struct EventBatch
 {
 	List *events;  /* of Event */
 	List *marks;   /* of Mark, to set */
-	List *unmarks; /* of Mark, to take away */
+	List *unmarks; /* of Mark, to remove */
 } EventBatch;
 
 extern void event_add(EventBatch *batch, const char *kind, const Id *template_id,

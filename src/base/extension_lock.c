@@ -1,11 +1,12 @@
 /*
  * extension_lock.c
- *	  Keep the extension from being dropped under a transaction.
+ *	  Keep others from dropping the extension under a transaction.
  *
- * DROP EXTENSION locks the extension, and then its tables and those of the control plane that have
- * its triggers, in whatever order their dependencies give. Who works with several of these tables
- * would meet it halfway: a deadlock. Who holds the extension first makes it wait at its first step,
- * where it has nothing yet that anybody wants.
+ * DROP EXTENSION first locks the extension. It then locks the extension's tables and those
+ * control plane tables that have its triggers, in whatever order their dependencies give. A
+ * transaction that works with several of these tables could meet it halfway and deadlock. A
+ * transaction that holds the extension first makes DROP EXTENSION wait at its first step, where
+ * it holds nothing yet that anybody wants.
  */
 #include "compat.h"
 
@@ -21,7 +22,7 @@
 
 #include "base/extension_lock.h"
 
-/* The oid of the extension's schema; InvalidOid when the extension is not installed. */
+/* Return the oid of the extension's schema, or InvalidOid if the extension is not installed. */
 static Oid
 extension_schema(void)
 {
@@ -43,9 +44,9 @@ extension_schema(void)
 }
 
 /*
- * Hold the extension until the end of the transaction, whose first lock this should be; waits for
- * somebody who is dropping it. Returns the oid of its schema, InvalidOid when there is none (any
- * more).
+ * Hold the extension (AccessShareLock) until the end of the transaction, whose first lock this
+ * should be. Waits for a session that is dropping the extension. Returns the oid of its schema,
+ * or InvalidOid if the extension does not exist (any more).
  */
 Oid
 extension_hold(void)

@@ -1,6 +1,6 @@
 /*
  * extension_lock.h
- *	  Keep the extension from being dropped under a transaction.
+ *	  Keep others from dropping the extension under a transaction.
  */
 #ifndef PREBUILD_EXTENSION_LOCK_H
 #define PREBUILD_EXTENSION_LOCK_H

@@ -1,6 +1,6 @@
 /*
  * ids.c
- *	  New ids, by libuuid, and names of prebuilds.
+ *	  Make new ids, with libuuid, and names of prebuilds.
  */
 #include "compat.h"
 
@@ -16,9 +16,9 @@
 #define NAME_RANDOM_BYTES 9
 
 /*
- * A new id, palloc'd: version 5 of RFC 4122, the hash of a counter in a namespace that is random
- * and this backend's own. As unique and as hard to guess as random ids, and ten times as fast:
- * libuuid stirs its generator anew for each random one (4 microseconds).
+ * Make a new id, palloc'd: version 5 of RFC 4122, the hash of a counter in a random namespace of
+ * this backend's own. Such ids are as unique and as hard to guess as random ids. They are ten
+ * times as fast, because libuuid stirs its generator anew for each random id (4 microseconds).
  */
 Id *
 id_new(void)
@@ -36,14 +36,14 @@ id_new(void)
 	return id;
 }
 
-/* Order of ids, that of the server's uuid type; for qsort and bsearch. */
+/* Compare two ids in the order of the server's uuid type, for qsort and bsearch. */
 int
 id_compare(const void *left, const void *right)
 {
 	return memcmp(left, right, sizeof(Id));
 }
 
-/* Is it the id of the system user? */
+/* Is this the id of the system user? */
 bool
 id_is_system_user(const pg_uuid_t *id)
 {
@@ -58,7 +58,10 @@ id_is_system_user(const pg_uuid_t *id)
 	return memcmp(id, &system_user, sizeof(*id)) == 0;
 }
 
-/* A new name, palloc'd: the prefix and 9 random bytes in lower-case unpadded base32 (RFC 4648). */
+/*
+ * Make a new name, palloc'd: the prefix and 9 random bytes in lower-case unpadded base32 (RFC
+ * 4648). Raises internal_error if the server has no random bytes.
+ */
 char *
 prebuild_name_new(void)
 {

@@ -1,6 +1,6 @@
 /*
  * ids.h
- *	  New ids and names.
+ *	  Make new ids and names.
  */
 #ifndef PREBUILD_IDS_H
 #define PREBUILD_IDS_H

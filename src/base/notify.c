@@ -1,9 +1,9 @@
 /*
  * notify.c
- *	  NOTIFY that never makes a transaction fail. A notification is a hint, its listeners look
- *	  for themselves anyway: one that is too long, or that would go into a queue that is filling
- *	  up (at the end of it the commit of every notifying transaction fails), is left out with a
- *	  warning.
+ *	  NOTIFY that never makes a transaction fail. A notification is only a hint, because its
+ *	  listeners also look for themselves. So we leave one out, with a warning, if it is too long
+ *	  or if the queue is filling up: once the queue is full, the commit of every notifying
+ *	  transaction fails.
  */
 #include "compat.h"
 
@@ -12,12 +12,12 @@
 
 #include "base/notify.h"
 
-/* Of the queue's size: above this nothing optional is added. */
+/* Add nothing optional if more than this part of the queue is full. */
 #define FULLEST_QUEUE 0.5
 
 /*
- * True when the notification queue has room for something optional. Otherwise a WARNING says so:
- * ask once per batch of notifications.
+ * Does the notification queue have room for something optional? If not, this raises a WARNING, so
+ * call it once per batch of notifications.
  */
 bool
 notify_possible(void)
@@ -34,8 +34,8 @@ notify_possible(void)
 }
 
 /*
- * Send a notification at commit of the current (sub)transaction. Returns false, with a WARNING,
- * when it is too long.
+ * Send a notification when the current (sub)transaction commits. Returns false, with a WARNING,
+ * if the payload is too long.
  */
 bool
 notify_send(const char *channel, const char *payload)

@@ -8,8 +8,8 @@
 #include "postgres.h"
 
 /*
- * The longest payload that the server takes, in bytes: one less than NOTIFY_PAYLOAD_MAX_LENGTH, which
- * is private to async.c. 7,999 with blocks of 8 kB.
+ * The longest payload that the server accepts, in bytes: one less than NOTIFY_PAYLOAD_MAX_LENGTH,
+ * which is private to async.c. 7,999 with blocks of 8 kB.
  */
 #define NOTIFY_LONGEST_PAYLOAD (BLCKSZ - NAMEDATALEN - 128 - 1)
 

@@ -2,19 +2,22 @@
  * patience.c
  *	  How long a piece of work waits for other sessions, in all.
  *
- *	  The server's lock_timeout bounds each single wait, so that work of many statements, tries and
+ *	  The server's lock_timeout bounds each single wait, so work of many statements, tries and
  *	  subtransactions may wait many times as long. Here a piece of work has one budget for all of
- *	  its waits. A timer ticks while the work runs. A tick that finds the process waiting for a lock
- *	  counts, and notes which lock it is, as the error will not say. The tick that uses up the budget
- *	  ends the wait by the server's own lock timeout: the error is the usual one. The first wait that
- *	  ends so takes all patience away: what is tried after it fails on every lock that is not free.
+ *	  its waits. A timer ticks while the work runs. A tick that finds the process waiting for a
+ *	  lock counts. It also notes which lock it is, because the error will not say. The tick that
+ *	  uses up the budget ends the wait through the server's own lock timeout, so the error is the
+ *	  usual one. The first wait that ends so takes all patience away: what the work tries after it
+ *	  fails on every lock that is not free.
  *
- *	  A session that has set a lock_timeout keeps it for each wait; the budget is then at least as
- *	  long. Our own worker's lock_timeout is nobody's wish and does not count so.
+ *	  A session that has set a lock_timeout keeps it for each wait, and the budget is then at
+ *	  least as long. The lock_timeout of our own worker does not count so, because no user chose
+ *	  it.
  *
- *	  Locks: none are taken. The tick is a signal handler. It reads which lock its own process waits
- *	  for: the lock stays in shared memory while this process waits for it or has it, and the process
- *	  can do neither's end while its handler runs. The state below is this process's own.
+ *	  Locks: this takes none. The tick is a signal handler. It reads which lock its own process
+ *	  waits for. The lock stays in shared memory while this process waits for it or holds it, and
+ *	  the process can end neither while its handler runs. The state below belongs to this process
+ *	  alone.
  */
 #include "compat.h"
 
@@ -35,49 +38,49 @@
 #define MIN_TICK_MS 1
 #define MAX_TICK_MS 10
 
-/* How long a lock may take to be had when no patience is left: the shortest that the server knows. */
+/* How long to wait for a lock without patience: the shortest time that the server knows. */
 #define NO_PATIENCE_MS 1
 
-/* Work without patience ends after this part of its budget. */
+/* Work without patience ends after its budget divided by this. */
 #define REST_DIVISOR 2
 
-/* The work under way. What a tick writes is volatile. */
+/* The work under way. The fields that a tick writes are volatile. */
 typedef struct Patience
 {
-	int depth;			   /* works begun within works; only the outermost counts */
+	int depth;			   /* nested works; only the outermost counts */
 	int budget_ms;		   /* for all waits together */
 	int per_wait_ms;	   /* the session's own lock_timeout, or the budget */
 	int tick_ms;		   /* time between two ticks */
-	bool lost;			   /* a wait was given up */
-	TimestampTz until;	   /* where lost: when work without patience ends */
-	bool on_table;		   /* where lost: by a lock on a whole table */
-	char *report;		   /* where lost: what was waited for; palloc'd in context */
-	MemoryContext context; /* of whoever began the outermost work: it outlives what is tried */
+	bool lost;			   /* the work gave up a wait */
+	TimestampTz until;	   /* if lost: when work without patience ends */
+	bool on_table;		   /* if lost: to a lock on a whole table */
+	char *report;		   /* if lost: what the work waited for; palloc'd in context */
+	MemoryContext context; /* of the outermost work's caller: it outlives every try */
 
 	volatile int waited_ms;
-	volatile bool noted; /* the two that follow are set */
+	volatile bool noted; /* a tick has set tag and mode */
 	volatile LOCKTAG tag;
 	volatile LOCKMODE mode;
 } Patience;
 
 static Patience patience;
 
-/* The timer; registered when it is first needed, as there are few. */
+/* The timer. We register it when we first need it, because the server has few. */
 static TimeoutId timer = MAX_TIMEOUTS;
 
-/* Signal handler: look whether this process waits for a lock. */
+/* Signal handler: look whether this process waits for a lock, and if so, count it. */
 static void
 tick(void)
 {
 	LOCK *lock;
 
-	/* on the way out of the process there is nothing to wait for any more */
+	/* an exiting process no longer waits for anything */
 	if (MyProc == NULL)
 		return;
 
 	/*
-	 * The lock timeout is active while the process may still be waiting: only then may it be made
-	 * to end sooner, as it would otherwise end something else.
+	 * The process may still be waiting while the lock timeout is active. Only then may we make
+	 * the timeout end sooner; otherwise it would end something else.
 	 */
 	lock = MyProc->waitLock;
 	if (lock != NULL && get_timeout_active(LOCK_TIMEOUT))
@@ -101,8 +104,9 @@ in_own_worker(void)
 }
 
 /*
- * Begin a piece of work that waits at most budget_ms milliseconds in all. patience_end() must be
- * called however it ends. Within another piece of work, its budget is the one that counts.
+ * Begin a piece of work that waits at most budget_ms milliseconds in all. The caller must call
+ * patience_end(), however the work ends. Within another piece of work, only the outer budget
+ * counts.
  */
 void
 patience_begin(int budget_ms)
@@ -129,7 +133,7 @@ patience_begin(int budget_ms)
 }
 
 /*
- * Set lock_timeout to what the work under way may wait now. To be called after patience_begin() and
+ * Set lock_timeout to what the work under way may wait now. Call this after patience_begin() and
  * after patience_lose(), in a GUC nest level that the caller closes.
  */
 void
@@ -143,18 +147,18 @@ patience_arm(void)
 					  false);
 }
 
-/* End what patience_begin() has begun, after an error too. Raises nothing. */
+/* End what patience_begin() began, after an error too. Raises nothing. */
 void
 patience_end(void)
 {
 	if (--patience.depth > 0)
 		return;
 	disable_timeout(timer, false);
-	/* its memory is the work's */
+	/* the report's memory belongs to the work */
 	patience.report = NULL;
 }
 
-/* Add what to call a session that is in the way. */
+/* Append the name of a session that is in the way. pid 0: a prepared transaction. */
 static void
 append_session(StringInfo sessions, int pid, const char *what)
 {
@@ -167,8 +171,8 @@ append_session(StringInfo sessions, int pid, const char *what)
 }
 
 /*
- * Who keeps this process from the lock, each with a mode: those that hold it or, where nobody holds
- * it against us, those that wait in front.
+ * Describe who keeps this process from the lock, each with a mode: the sessions that hold it or,
+ * if none holds it against us, those that wait in front. palloc'd.
  */
 static char *
 sessions_in_the_way(const LOCKTAG *tag, LOCKMODE mode)
@@ -204,7 +208,10 @@ sessions_in_the_way(const LOCKTAG *tag, LOCKMODE mode)
 	return pstrdup("which nobody holds any more");
 }
 
-/* What a lock is on: a table or a row by the table's name, anything else as the server says it. */
+/*
+ * Describe what a lock is on: a table or a row by the table's name, anything else in the server's
+ * words. palloc'd.
+ */
 static char *
 locked_object(const LOCKTAG *tag)
 {
@@ -224,7 +231,7 @@ locked_object(const LOCKTAG *tag)
 	return object.data;
 }
 
-/* What the work waited for, as sentences. error: what ended the wait. */
+/* Describe what the work waited for, in sentences. error: what ended the wait. palloc'd. */
 static char *
 describe_wait(const ErrorData *error)
 {
@@ -234,14 +241,14 @@ describe_wait(const ErrorData *error)
 	initStringInfo(&report);
 	appendStringInfo(&report, "It waited for %s on %s",
 					 GetLockmodeName(tag.locktag_lockmethodid, patience.mode), locked_object(&tag));
-	/* the server's own words on which row it is */
+	/* the server's own words say which row it is */
 	if (tag.locktag_type == LOCKTAG_TRANSACTION && error->context != NULL)
 		appendStringInfo(&report, " (%.*s)", (int) strcspn(error->context, "\n"), error->context);
 	appendStringInfo(&report, ", %s.", sessions_in_the_way(&tag, patience.mode));
 	return report.data;
 }
 
-/* Did the server's lock timeout raise the error, and not somebody who did not want to wait at all? */
+/* Did the server's lock timeout raise the error, rather than code that refused to wait at all? */
 static bool
 is_from_waiting(const ErrorData *error)
 {
@@ -249,9 +256,9 @@ is_from_waiting(const ErrorData *error)
 }
 
 /*
- * Was the error that ended a subtransaction a lock that was not to be had? Then the patience of the
- * work under way is lost, and the first such error is described. To be called right after the
- * subtransaction, outside of it; patience_arm() must follow where more is tried.
+ * Did a subtransaction end because it did not get a lock? Then the work under way loses its
+ * patience, and the report describes the first such error. Call this right after the
+ * subtransaction, outside of it. Call patience_arm() before trying more.
  */
 bool
 patience_lose(const ErrorData *error)
@@ -272,13 +279,13 @@ patience_lose(const ErrorData *error)
 	}
 	else
 		report = psprintf("It was told: %s.", error->message);
-	/* this may be work within the work, of whose memory nothing will be left */
+	/* this may be nested work, whose memory will be gone */
 	patience.report = MemoryContextStrdup(patience.context, report);
 	pfree(report);
 	return true;
 }
 
-/* Was a wait given up in the work under way? */
+/* Has the work under way given up a wait? */
 bool
 patience_is_lost(void)
 {
@@ -286,8 +293,9 @@ patience_is_lost(void)
 }
 
 /*
- * Is there no point in trying more? After a wait for a whole table, which everything else will need
- * as well, and when even the tries without patience have taken too long.
+ * Is there no point in trying more? Yes after a wait for a whole table, because everything else
+ * will need that table as well. Yes also when even the tries without patience have taken too
+ * long.
  */
 bool
 patience_is_over(void)
@@ -295,7 +303,7 @@ patience_is_over(void)
 	return patience_is_lost() && (patience.on_table || GetCurrentTimestamp() >= patience.until);
 }
 
-/* What the wait that was given up was for, as sentences; NULL where none was. */
+/* Return what the work waited for when it gave up, in sentences; NULL if it has not given up. */
 const char *
 patience_report(void)
 {
@@ -303,9 +311,9 @@ patience_report(void)
 }
 
 /*
- * Do some work in a subtransaction, waiting at most budget_ms milliseconds in all. SPI is connected.
- * Raises what the work raises; where that is a lock that was not to be had, with a detail that says
- * what it is and who holds it.
+ * Do some work in a subtransaction, waiting at most budget_ms milliseconds in all. SPI must be
+ * connected. Raises what the work raises. If that is a lock that it did not get, the error's
+ * detail says what the lock is on and who holds it.
  */
 void
 patience_run(int budget_ms, SubtransactionWork work, void *argument)

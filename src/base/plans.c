@@ -1,10 +1,10 @@
 /*
  * plans.c
- *	  Kept SPI plans. The text of a statement is its identity: it is expanded at each call
- *	  (microseconds) and another plan is prepared when the text is new, because the settings, the
- *	  control plane's optional columns or the extension's schema are not what they were. What
- *	  changes below an unchanged text (a table dropped and made again, say) is the plan cache's
- *	  affair, which revalidates by itself.
+ *	  Kept SPI plans. The text of a statement is its identity. Each call expands the text
+ *	  (microseconds) and prepares another plan if the text is new. It is new if the settings, the
+ *	  control plane's optional columns or the extension's schema have changed. The plan cache
+ *	  handles what changes below an unchanged text (somebody drops a table and creates it again,
+ *	  say), because it revalidates plans by itself.
  */
 #include "compat.h"
 
@@ -27,13 +27,13 @@
 #include "settings.h"
 #include "base/versions.h"
 
-/* Schema and owner of the function that was entered last: those of the whole extension. */
+/* Schema and owner of the function entered last, which are those of the whole extension. */
 static char extension_schema[NAMEDATALEN];
 static Oid extension_owner;
 
 /*
  * Begin an SQL-callable function: connect SPI, and note the extension's schema and owner, which
- * are those of the function that was called. fcinfo: the call.
+ * are those of the called function. fcinfo: the call.
  */
 void
 plans_enter(FunctionCallInfo fcinfo)
@@ -53,7 +53,7 @@ plans_enter(FunctionCallInfo fcinfo)
 		elog(ERROR, "SPI_connect failed");
 }
 
-/* End an SQL-callable function. Everything in SPI's contexts is gone after this. */
+/* End an SQL-callable function. This frees everything in SPI's contexts. */
 void
 plans_leave(void)
 {
@@ -61,7 +61,7 @@ plans_leave(void)
 		elog(ERROR, "SPI_finish failed");
 }
 
-/* The oid of the extension's schema. */
+/* Return the oid of the extension's schema. */
 Oid
 plans_extension_schema(void)
 {
@@ -70,9 +70,9 @@ plans_extension_schema(void)
 
 /*
  * Put the control plane's schema on the search_path, behind pg_catalog. Our own statements name
- * every schema and do not need it; but triggers of the control plane's tables, which run when we
- * write there, were written for a session that finds these tables by their bare names. Returns
- * the GUC nest level that AtEOXact_GUC(true, level) ends; an error ends it too.
+ * every schema and do not need it. But our writes fire the triggers of the control plane's
+ * tables, which expect a session that finds these tables by their bare names. Returns the GUC
+ * nest level, which the caller ends with AtEOXact_GUC(true, level); an error ends it too.
  */
 int
 plans_control_plane_path(void)
@@ -87,8 +87,8 @@ plans_control_plane_path(void)
 }
 
 /*
- * Expand the placeholders of a template; other braces (of JSON, of arrays) stay as they are. The
- * result is palloc'd in the current context.
+ * Expand the placeholders of a template. Leaves other braces (of JSON, of arrays) as they are.
+ * The result is palloc'd in the current context.
  */
 char *
 plan_expand(const char *sql_template)
@@ -139,7 +139,7 @@ plan_expand(const char *sql_template)
 	return sql.data;
 }
 
-/* Was the plan prepared from this text with parameters of these types? */
+/* Was a plan prepared from this text, with parameters of these types? */
 static bool
 is_plan_of(const KeptPlan *entry, const char *text, int nargs, const Oid *argtypes)
 {
@@ -148,9 +148,10 @@ is_plan_of(const KeptPlan *entry, const char *text, int nargs, const Oid *argtyp
 }
 
 /*
- * The plan of a template, prepared on first use and whenever its expanded text or a parameter's
- * type (one of the extension's own, after it was created anew) has changed. SPI must be
- * connected. argtypes: nargs type oids; nargs is always the same for a template.
+ * Return the plan of a template. Prepares it on first use, and again whenever its expanded text
+ * or the type of a parameter has changed (one of the extension's own types, after somebody
+ * created it anew). SPI must be connected. argtypes: nargs type oids. nargs must always be the
+ * same for a template.
  */
 SPIPlanPtr
 plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtypes)
@@ -182,15 +183,16 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 }
 
 /*
- * Add to an error that comes of objects of the extension which are missing, or are not as this
- * library knows them, what to do about it. Argument: the template of the statement.
+ * Error context callback. Adds a hint to an error that comes from objects of the extension that
+ * are missing, or that are not as this library knows them. argument: the template of the
+ * statement.
  */
 static void
 explain_versions(void *argument)
 {
 	ErrorContextCallback *inner = error_context_stack;
 
-	/* what a function that the statement called did is that one's affair */
+	/* leave an error of a nested statement to that statement's own callback */
 	while (inner->callback != explain_versions)
 		inner = inner->previous;
 	if (inner->arg != argument || strstr(argument, "{ext}") == NULL)
@@ -212,7 +214,10 @@ explain_versions(void *argument)
 	}
 }
 
-/* Have errors of a template explained until the callback is taken off error_context_stack. */
+/*
+ * Have explain_versions() explain errors of a template until the caller takes the callback off
+ * error_context_stack.
+ */
 static void
 watch_versions(ErrorContextCallback *callback, const char *sql_template)
 {
@@ -222,14 +227,14 @@ watch_versions(ErrorContextCallback *callback, const char *sql_template)
 	error_context_stack = callback;
 }
 
-/* Whose rights a statement runs with; an error resets them with its (sub)transaction. */
+/* Whose rights a statement runs with. An error resets them with its (sub)transaction. */
 typedef struct Rights
 {
 	Oid user;
 	int security_context;
 } Rights;
 
-/* Take on the rights of a mode. Returns those from before. */
+/* Take on the rights of a mode. Returns the previous ones. */
 static Rights
 take_rights(PlanMode mode)
 {
@@ -243,8 +248,8 @@ take_rights(PlanMode mode)
 }
 
 /*
- * Execute a template. Rows are in SPI_tuptable; returns SPI_processed.
- * nulls: as for SPI_execute_plan, or NULL.
+ * Execute a template. SPI must be connected. Leaves the rows in SPI_tuptable and returns
+ * SPI_processed. nulls: as for SPI_execute_plan, or NULL.
  */
 uint64
 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
@@ -291,7 +296,7 @@ bind_parameters(int nargs, const Oid *argtypes, Datum *values, const char *nulls
 	return params;
 }
 
-/* A receiver of rows that puts them into a set when they fit its type. */
+/* A receiver of rows that puts them into a set if they fit its type. */
 typedef struct SetReceiver
 {
 	DestReceiver receiver;
@@ -324,16 +329,16 @@ set_receiver_stop(DestReceiver *self)
 	store->rShutdown(store);
 }
 
-/* SPI's memory goes when it is left. */
+/* SPI_finish() frees the memory. */
 static void
 set_receiver_destroy(DestReceiver *self)
 {
 }
 
 /*
- * Execute a reading template straight into a function's result set, without a copy in between, in
- * the active snapshot (mode PLAN_READ or PLAN_READ_OWN). The columns are fitted to those of the
- * set as result_columns_require() says.
+ * Execute a reading template in the active snapshot, straight into a function's result set,
+ * without a copy in between. mode: PLAN_READ or PLAN_READ_OWN. SPI must be connected. The columns
+ * must fit those of the set: see result_columns_require().
  */
 void
 plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,

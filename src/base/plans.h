@@ -16,22 +16,23 @@
 #include "nodes/execnodes.h"
 
 /*
- * A statement kept for the life of the backend; a static variable at the place of its use.
- * One plan for each expanded text (and types) that was asked for, never freed: a nested call under another
- * setting must not pull the plan away from under the outer one.
+ * A statement kept for the life of the backend; a static variable at the place of its use. It
+ * keeps one plan for each expanded text (and types) that a call needed and never frees one,
+ * because a nested call under another setting must not pull the plan away from under the outer
+ * one.
  */
 typedef struct KeptPlan
 {
 	SPIPlanPtr plan;
-	char *text;	   /* what it was prepared from, expanded */
+	char *text;	   /* the expanded text that it was prepared from */
 	Oid *argtypes; /* with parameters of these types */
 	struct KeptPlan *next;
 } KeptPlan;
 
 /*
- * In which snapshot a statement runs, and with whose rights. The OWN modes run with the rights of the
- * extension's owner: they are for statements on the extension's own tables alone, on which nobody
- * else needs (or has) rights.
+ * The snapshot that a statement runs in, and whose rights it runs with. The OWN modes run with
+ * the rights of the extension's owner. Use them only for statements on the extension's own tables
+ * alone, because nobody else needs (or has) rights on these.
  */
 typedef enum PlanMode
 {

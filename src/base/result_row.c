@@ -2,7 +2,7 @@
  * result_row.c
  *	  The one builder of the rows that SQL functions return.
  *
- * Everything is palloc'd in the current context, but for what goes into a tuplestore.
+ * It pallocs everything in the current context, except what goes into a tuplestore.
  */
 #include "compat.h"
 
@@ -18,7 +18,7 @@
 #include "base/result_row.h"
 #include "base/versions.h"
 
-/* Put a column that has a value; what it points to must outlive the row. */
+/* Put a column that has a value. What the value points to must outlive the row. */
 void
 result_put(ResultRow *row, Oid type, Datum value)
 {
@@ -68,7 +68,7 @@ result_put_time(ResultRow *row, TimestampTz at)
 	result_put(row, TIMESTAMPTZOID, TimestampTzGetDatum(at));
 }
 
-/* Put a copy of a text; a null pointer is NULL. */
+/* Put a copy of a text, or NULL for a null pointer. */
 void
 result_put_text(ResultRow *row, const char *text)
 {
@@ -78,7 +78,7 @@ result_put_text(ResultRow *row, const char *text)
 		result_put_null(row, TEXTOID);
 }
 
-/* Put the jsonb that a text is; a null pointer is NULL. */
+/* Put a text as jsonb, or NULL for a null pointer. */
 void
 result_put_json(ResultRow *row, const char *json)
 {
@@ -88,14 +88,14 @@ result_put_json(ResultRow *row, const char *json)
 		result_put_null(row, JSONBOID);
 }
 
-/* Put an id, which must outlive the row: 16 bytes, those of an Id or of a pg_uuid_t. */
+/* Put an id, which must outlive the row: the 16 bytes of an Id or of a pg_uuid_t. */
 void
 result_put_uuid(ResultRow *row, const void *id)
 {
 	result_put(row, UUIDOID, UUIDPGetDatum((const pg_uuid_t *) id));
 }
 
-/* Raise the error for a column that is not of the type that the library gives it. */
+/* Raise object_not_in_prerequisite_state unless a column has the type that the library gives it. */
 static void
 require_type(Form_pg_attribute column, Oid type)
 {
@@ -108,14 +108,14 @@ require_type(Form_pg_attribute column, Oid type)
 						errhint(VERSIONS_HINT)));
 }
 
-/* Values of a row for each column of a type. */
+/* The values of a row for each column of a type. */
 typedef struct Fitted
 {
 	Datum *values;
 	bool *nulls;
 } Fitted;
 
-/* Fit a row to the columns that there are, as the header says. */
+/* Fit a row to the columns of a type, as result_row.h says. */
 static Fitted
 fit(TupleDesc columns, const ResultRow *row)
 {
@@ -140,7 +140,7 @@ free_fitted(Fitted *fitted)
 	pfree(fitted->nulls);
 }
 
-/* The row as a tuple of these columns. */
+/* Return the row as a tuple of these columns. */
 HeapTuple
 result_row_tuple(TupleDesc columns, const ResultRow *row)
 {
@@ -151,7 +151,7 @@ result_row_tuple(TupleDesc columns, const ResultRow *row)
 	return tuple;
 }
 
-/* The row as the result of a function that returns one. */
+/* Return the row as the result of a function that returns one row. */
 Datum
 result_row_datum(FunctionCallInfo fcinfo, const ResultRow *row)
 {
@@ -173,9 +173,9 @@ result_row_store(ReturnSetInfo *set, const ResultRow *row)
 }
 
 /*
- * Raise object_not_in_prerequisite_state unless rows of the given columns can be put as they are
- * where rows of these columns are expected: those that both have are of the same types. What reads
- * a row takes columns that the row does not have for NULL, and does not look at surplus ones.
+ * Raise object_not_in_prerequisite_state unless rows of the given columns can serve, as they are,
+ * where rows of these columns are expected: columns that both have must be of the same type. A
+ * reader of a row takes columns that the row does not have for NULL, and ignores surplus ones.
  */
 void
 result_columns_require(TupleDesc columns, TupleDesc given)
@@ -184,7 +184,7 @@ result_columns_require(TupleDesc columns, TupleDesc given)
 		require_type(TupleDescAttr(columns, i), TupleDescAttr(given, i)->atttypid);
 }
 
-/* Add the n rows that a statement has left in SPI_tuptable, and free them. */
+/* Add the n rows that a statement left in SPI_tuptable, and free them. */
 void
 result_store_rows(ReturnSetInfo *set, uint64 n)
 {

@@ -2,10 +2,10 @@
  * result_row.h
  *	  The one builder of the rows that SQL functions return.
  *
- * A row is put together from left to right and then fitted to the type that the script of the
- * extension gave it in this database, which may be older or newer than the library: columns that
- * only the type has are NULL, columns that only the library has are left out, and a column of
- * another type is an error.
+ * A function puts a row together from left to right. The builder then fits it to the type that
+ * the extension's script gave the row in this database. The script may be older or newer than the
+ * library. Columns that only the type has become NULL. The builder leaves out columns that only
+ * the library has. A column of another type is an error.
  */
 #ifndef PREBUILD_RESULT_ROW_H
 #define PREBUILD_RESULT_ROW_H
@@ -17,10 +17,10 @@
 #include "nodes/execnodes.h"
 #include "utils/uuid.h"
 
-/* More than any row has. */
+/* More columns than any row has. */
 #define RESULT_ROW_COLUMNS 48
 
-/* A row under construction; empty with n = 0, whatever else is in it. */
+/* A row under construction. It is empty with n = 0, whatever the other fields hold. */
 typedef struct ResultRow
 {
 	int n;
@@ -47,9 +47,10 @@ extern HeapTuple result_row_tuple(TupleDesc columns, const ResultRow *row);
 extern void result_columns_require(TupleDesc columns, TupleDesc given);
 
 /*
- * Give a function a second C name, by which scripts call it since a release whose row is longer than
- * that of 0.1. The library of 0.1 does not have the name: it would build the row without a look at
- * its type, and read past its arrays. (The Makefile exports what is written so.)
+ * Give a function a second C name. Scripts call it by this name since the release that made its
+ * row longer than that of 0.1. The library of 0.1 does not have the name; under the old one it
+ * would build the row without looking at its type, and read past its arrays. (The Makefile
+ * exports what is written so.)
  */
 #define FUNCTION_OF_LONGER_ROW(function, release)                                                  \
 	PG_FUNCTION_INFO_V1(function##_##release);                                                     \

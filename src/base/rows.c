@@ -13,14 +13,14 @@
 
 #include "base/rows.h"
 
-/* A column of a row of SPI_tuptable; columns count from 1. */
+/* Return a column of a row of SPI_tuptable. Columns count from 1. */
 Datum
 row_value(uint64 row, int column, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
 }
 
-/* A column that the statement never leaves NULL. */
+/* Return a column that the statement never leaves NULL. */
 Datum
 row_get(uint64 row, int column)
 {
@@ -32,7 +32,7 @@ row_get(uint64 row, int column)
 	return value;
 }
 
-/* A uuid column that is never NULL. */
+/* Return a uuid column that is never NULL. */
 Id
 row_id(uint64 row, int column)
 {
@@ -42,21 +42,21 @@ row_id(uint64 row, int column)
 	return id;
 }
 
-/* A copy of a text column that is never NULL. */
+/* Return a copy of a text column that is never NULL. */
 char *
 row_text(uint64 row, int column)
 {
 	return TextDatumGetCString(row_get(row, column));
 }
 
-/* A uuid datum that points to the id itself. */
+/* Return a uuid datum that points to the id itself. */
 Datum
 id_datum(const Id *id)
 {
 	return UUIDPGetDatum((const pg_uuid_t *) id);
 }
 
-/* An empty array parameter. */
+/* Make an empty array parameter. */
 ArrayParameter *
 array_new(Oid element_type)
 {
@@ -82,7 +82,7 @@ array_extend(ArrayParameter *array, Datum value, bool isnull)
 	array->nulls[array->n++] = isnull;
 }
 
-/* Append a value; what it points to must outlive the array. */
+/* Append a value. What it points to must outlive the array. */
 void
 array_add(ArrayParameter *array, Datum value)
 {
@@ -95,21 +95,21 @@ array_add_null(ArrayParameter *array)
 	array_extend(array, (Datum) 0, true);
 }
 
-/* Append an id (to a uuid array); the id must outlive the array. */
+/* Append an id to a uuid array. The id must outlive the array. */
 void
 array_add_id(ArrayParameter *array, const Id *id)
 {
 	array_extend(array, id_datum(id), false);
 }
 
-/* Append a copy of a string (to a text array). */
+/* Append a copy of a string to a text array. */
 void
 array_add_text(ArrayParameter *array, const char *text)
 {
 	array_extend(array, CStringGetTextDatum(text), false);
 }
 
-/* The array as a parameter value. */
+/* Return the array as a parameter value. */
 Datum
 array_datum(const ArrayParameter *array)
 {

@@ -16,7 +16,7 @@ extern Datum row_get(uint64 row, int column);
 extern Id row_id(uint64 row, int column);
 extern char *row_text(uint64 row, int column);
 
-/* An array parameter that grows: the element type is fixed when it is made. */
+/* An array parameter that grows. array_new() fixes its element type. */
 typedef struct ArrayParameter
 {
 	Oid element_type;

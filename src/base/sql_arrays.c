@@ -10,7 +10,7 @@
 
 #include "base/sql_arrays.h"
 
-/* How the elements of the types that are taken are stored. */
+/* Get how the server stores elements of the types that this file takes. */
 static void
 element_storage(Oid type, int16 *length, bool *by_value, char *align)
 {
@@ -36,7 +36,10 @@ element_storage(Oid type, int16 *length, bool *by_value, char *align)
 	}
 }
 
-/* Detoast an array that must have one dimension at most and no NULL elements. */
+/*
+ * Detoast an array. Raises array_subscript_error for more than one dimension and
+ * null_value_not_allowed for NULL elements. name: that of the argument.
+ */
 static ArrayType *
 plain_array(Datum array, const char *name)
 {
@@ -53,9 +56,10 @@ plain_array(Datum array, const char *name)
 }
 
 /*
- * The elements of a one-dimensional array of uuid, text, bytea or timestamptz. *n receives their number.
- * Raises array_subscript_error for more dimensions and null_value_not_allowed for NULL elements.
- * The result is palloc'd and points into the array.
+ * Return the elements of a one-dimensional array of uuid, text, bytea or timestamptz. *n receives
+ * their number. name: that of the argument, for errors. Raises array_subscript_error for more
+ * dimensions and null_value_not_allowed for NULL elements. The result is palloc'd and points into
+ * the array.
  */
 Datum *
 sql_array_elements(Datum array, Oid type, const char *name, int *n)
@@ -72,8 +76,8 @@ sql_array_elements(Datum array, Oid type, const char *name, int *n)
 }
 
 /*
- * As sql_array_elements() for timestamptz, of which none may be infinite: raises
- * datetime_value_out_of_range, which names the argument and the element.
+ * As sql_array_elements() for timestamptz. Raises datetime_value_out_of_range, naming the
+ * argument and the element, if an element is infinite.
  */
 Datum *
 sql_array_times(Datum array, const char *name, int *n)
@@ -93,7 +97,7 @@ sql_array_times(Datum array, const char *name, int *n)
 	return times;
 }
 
-/* As sql_array_elements() for ids; the result lies in the array and is not to be changed. */
+/* As sql_array_elements() for ids. The result lies in the array; do not change it. */
 const pg_uuid_t *
 sql_array_uuids(Datum array, const char *name, int *n)
 {

@@ -1,8 +1,8 @@
 /*
  * subtransaction.c
- *	  Work that may fail without ending the transaction. Every subtransaction of the extension is
- *	  opened and closed here, as one that an error leaves open ruins the session: what comes after
- *	  it runs in the wrong transaction, and as the wrong user.
+ *	  Work that may fail without ending the transaction. The extension opens and closes every
+ *	  subtransaction here, because one that an error leaves open ruins the session: whatever comes
+ *	  after it runs in the wrong transaction, and as the wrong user.
  */
 #include "compat.h"
 
@@ -12,10 +12,10 @@
 #include "base/subtransaction.h"
 
 /*
- * Do some work in a subtransaction. Returns NULL when it ended well, its changes undone where it
- * said that they are not to stay; otherwise the error that undid it, for the caller to judge
- * and, if it is not his affair, to raise by ReThrowError(). The work runs in the caller's memory
- * context, where the error is palloc'd too.
+ * Do some work in a subtransaction. Returns NULL if the work ended well, and undoes its changes
+ * if it returned false. Otherwise returns the error that undid them. The caller judges this error
+ * and, if it cannot handle it, raises it with ReThrowError(). The work runs in the caller's
+ * memory context, in which the error is palloc'd too.
  */
 ErrorData *
 subtransaction_run(SubtransactionWork work, void *argument)
@@ -64,9 +64,10 @@ try_items(void *argument)
 }
 
 /*
- * Do some work for n items at once, from the first on; on a fault for halves of them, in their
- * order, until only those are left out for which it fails alone, or all of those for which there is
- * no point in trying. Returns for how many it was done. Raises errors that are no item's fault.
+ * Do some work for n items at once, from item first on. After a fault, do it for halves of them,
+ * in their order. This leaves out only the items for which the work fails alone, or all of those
+ * for which gives_up() says that there is no point in trying. Returns the number of items that it
+ * was done for. Raises errors that are no item's fault.
  */
 int
 subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int first, int n)
@@ -89,7 +90,7 @@ subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int 
 		   subtransaction_halve_until(halving, gives_up, first + n / 2, n - n / 2);
 }
 
-/* The same where there is always a point in trying. */
+/* The same without gives_up(): there is always a point in trying. */
 int
 subtransaction_halve(const Halving *halving, int first, int n)
 {

@@ -7,18 +7,18 @@
 
 #include "postgres.h"
 
-/* The work; returns whether it is to stay. */
+/* The work. Returns whether to keep its changes. */
 typedef bool (*SubtransactionWork)(void *argument);
 
-/* Work on items that go by number, some of which may be faulty. */
+/* Work on numbered items, some of which may be faulty. */
 typedef struct Halving
 {
 	void *argument;
-	/* do it for n items from the first on */
+	/* do it for n items, from item first on */
 	void (*work)(void *argument, int first, int n);
-	/* may an error be the fault of one of the items? */
+	/* can an error be the fault of one of the items? */
 	bool (*is_fault)(const ErrorData *error);
-	/* go on without an item, for which alone it failed (or for which it was not tried alone) */
+	/* leave out an item, because the work failed for it alone (or was not tried for it alone) */
 	void (*leave_out)(void *argument, int item, const ErrorData *error);
 } Halving;
 

@@ -1,6 +1,7 @@
 /*
  * trigger_rows.c
- *	  The rows that a row trigger is called for: its columns, what changed, the id.
+ *	  The rows that a row trigger is called for: the columns that it watches, whether an update
+ *	  changed them, and ids.
  */
 #include "compat.h"
 
@@ -14,7 +15,7 @@
 
 #include "base/trigger_rows.h"
 
-/* Is a column of two rows, both of which have it at hand, the same? */
+/* Is a column the same in two rows? Both slots must have extracted it. */
 static bool
 same_column(const TupleTableSlot *old, const TupleTableSlot *new, int number)
 {
@@ -24,15 +25,16 @@ same_column(const TupleTableSlot *old, const TupleTableSlot *new, int number)
 
 	if (old->tts_isnull[number - 1] || new->tts_isnull[number - 1])
 		return old->tts_isnull[number - 1] && new->tts_isnull[number - 1];
-	/* a user's update waits for this, and most columns are ids */
+	/* a fast path, because a user's update waits for this and most columns are ids */
 	if (column->attlen == UUID_LEN)
 		return memcmp(DatumGetPointer(left), DatumGetPointer(right), UUID_LEN) == 0;
 	return datumIsEqual(left, right, column->attbyval, column->attlen);
 }
 
 /*
- * The columns that a trigger is for: those that it is on or, where by_name, those whose names are its
- * arguments from the second one on. Found out at the first row of a statement.
+ * Return the columns that a trigger watches: those that it is on or, with by_name, those that its
+ * arguments name from the second one on. Finds them out at the first row of a statement and keeps
+ * them in fn_mcxt for the others.
  */
 const WatchedColumns *
 trigger_watched(FunctionCallInfo fcinfo, bool by_name)
@@ -61,11 +63,11 @@ trigger_watched(FunctionCallInfo fcinfo, bool by_name)
 	return watched;
 }
 
-/* Did an update change one of the columns that its trigger is for, all of which are there? */
+/* Did an update change one of the watched columns? The table must have all of them. */
 bool
 trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched)
 {
-	/* take the rows apart once, instead of from the start for every column */
+	/* extract the columns once, instead of from the start for every column */
 	slot_getsomeattrs(trigger->tg_trigslot, watched->last);
 	slot_getsomeattrs(trigger->tg_newslot, watched->last);
 	for (int i = 0; i < watched->n; i++)
@@ -75,9 +77,10 @@ trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watche
 }
 
 /*
- * The id in a column of a row (one of the trigger's slots), or NULL. Raises datatype_mismatch for
- * another type: prebuild_attach() names columns of ids only, but anyone who may use the function
- * can make a trigger, and must not crash the server by it.
+ * Return the id in a column of a row (one of the trigger's slots), or NULL. Raises
+ * datatype_mismatch for a column of another type. prebuild_attach() names only columns of ids,
+ * but anyone who may use the function can create a trigger, and must not crash the server with
+ * it.
  */
 const pg_uuid_t *
 trigger_id(const TriggerData *trigger, TupleTableSlot *row, int column)

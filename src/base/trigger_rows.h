@@ -11,7 +11,7 @@
 #include "fmgr.h"
 #include "utils/uuid.h"
 
-/* The columns that a trigger is for. */
+/* The columns that a trigger watches. */
 typedef struct WatchedColumns
 {
 	int n;

@@ -1,7 +1,7 @@
 /*
  * constraints.c
- *	  Deferred constraints of the control plane's tables: have them checked now, and leave those of
- *	  the caller alone.
+ *	  Deferred constraints of the control plane's tables: check them now, and leave those of the
+ *	  caller alone.
  */
 #include "compat.h"
 
@@ -22,14 +22,14 @@
 #include "catalog/constraints.h"
 #include "catalog/control_plane_catalog.h"
 
-/* Are there checks of a table's constraints that wait for the end of the transaction? */
+/* Do checks of a table's constraints wait for the end of the transaction? */
 static bool
 checks_wait(Oid table)
 {
 	return OidIsValid(table) && AfterTriggerPendingOnRel(table);
 }
 
-/* Is an oid among these? */
+/* Is an oid in an array of n? */
 static bool
 is_among(Oid oid, const Oid *oids, int n)
 {
@@ -53,8 +53,9 @@ begin_namesakes(Relation catalog, const char *name, Oid schema)
 }
 
 /*
- * Does another table have a constraint of this name, with checks that wait? Then they are not ours
- * to make.
+ * Does another table have a constraint of this name, with checks that wait? Then we must not make
+ * these checks, but SET CONSTRAINTS would, because it takes every constraint of a name in a
+ * schema.
  */
 static bool
 has_waiting_namesake(Relation catalog, Form_pg_constraint constraint, const Oid *tables,
@@ -93,8 +94,8 @@ is_named(List *names, Form_pg_constraint constraint)
 }
 
 /*
- * Add the names (RangeVar) of a table's constraints that can be deferred to a list, in which each
- * name stands once: all tables are of one schema.
+ * Add the names (RangeVar) of a table's deferrable constraints to a list. The list has each name
+ * once, because all tables are in one schema.
  */
 static List *
 add_deferrable(List *names, Relation catalog, Oid table, const Oid *tables, int ntables)
@@ -119,7 +120,7 @@ add_deferrable(List *names, Relation catalog, Oid table, const Oid *tables, int 
 	return names;
 }
 
-/* Tables, and the names (RangeVar) of their constraints that can be deferred. */
+/* Tables, and the names (RangeVar) of their deferrable constraints. */
 typedef struct Deferrable
 {
 	Oid *tables;
@@ -127,7 +128,7 @@ typedef struct Deferrable
 	List *names;
 } Deferrable;
 
-/* Have constraints checked at once, what waits included, or deferred. */
+/* Defer constraints, or have them checked at once, including the checks that wait. */
 static void
 set_constraints(List *names, bool deferred)
 {
@@ -138,7 +139,7 @@ set_constraints(List *names, bool deferred)
 	AfterTriggerSetState(statement);
 }
 
-/* Find the deferrable constraints of tables. None where no check of these tables waits. */
+/* Find the deferrable constraints of tables. Finds none if no check of these tables waits. */
 static Deferrable
 find_deferrable(const char *const *tables, int n)
 {
@@ -163,15 +164,15 @@ find_deferrable(const char *const *tables, int n)
 	return found;
 }
 
-/* A look at what waits when some constraints do not. */
+/* A test of which checks wait while some constraints do not. */
 typedef struct Probe
 {
 	const Deferrable *deferrable;
-	List *immediate; /* the constraints that are checked */
+	List *immediate; /* the constraints to check */
 	bool left;		 /* checks of other constraints wait */
 } Probe;
 
-/* Check some constraints and see what is left; then have it undone. */
+/* Check some constraints and see what is left. Returns false to have this undone. */
 static bool
 probe(void *argument)
 {
@@ -184,10 +185,10 @@ probe(void *argument)
 }
 
 /*
- * Those of the constraints for which checks wait, and which are therefore set to be deferred.
- * PostgreSQL does not tell how a constraint is set. But it undoes SET CONSTRAINTS with a
- * subtransaction, and makes the checks due again: so each is what is left when all others are
- * checked. Raises what the checks raise.
+ * Return the constraints whose checks wait, which must therefore be deferred. PostgreSQL does not
+ * tell how a constraint is set. But rolling back a subtransaction undoes SET CONSTRAINTS and
+ * makes the checks due again. So check, for each constraint, all others, and see whether a check
+ * is left. Raises what the checks raise.
  */
 static List *
 those_that_wait(const Deferrable *deferrable)
@@ -214,7 +215,8 @@ those_that_wait(const Deferrable *deferrable)
 }
 
 /*
- * Those of the constraints that SET CONSTRAINTS does not defer, as one of the name cannot be.
+ * Those of the constraints that SET CONSTRAINTS refuses to defer again, because another constraint
+ * of the same name cannot be deferred.
  */
 static List *
 those_with_fixed_namesakes(List *names)
@@ -242,14 +244,14 @@ those_with_fixed_namesakes(List *names)
 }
 
 /*
- * Check the deferred constraints of some control plane tables now, so that what fails does so in
- * the subtransaction and not at the commit, and so that deferred triggers run with the search_path
- * that the caller of this has set for them.
+ * Check the deferred constraints of some control plane tables now. A violation then fails in the
+ * subtransaction and not at the commit, and deferred triggers run with the search_path that our
+ * caller has set for them.
  *
- * Only the constraints of these tables are asked: what the caller of the transaction has violated
- * for a while in tables of his own is his affair. They are deferred again afterwards, and those that
- * were not deferred are left alone, so that his own SET CONSTRAINTS holds as before. (A constraint
- * may be taken for a deferred one where he has changed keys of these tables to which a table of his
+ * This checks only the constraints of these tables, because the transaction's owner may violate
+ * those of his own tables for a while. It defers the constraints again afterwards and leaves
+ * alone those that were not deferred, so that his own SET CONSTRAINTS holds as before. (It may
+ * take a constraint for a deferred one if he changed keys of these tables to which a table of his
  * own refers by a deferred foreign key.)
  */
 void
@@ -265,7 +267,7 @@ constraints_check(const char *const *tables, int n)
 		set_constraints(settable, false);
 		set_constraints(settable, true);
 	}
-	/* undone, and checked again at the commit, as nothing else defers them again */
+	/* nothing but undoing the check defers these again: the commit checks them once more */
 	if (fixed != NIL)
 	{
 		Probe look = { &deferrable, fixed, false };
@@ -277,8 +279,8 @@ constraints_check(const char *const *tables, int n)
 }
 
 /*
- * Does a control plane table satisfy its deferred constraints as it is? Nothing is changed by the
- * question. Raises errors that are not the constraints' (is_fault tells).
+ * Does a control plane table satisfy its deferred constraints as it is? Asking changes nothing.
+ * Raises errors that do not come from the constraints (is_fault tells).
  */
 bool
 constraints_hold(const char *table, bool (*is_fault)(const ErrorData *error))

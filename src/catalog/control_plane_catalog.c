@@ -1,8 +1,8 @@
 /*
  * control_plane_catalog.c
- *	  What the control plane has, by the catalog: whose database it is, which tables, columns and
- *	  enum labels must exist and which may be missing. Look-ups in the system caches, which run no
- *	  SQL and take no lock.
+ *	  What the control plane has, according to the catalog: whose database it is, which tables,
+ *	  columns and enum labels must exist and which may be missing. This only looks into the system
+ *	  caches, which runs no SQL and takes no lock.
  */
 #include "compat.h"
 
@@ -16,8 +16,9 @@
 #include "settings.h"
 
 /*
- * Tables that coderd has had since before v2.24, that prebuild_create_control_plane() does not
- * create, and whose names nobody else would choose (schema_migrations or audit_logs might be).
+ * Tables that only a Coder database has. coderd has had them since before v2.24,
+ * prebuild_create_control_plane() does not create them, and nobody else would choose their names
+ * (somebody might choose schema_migrations or audit_logs).
  */
 static const char *const coder_only[] = { "provisioner_keys", "workspace_proxies" };
 
@@ -25,12 +26,12 @@ static const char *const coder_only[] = { "provisioner_keys", "workspace_proxies
 typedef enum Need
 {
 	NEED_ALWAYS,	 /* everything about prebuilds */
-	NEED_IF_CODER,	 /* the same, where coderd's own tables are; others do without */
-	NEED_IF_PRESENT, /* the same, on control planes that have it; others do without */
+	NEED_IF_CODER,	 /* the same, if coderd's own tables exist; others do without */
+	NEED_IF_PRESENT, /* the same, if the control plane has it; others do without */
 	NEED_BY_NAME	 /* whoever asks for it by name */
 } Need;
 
-/* Tables with the columns that the extension cannot do without where it uses the table. */
+/* Tables with the columns that the extension must have if it uses the table. */
 static const struct
 {
 	const char *table;
@@ -103,7 +104,7 @@ static const struct
 	{ "site_configs", NEED_ALWAYS, { "key", "value" } },
 };
 
-/* Labels that a column of an enum type must have; the order is that of needed_tables. */
+/* Labels that a column of an enum type must have, in the order of needed_tables. */
 static const struct
 {
 	const char *table;
@@ -134,8 +135,8 @@ control_plane_is_coder(void)
 }
 
 /*
- * The oid of a table (or view) of the control plane. Missing: InvalidOid with missing_ok,
- * otherwise an error that names it.
+ * Return the oid of a table (or view) of the control plane. If it is missing, returns InvalidOid
+ * with missing_ok and otherwise raises undefined_schema or undefined_table, naming it.
  */
 Oid
 control_plane_table(const char *name, bool missing_ok)
@@ -159,7 +160,10 @@ control_plane_table(const char *name, bool missing_ok)
 							"prebuild_create_control_plane().")));
 }
 
-/* The number of a column of the control plane; an error that names it when it is missing. */
+/*
+ * Return the number of a column of a control plane table. Raises undefined_column, naming it, if
+ * it is missing.
+ */
 AttrNumber
 control_plane_column(Oid table, const char *name)
 {
@@ -174,7 +178,10 @@ control_plane_column(Oid table, const char *name)
 	return number;
 }
 
-/* The same, of one of two types: an error when it is of another. */
+/*
+ * As control_plane_column(). Also raises datatype_mismatch unless the column is of one of two
+ * types.
+ */
 AttrNumber
 control_plane_column_of_type(Oid table, const char *name, Oid type, Oid other_type)
 {
@@ -188,14 +195,14 @@ control_plane_column_of_type(Oid table, const char *name, Oid type, Oid other_ty
 	return number;
 }
 
-/* True when the control plane has a table (or view) of that name. */
+/* Does the control plane have a table (or view) of that name? */
 static bool
 has_table(const char *table)
 {
 	return OidIsValid(control_plane_table(table, true));
 }
 
-/* True when the control plane has a table of that name with a column of that name. */
+/* Does the control plane have a table of that name with a column of that name? */
 static bool
 has_column(const char *table, const char *column)
 {
@@ -204,7 +211,7 @@ has_column(const char *table, const char *column)
 	return OidIsValid(relation) && get_attnum(relation, column) != InvalidAttrNumber;
 }
 
-/* Has this control plane a feature that not all of them have? */
+/* Does this control plane have a feature that not all of them have? */
 bool
 control_plane_has(ControlPlaneFeature feature)
 {
@@ -217,7 +224,7 @@ control_plane_has(ControlPlaneFeature feature)
 		case FEATURE_TERRAFORM_PLAN:
 			return has_column("template_version_terraform_values", "cached_plan");
 		case FEATURE_TAGS_BY_FLOW:
-			/* which says nothing of tags, but came with the same release of Coder, v2.25 */
+			/* this column has no part in tags, but it came with the same release of Coder, v2.25 */
 			return has_column("template_version_presets", "description");
 		case FEATURE_LEGACY_PARAMETERS:
 			return has_table("parameter_schemas");
@@ -233,13 +240,13 @@ control_plane_has(ControlPlaneFeature feature)
 	pg_unreachable();
 }
 
-/* Raise an error that names the first label that a column's enum type must have and has not. */
+/* Raise undefined_object, naming the first label that a column's enum type must have and lacks. */
 static void
 require_labels(Oid table, const char *column, const char *const *labels)
 {
 	Oid type = get_atttype(table, control_plane_column(table, column));
 
-	/* behind a view it may be text */
+	/* a view may show it as text */
 	if (!type_is_enum(type))
 		return;
 	for (; *labels != NULL; labels++)
@@ -254,8 +261,8 @@ require_labels(Oid table, const char *column, const char *const *labels)
 }
 
 /*
- * Raise an error that names the first table, column or enum label that the extension needs for
- * prebuilds and that is missing, if any. Asked at every call, as look-ups in the catalog's caches
+ * Raise an error that names the first missing table, column or enum label that the extension
+ * needs for prebuilds, if any. We look at every call, because look-ups in the catalog's caches
  * cost less than being wrong.
  */
 void
@@ -273,7 +280,7 @@ control_plane_require(void)
 	}
 }
 
-/* The same for one of the tables, whoever needs it. */
+/* As control_plane_require() for one table, whoever needs it. */
 void
 control_plane_require_table(const char *name)
 {

@@ -1,6 +1,6 @@
 /*
  * control_plane_catalog.h
- *	  What the control plane has, by the catalog.
+ *	  What the control plane has, according to the catalog.
  */
 #ifndef PREBUILD_CONTROL_PLANE_CATALOG_H
 #define PREBUILD_CONTROL_PLANE_CATALOG_H
@@ -9,15 +9,15 @@
 
 #include "access/attnum.h"
 
-/* What control planes differ in, as far as the extension minds. */
+/* What control planes differ in, as far as it matters to the extension. */
 typedef enum ControlPlaneFeature
 {
 	FEATURE_CLASSIC_CHOICE,	   /* a template says whether its parameter flow is the classic one */
-	FEATURE_TERRAFORM_VALUES,  /* an import leaves what Terraform made of the version */
-	FEATURE_TERRAFORM_PLAN,	   /* its plan, too */
-	FEATURE_TAGS_BY_FLOW,	   /* the flow decides where workspace tags come from */
-	FEATURE_LEGACY_PARAMETERS, /* parameters of before parameters were the template's */
-	FEATURE_INVALIDATION,	   /* prebuilds can be invalidated */
+	FEATURE_TERRAFORM_VALUES,  /* an import stores what Terraform made of the version */
+	FEATURE_TERRAFORM_PLAN,	   /* it also stores Terraform's plan */
+	FEATURE_TAGS_BY_FLOW,	   /* the parameter flow decides where workspace tags come from */
+	FEATURE_LEGACY_PARAMETERS, /* parameters from before template versions had their own */
+	FEATURE_INVALIDATION,	   /* somebody can invalidate a preset's prebuilds */
 	FEATURE_TRACES,			   /* a job carries data for tracing */
 	FEATURE_NOTIFICATIONS	   /* there is a queue of notifications */
 } ControlPlaneFeature;

@@ -1,23 +1,24 @@
 /*
  * claim.c
- *	  Give a prebuild away: the oldest eligible one of a preset that nobody else holds.
+ *	  Give a prebuild to a user: the oldest eligible one of a preset that nobody else holds.
  *
- *	  A claim reads one preset and the pool (not the workspaces of people), orders the pool
- *	  members of the preset's template by age, and looks into them by a cursor, a few and then more
- *	  at a time, until one can be had. It answers none at once only after a look that found no
- *	  candidate at all. A candidate that was passed over may be free a moment later, because whoever
- *	  held it did so for an instant or was undone, or may have been replaced by another meanwhile: the
- *	  claim looks again, in a new snapshot and after short pauses, which take LOOK_MS in all.
+ *	  A claim reads one preset and the pool, but not the workspaces of people. It orders the pool
+ *	  members of the preset's template by age and fetches them from a cursor, a few at first and
+ *	  then more at a time, until it can lock one. It returns no row at once only after a look that
+ *	  found no candidate. A candidate that the look passed over may be free a moment later, because
+ *	  its holder held it only for an instant or rolled back; or another prebuild may have replaced
+ *	  it meanwhile. So the claim looks again, in a new snapshot and after short pauses, which take
+ *	  LOOK_MS in total.
  *
- *	  All other waits (for a table that is locked, for a claim of the same name) take at most
- *	  PATIENCE_MS in all; see patience.c.
+ *	  All other waits (for a locked table, for a claim with the same name) take at most PATIENCE_MS
+ *	  in total; see patience.c.
  *
- *	  Locks: pool_lock_first() on one candidate at a time, never waiting. What the lock keeps still
- *	  is the row of the workspace and its builds; readiness, expiry and the active version are asked
- *	  again once it is held, in a snapshot of that moment. So no two claims, and no claim and pass,
- *	  get the same workspace at any isolation level; in REPEATABLE READ and SERIALIZABLE, where a
- *	  candidate was given away since the transaction's snapshot, the claim is a serialization
- *	  failure, as it is for any other statement that locks rows there.
+ *	  Locks: pool_lock_first() locks one candidate at a time and never waits. The lock protects the
+ *	  row of the workspace and its builds. Once it holds the lock, the claim checks readiness,
+ *	  expiry and the active version again, in a snapshot taken at that moment. So no two claims, and
+ *	  no claim and pass, get the same workspace at any isolation level. In REPEATABLE READ and
+ *	  SERIALIZABLE, the claim raises a serialization failure if somebody claimed a candidate after
+ *	  the transaction took its snapshot, as any other statement that locks rows does.
  */
 #include "compat.h"
 
@@ -41,44 +42,50 @@
 #include "base/result_row.h"
 #include "base/rows.h"
 
-/* How long to pause in all between looks for a candidate that is not passed over, in milliseconds. */
+/* How long to pause in total between looks that passed over candidates, in milliseconds. */
 #define LOOK_MS 100
 
-/* Bounds of the pauses between two looks, in milliseconds; up to as much again is added at random. */
+/*
+ * Bounds of the pause between two looks, in milliseconds. A random part of up to the same length is
+ * added.
+ */
 #define MIN_PAUSE_MS 1
 #define MAX_PAUSE_MS 8
 
-/* How long a claim waits for others where it has to wait, in milliseconds and in all. */
+/* How long a claim waits for other sessions in total, in milliseconds. */
 #define PATIENCE_MS 2000
 
-/* How many candidates are fetched at first, and at most, at a time. */
+/* How many candidates to fetch at a time: at first, and at most. */
 #define MIN_FETCHED 4
 #define MAX_FETCHED 64
 
-/* The control plane's column is a varchar(64). */
+/* Coder declares the column as varchar(64). */
 #define MAX_NAME_LENGTH 64
 
-/* A time to live is in nanoseconds, as in Coder's column; less than a minute is a mistaken unit. */
+/*
+ * The lower limit of a time to live. It is in nanoseconds, as in Coder's column; a smaller value is
+ * a mistaken unit.
+ */
 #define NANOSECONDS_PER_MINUTE INT64CONST(60000000000)
 
 PG_FUNCTION_INFO_V1(prebuild_claim);
 
-/* What is asked for. */
+/* The arguments of prebuild_claim(). */
 typedef struct Claim
 {
 	Id preset_id;
 	TimestampTz at;
-	/* the new owner, name, autostart schedule, next start, time to live (ns), and the time again */
+	/* the new owner, name, autostart schedule, next start, time to live (ns), and the time (at) */
 	Datum values[6];
 	char nulls[6];
 	ReturnSetInfo *result;
 } Claim;
 
 /*
- * Oldest eligible prebuilds first; "narrowed" restricts the pool further. The sub-selects with
- * OFFSET are there for the planner to leave them as they are: the pool by its owner, then in
- * order, then build by build for as long as rows are fetched.
- * $1 preset, $2 template, $3 active version, $4 the time before which a prebuild is expired.
+ * Eligible prebuilds, oldest first. "narrowed" is a further condition on the pool. OFFSET keeps the
+ * planner from flattening the sub-selects, so that it reads the pool by its owner, sorts it, and
+ * looks up builds one by one only for as long as the claim fetches rows. $1: preset; $2: template;
+ * $3: active version; $4: the time before which a prebuild is expired.
  */
 #define ELIGIBLE(narrowed)                                                                         \
 	"SELECT w.id::pg_catalog.uuid, b.id::pg_catalog.uuid"                                          \
@@ -90,7 +97,7 @@ typedef struct Claim
 	" AND b.template_version_id {=} $3 AND " CURRENT_PRESET " {=} $1 AND " IS_READY                \
 	" ORDER BY w.created_at, w.id"
 
-/* Raise an error unless the new owner is somebody who can own a workspace. */
+/* Raise an error unless the new owner exists, is not deleted and is not the system user. */
 static void
 require_owner(Datum owner_id)
 {
@@ -112,7 +119,7 @@ require_owner(Datum owner_id)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Read what a claim needs to know of its preset. False when there is no such preset. */
+/* Read what a claim needs to know about its preset. Returns false if there is no such preset. */
 static bool
 read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 {
@@ -152,7 +159,7 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 	return found;
 }
 
-/* The parameters of ELIGIBLE, but for the narrowing one. */
+/* Set the parameters $1 to $4 of ELIGIBLE. */
 static void
 eligible_parameters(const Claim *claim, const Preset *preset, Datum *values)
 {
@@ -162,7 +169,10 @@ eligible_parameters(const Claim *claim, const Preset *preset, Datum *values)
 	values[3] = TimestampTzGetDatum(decision_expires_before(preset, claim->at));
 }
 
-/* True when a workspace that is held can be given away now, whatever older snapshots say. */
+/*
+ * True if a locked workspace is eligible now. Reads in a snapshot of this moment, at any isolation
+ * level.
+ */
 static bool
 is_eligible_now(const Claim *claim, const Id *workspace_id)
 {
@@ -183,8 +193,8 @@ is_eligible_now(const Claim *claim, const Id *workspace_id)
 }
 
 /*
- * Give a workspace that is held to the new owner, and put the result row into a tuplestore. False
- * when a trigger of the control plane keeps it back.
+ * Give a locked workspace to the new owner and put the result row into the tuplestore. Returns
+ * false if a trigger of the control plane suppresses the update. Raises whatever the table raises.
  */
 static bool
 give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
@@ -223,8 +233,8 @@ give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 }
 
 /*
- * Give the first of some candidates that can be had. False when there is none; *passed_over is set
- * where a candidate may have been missed.
+ * Give away the first candidate that can be locked and is eligible. Returns false if there is none.
+ * Sets *passed_over if it may have missed a candidate.
  */
 static bool
 claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *passed_over)
@@ -235,7 +245,7 @@ claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *pas
 		int position = first + pool_lock_first(candidates + first, n - first, &unchanged);
 
 		CHECK_FOR_INTERRUPTS();
-		/* those in front are held by others, or were given away since the look began */
+		/* others hold the ones in front, or claimed them since the look began */
 		if (position > first)
 			*passed_over = true;
 		if (position == n)
@@ -246,14 +256,17 @@ claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *pas
 				return true;
 		}
 		else if (!IsolationUsesXactSnapshot())
-			/* it has changed since the look began, and so may others have */
+			/* this one has changed since the look began, so others may have, too */
 			*passed_over = true;
 		first = position + 1;
 	}
 	return false;
 }
 
-/* Give the oldest candidate that can be had, in the same way. */
+/*
+ * Give away the oldest candidate that can be locked. Returns and sets *passed_over as
+ * claim_one_of().
+ */
 static bool
 claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 {
@@ -288,9 +301,9 @@ claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 }
 
 /*
- * Let whoever holds a row for an instant (for a foreign key, say) finish. The pauses are random, so
- * that claims that are in each other's way part, and take most milliseconds at most. Returns how
- * long it took, in microseconds: a tick of the patience may end a pause early.
+ * Let whoever holds a row for an instant, such as for a foreign key, finish. The pause is random,
+ * so that claims that collide drift apart, and takes at most "most" milliseconds. Returns its real
+ * length in microseconds, because a tick of the patience may end it early.
  */
 static int64
 pause_before_look(int milliseconds, int most)
@@ -306,7 +319,7 @@ pause_before_look(int milliseconds, int most)
 	return GetCurrentTimestamp() - began;
 }
 
-/* Look for a candidate, again and again, and give it. */
+/* Look for a candidate, repeatedly, and give it away. argument: the claim. Always returns true. */
 static bool
 look_and_give(void *argument)
 {
@@ -365,7 +378,7 @@ read_arguments(FunctionCallInfo fcinfo, Claim *claim)
 	}
 }
 
-/* prebuild_claim(...): give an eligible prebuild of the preset away; one row, or none */
+/* prebuild_claim(...): give away an eligible prebuild of the preset; returns one row, or none */
 Datum
 prebuild_claim(PG_FUNCTION_ARGS)
 {

@@ -1,25 +1,27 @@
 /*
  * claim_guard.c
- *	  The guard of claims that are made by plain SQL: a trigger that lets a statement give a
- *	  prebuild away only if nobody was faster.
+ *	  The guard of claims by plain SQL: a trigger that lets a statement give away a prebuild only if
+ *	  no other claim or build came first.
  *
  *	  Such a statement picks its prebuild by its snapshot and locks nothing before it updates. In
- *	  READ COMMITTED two of them pick the same one; the second waits for the first, PostgreSQL hands
- *	  it the row as it is then and asks only whether the id still fits, and the second overwrites
- *	  the owner. The guard compares what the statement saw (by its snapshot, which is the active one
- *	  while its BEFORE triggers run) with what is there now (the row is locked, in its latest
- *	  version): it skips the row when the statement saw a prebuild, and meanwhile
- *	  - the owner has changed: somebody else, or an earlier request of the same person, has it;
- *	  - a build was added, such as a delete: it is not the workspace that was picked;
- *	  - somebody is adding a build right now.
- *	  A change of owner of what the statement saw as a person's own is none of the guard's business.
- *	  To skip is what an UPDATE does with a row that no longer fits: it finds no row, so whoever
- *	  wants a prebuild is told that there is none.
+ *	  READ COMMITTED, two of them may pick the same prebuild. The second waits for the first.
+ *	  PostgreSQL then hands it the new version of the row and only checks that the id still matches,
+ *	  so the second overwrites the owner. The guard compares what the statement saw with what is
+ *	  there now. The statement's snapshot is the active one while its BEFORE triggers run; what is
+ *	  there now is the latest version of the row, which is locked. The guard skips the row if the
+ *	  statement saw a prebuild and, meanwhile,
+ *	  - its owner has changed: another person, or an earlier request of the same person, has it;
+ *	  - a build was added, such as a delete: it is no longer the workspace that was picked;
+ *	  - another session is adding a build right now.
  *
- *	  Locks: the row as FOR UPDATE would, never waiting. It conflicts with the key share lock of the
- *	  foreign key of builds, so nothing is added between the second look and the end of the
- *	  transaction, and a builder that started from an older snapshot in REPEATABLE READ, as coderd's
- *	  do, fails when it comes to it.
+ *	  The guard ignores a change of owner if the statement saw the workspace as a person's. An
+ *	  UPDATE also skips a row that no longer matches. So a skipped statement finds no row, and its
+ *	  client learns that there is no prebuild.
+ *
+ *	  Locks: the row, as FOR UPDATE does, without ever waiting. This lock conflicts with the key
+ *	  share lock that the foreign key of builds takes. So nobody can add a build between the second
+ *	  look and the end of the transaction. A builder that started from an older snapshot in
+ *	  REPEATABLE READ, as coderd's do, fails when it gets to the row.
  */
 #include "compat.h"
 
@@ -41,13 +43,13 @@
 #include "base/plans.h"
 #include "base/rows.h"
 
-/* An update of a row of workspaces, about to be made. */
+/* An update of a row of workspaces, before it happens. */
 typedef struct OwnerChange
 {
 	TriggerData *trigger;
 	Datum workspace_id;
-	bool from_pool; /* the row's latest version is the system user's */
-	bool to_pool;	/* the new version would be */
+	bool from_pool; /* the system user owns the row's latest version */
+	bool to_pool;	/* the system user would own the new version */
 } OwnerChange;
 
 /* What a snapshot shows of the workspace. */
@@ -58,7 +60,7 @@ typedef struct Sight
 	Id newest_build; /* where built */
 } Sight;
 
-/* Is a row's owner the system user? */
+/* Does the system user own a row? */
 static bool
 owned_by_system_user(Relation workspaces, HeapTuple row, AttrNumber owner_id)
 {
@@ -68,7 +70,7 @@ owned_by_system_user(Relation workspaces, HeapTuple row, AttrNumber owner_id)
 	return !null && id_is_system_user(DatumGetUUIDP(owner));
 }
 
-/* What the trigger is about; false for a row without an id, which is no workspace. */
+/* Read the update from the trigger. False for a row without an id, which is no workspace. */
 static bool
 read_change(TriggerData *trigger, OwnerChange *change)
 {
@@ -86,7 +88,7 @@ read_change(TriggerData *trigger, OwnerChange *change)
 	return !null;
 }
 
-/* Does the statement's snapshot show the very version of the row that is to be updated? */
+/* Does the statement's snapshot show the very version of the row that it updates? */
 static bool
 saw_this_version(const OwnerChange *change)
 {
@@ -100,9 +102,10 @@ saw_this_version(const OwnerChange *change)
 }
 
 /*
- * Look at the workspace and its newest build, in the active snapshot or the latest, with the
- * rights of the table's owner, as a foreign key does: whoever may update a workspace need not be
- * able to read its builds. The tables are those of the trigger, whatever the session's settings.
+ * Look at the workspace and its newest build, in the active snapshot or the latest one (mode).
+ * Reads with the rights of the table's owner, as a foreign key does, because a user who may update
+ * a workspace need not have the right to read its builds. Reads the tables in the trigger's schema,
+ * whatever the session's settings. SPI is connected.
  */
 static Sight
 look(const OwnerChange *change, PlanMode mode)
@@ -122,7 +125,7 @@ look(const OwnerChange *change, PlanMode mode)
 	Oid caller;
 	int security_context;
 
-	/* an error resets it with its (sub)transaction */
+	/* an error resets the user when it ends the (sub)transaction */
 	GetUserIdAndSecContext(&caller, &security_context);
 	SetUserIdAndSecContext(workspaces->rd_rel->relowner,
 						   security_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
@@ -141,7 +144,10 @@ look(const OwnerChange *change, PlanMode mode)
 	return sight;
 }
 
-/* Keep others from adding builds until the end of the transaction; false when somebody is at it. */
+/*
+ * Keep others from adding builds until the end of the transaction. Returns false if another session
+ * is adding one.
+ */
 static bool
 lock_builds_out(const OwnerChange *change)
 {
@@ -153,11 +159,11 @@ lock_builds_out(const OwnerChange *change)
 										LockTupleExclusive, LockWaitSkip, 0, &failure);
 
 	ExecDropSingleTupleTableSlot(slot);
-	/* the row is locked for the update already: only a key share lock can be in the way */
+	/* the update holds a lock on the row already: only a key share lock can conflict */
 	return result != TM_WouldBlock;
 }
 
-/* Why the row must be left to somebody else, or NULL. SPI is connected. */
+/* Why the trigger must skip the row, or NULL. SPI is connected. */
 static const char *
 why_too_late(const OwnerChange *change)
 {
@@ -180,8 +186,8 @@ why_too_late(const OwnerChange *change)
 PG_FUNCTION_INFO_V1(prebuild_claim_guard);
 
 /*
- * Trigger: skip the row of a prebuild that the statement gives to somebody although it is not what
- * the statement saw any more. Before each row, on UPDATE OF owner_id.
+ * Trigger, BEFORE UPDATE OF owner_id for each row: skip the row if the statement gives away a
+ * prebuild that is no longer what the statement saw.
  */
 Datum
 prebuild_claim_guard(PG_FUNCTION_ARGS)
@@ -195,7 +201,7 @@ prebuild_claim_guard(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_claim_guard() is called by BEFORE UPDATE triggers for "
 							   "each row only")));
-	/* what is no claim, or cannot be too late, costs next to nothing */
+	/* return early, at little cost, if this is no claim or cannot be too late */
 	if (!read_change(trigger, &change) ||
 		(change.from_pool ? change.to_pool : saw_this_version(&change)))
 		return PointerGetDatum(trigger->tg_newtuple);

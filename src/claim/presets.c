@@ -1,7 +1,7 @@
 /*
  * presets.c
- *	  What an app server does with presets: find the one that fits given parameters, and declare
- *	  the prebuilds of one outdated.
+ *	  Functions for app servers on presets: find the preset that matches parameters, and invalidate
+ *	  the prebuilds of a preset.
  */
 #include "compat.h"
 
@@ -20,7 +20,9 @@
 PG_FUNCTION_INFO_V1(prebuild_find_preset);
 PG_FUNCTION_INFO_V1(prebuild_invalidate);
 
-/* Raise an error unless the arrays of names and values are plain and of the same length. */
+/*
+ * Raise an error unless names and values are one-dimensional, without NULLs and of the same length.
+ */
 static void
 require_parameters(FunctionCallInfo fcinfo)
 {
@@ -36,8 +38,8 @@ require_parameters(FunctionCallInfo fcinfo)
 
 /*
  * prebuild_find_preset(template_version_id uuid, parameter_names text[], parameter_values text[]):
- * the preset of the version with the most parameters of which each is among those given; of several
- * one that has prebuilds to give away, or will have, then the oldest
+ * the preset of the version whose parameters are all among the given ones. Prefers the one with the
+ * most parameters, then one that has or will have prebuilds, then the oldest. NULL if none matches.
  */
 Datum
 prebuild_find_preset(PG_FUNCTION_ARGS)
@@ -55,7 +57,7 @@ prebuild_find_preset(PG_FUNCTION_ARGS)
 	values[0] = PG_GETARG_DATUM(1);
 	values[1] = PG_GETARG_DATUM(2);
 	values[2] = PG_GETARG_DATUM(0);
-	/* the parameters of all the version's presets at once: the table has no index on the preset */
+	/* read all presets' parameters in one scan: the table has no index on the preset */
 	found = plan_execute(&plan,
 						 "SELECT p.id::pg_catalog.uuid FROM {cp}template_version_presets p"
 						 " LEFT JOIN (SELECT pp.template_version_preset_id AS preset_id,"
@@ -79,7 +81,7 @@ prebuild_find_preset(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(preset);
 }
 
-/* prebuild_invalidate(preset_id uuid): make the prebuilds of now expired; returns that time */
+/* prebuild_invalidate(preset_id uuid): expire all present prebuilds; returns the time of that */
 Datum
 prebuild_invalidate(PG_FUNCTION_ARGS)
 {

@@ -1,9 +1,9 @@
 /*
  * replacement.c
- *	  SQL function prebuild_track_resource_replacement(): what a control plane reports when the
- *	  build of a claim destroyed resources of the prebuild and made them anew. Each claim is
- *	  counted once, in prebuild_replacement; of what is older than pruning.c keeps there nobody can
- *	  tell any more whether it was counted, so it is not.
+ *	  SQL function prebuild_track_resource_replacement(). A control plane calls it when the build of
+ *	  a claim destroyed resources of the prebuild and recreated them. The function counts each claim
+ *	  once, in prebuild_replacement. It does not count a claim that is older than the claims that
+ *	  pruning.c keeps there, because nothing tells any more whether that claim was counted.
  */
 #include "compat.h"
 
@@ -24,7 +24,7 @@
 #include "pass/pruning.h"
 #include "base/rows.h"
 
-/* How long a report waits for others, in milliseconds and in all. */
+/* How long a report waits for other sessions in total, in milliseconds. */
 #define PATIENCE_MS 2000
 
 PG_FUNCTION_INFO_V1(prebuild_track_resource_replacement);
@@ -47,9 +47,9 @@ id_text(const Id *id)
 }
 
 /*
- * Put each resource's paths into one string, as the template of the notification wants them.
- * Returns (Datum) 0 for an empty object; raises an error for anything that is not an object of
- * resource names and their changed paths.
+ * Join each resource's paths into one string, as the template of the notification expects. Returns
+ * a jsonb object, or (Datum) 0 for an empty one. Raises an error unless the argument is an object
+ * of resource names and arrays of changed paths. The result is in SPI's memory.
  */
 static Datum
 join_paths(Jsonb *replacements)
@@ -91,14 +91,14 @@ join_paths(Jsonb *replacements)
 	return joined;
 }
 
-/* Raise the error for a report that is not about the build of a claim. */
+/* Raise the error for a report that is not about a claim's build. message: a format with one %s. */
 static void
 not_a_claim(const char *message, const Id *id)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg(message, id_text(id))));
 }
 
-/* Look up what the report is about. Raises an error when it is not the build of a claim. */
+/* Look up the claim of the report. Raises an error if the build is not that of a claim. */
 static void
 read_claim(Claim *claim)
 {
@@ -145,7 +145,7 @@ read_claim(Claim *claim)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Count the claim. Returns false when it was counted before, or may have been. */
+/* Count the claim. Returns false if it was, or may have been, counted before. */
 static bool
 count_claim(const Claim *claim, TimestampTz at)
 {
@@ -165,7 +165,7 @@ count_claim(const Claim *claim, TimestampTz at)
 						claim->has_preset ? "     " : "   n ") > 0;
 }
 
-/* Record what was replaced, and tell those who should know. */
+/* Write the event, delete old events and queue the notifications. */
 static void
 announce(const Claim *claim, Jsonb *replacements, Datum paths, TimestampTz at)
 {
@@ -176,7 +176,7 @@ announce(const Claim *claim, Jsonb *replacements, Datum paths, TimestampTz at)
 			  psprintf("{\"build_id\": \"%s\", \"replacements\": %s}", id_text(&claim->build_id),
 					   JsonbToCString(NULL, &replacements->root, VARSIZE(replacements))));
 	events_write(&batch, at);
-	/* also where no pass does it, as the loop is paused */
+	/* here too, because no pass deletes events while reconciliation is paused */
 	pruning_events(at);
 	notifications_resource_replaced(&claim->workspace_id, &claim->build_id, preset_id, paths, at);
 }
@@ -190,7 +190,7 @@ typedef struct Report
 	bool counted;
 } Report;
 
-/* Count and announce a report, unless that was done before. */
+/* Count and announce a report, unless an earlier call did. argument: the report. Returns true. */
 static bool
 record(void *argument)
 {
@@ -204,7 +204,10 @@ record(void *argument)
 	return true;
 }
 
-/* prebuild_track_resource_replacement(workspace_id uuid, build_id uuid, replacements jsonb) */
+/*
+ * prebuild_track_resource_replacement(workspace_id uuid, build_id uuid, replacements jsonb):
+ * returns whether this call counted the claim
+ */
 Datum
 prebuild_track_resource_replacement(PG_FUNCTION_ARGS)
 {

@@ -19,7 +19,7 @@
 #include "cron/preset_schedule.h"
 #include "cron/timezone.h"
 
-/* A preset as its table and its schedules' table have it. */
+/* A preset as its table and the table of its schedules store it. */
 typedef struct StoredPreset
 {
 	pg_uuid_t *id;
@@ -31,7 +31,7 @@ typedef struct StoredPreset
 	PresetSchedule *schedules; /* ordered by id */
 } StoredPreset;
 
-/* Where the spans of a forecast go. */
+/* Where store_span() puts the spans of a forecast. */
 typedef struct ForecastSink
 {
 	ReturnSetInfo *result;
@@ -98,7 +98,7 @@ prebuild_schedules_check(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(fault));
 }
 
-/* A column of the row-th result row, which is of type text and not null. */
+/* Return a column of the row-th result row, which is of type text and not null. */
 static char *
 text_column(int row, int column)
 {
@@ -131,7 +131,7 @@ read_schedules(StoredPreset *preset)
 
 /*
  * Read a preset with its schedules, in the active snapshot, into the current (SPI's) memory
- * context. Raises invalid_parameter_value where there is none.
+ * context. Raises invalid_parameter_value if it does not exist.
  */
 static void
 read_preset(pg_uuid_t *id, StoredPreset *preset)
@@ -210,7 +210,7 @@ store_span(const ScheduleSpan *span, void *context)
 		pfree(DatumGetPointer(row.values[3]));
 }
 
-/* The one row of a preset that is not kept at any number of instances. */
+/* Store the one row of a preset whose desired_instances is null. */
 static void
 store_unscheduled(ReturnSetInfo *result, TimestampTz start, TimestampTz end)
 {

@@ -2,9 +2,9 @@
  * cron_range.c
  *	  Parse a cron expression to a time range, match local times, find overlaps. Pure.
  *
- * Accepted is what the control plane's own parser accepts, with these exceptions, all errors
- * here: an empty list member ("1,,2"), something behind a star ("*-5"), a sign ("+5"), and a
- * time zone inside the expression. White space before, between and after the fields is free.
+ * This accepts what the control plane's own parser accepts, with these exceptions, all errors
+ * here: an empty list member ("1,,2"), something behind a star ("*-5"), a sign ("+5"), and a time
+ * zone inside the expression. White space before, between and after the fields is free.
  */
 #include "cron/cron_range.h"
 
@@ -51,7 +51,7 @@ static const FieldRule day_rule = { "day of month", 1, 31, NULL };
 static const FieldRule month_rule = { "month", 1, 12, "janfebmaraprmayjunjulaugsepoctnovdec" };
 static const FieldRule weekday_rule = { "weekday", 0, 6, "sunmontuewedthufrisat" };
 
-/* ASCII's white space, whatever the locale. */
+/* Is this ASCII white space, whatever the locale? */
 static bool
 is_blank(char c)
 {
@@ -77,7 +77,7 @@ slice_starts_with(Slice slice, const char *text)
 	return slice.length >= strlen(text) && memcmp(slice.text, text, strlen(text)) == 0;
 }
 
-/* Split a slice at the first separator; false, with all of it in head, where there is none. */
+/* Split a slice at the first separator. Returns false, with all of it in head, if there is none. */
 static bool
 slice_split(Slice slice, char separator, Slice *head, Slice *tail)
 {
@@ -92,8 +92,8 @@ slice_split(Slice slice, char separator, Slice *head, Slice *tail)
 }
 
 /*
- * How much of a slice to repeat in a message. A long one is cut behind an ASCII character, which
- * is a character boundary in every encoding that a server can have.
+ * Return how much of a slice to repeat in a message. Cuts a long one behind an ASCII character,
+ * because that is a character boundary in every encoding that a server can have.
  */
 static int
 quotable_length(Slice slice)
@@ -129,7 +129,7 @@ fail(ParseError *error, const FieldRule *rule, Slice offender, const char *forma
 	return false;
 }
 
-/* Read a decimal number without a sign; false when it is none or does not fit. */
+/* Read a decimal number without a sign. Returns false if it is none or does not fit. */
 static bool
 parse_number(Slice slice, int64_t *number)
 {
@@ -180,7 +180,7 @@ parse_value(Slice slice, const FieldRule *rule, int64_t *value, ParseError *erro
 	return true;
 }
 
-/* Read a list member: a star or question mark, a value or a range; with a step or without. */
+/* Read a list member: a star, a question mark, a value or a range; with or without a step. */
 static bool
 parse_member(Slice member, const FieldRule *rule, FieldValue *result, ParseError *error)
 {
@@ -241,7 +241,7 @@ parse_field(Slice field, const FieldRule *rule, FieldValue *result, ParseError *
 	return true;
 }
 
-/* Take the next word from *rest; false at the end of the text. */
+/* Take the next word from *rest. Returns false at the end of the text. */
 static bool
 next_word(const char **rest, Slice *word)
 {
@@ -257,7 +257,7 @@ next_word(const char **rest, Slice *word)
 	return word->length > 0;
 }
 
-/* Split the text into its fields, refusing what only other readers of cron understand. */
+/* Split the text into its fields. Refuses what only other readers of cron understand. */
 static bool
 split_fields(const char *text, Slice fields[FIELD_COUNT], ParseError *error)
 {
@@ -285,9 +285,10 @@ split_fields(const char *text, Slice fields[FIELD_COUNT], ParseError *error)
 }
 
 /*
- * Parse a cron expression. Returns false with a message in error (at most error_size bytes,
- * CRON_RANGE_ERROR_SIZE holds any) that names the field and the offending text; the range is
- * undefined then. Takes time linear in the length of the text, which may be anything.
+ * Parse a cron expression, which may be any text. If it is invalid, returns false with a message
+ * in error that names the field and the offending text; the range is undefined then. The message
+ * takes at most error_size bytes, and CRON_RANGE_ERROR_SIZE holds any. Takes time linear in the
+ * length of the text.
  */
 bool
 cron_range_parse(const char *text, CronRange *range, char *error, size_t error_size)
@@ -317,8 +318,8 @@ cron_range_parse(const char *text, CronRange *range, char *error, size_t error_s
 }
 
 /*
- * The days of month that match when they fall on a weekday: both fields must match, but one is
- * enough when both are restricted.
+ * Return the days of month that match if they fall on a weekday. Both fields must match, but one
+ * is enough if both are restricted.
  */
 static uint32_t
 days_on_weekday(const CronRange *range, int weekday)
@@ -330,9 +331,7 @@ days_on_weekday(const CronRange *range, int weekday)
 	return on_weekday ? ~UINT32_C(0) : range->days;
 }
 
-/*
- * Does any hour of the local time's day possibly match? The hour itself is not looked at.
- */
+/* Can any hour of the local time's day match? Ignores the hour itself. */
 bool
 cron_range_matches_day(const CronRange *range, const CronLocalTime *local)
 {
@@ -340,9 +339,7 @@ cron_range_matches_day(const CronRange *range, const CronLocalTime *local)
 		   (days_on_weekday(range, local->weekday) >> local->day & 1) != 0;
 }
 
-/*
- * Is a local time within the range? Its members must be within their bounds.
- */
+/* Is a local time within the range? The members of local must be within their bounds. */
 bool
 cron_range_matches(const CronRange *range, const CronLocalTime *local)
 {
@@ -351,8 +348,8 @@ cron_range_matches(const CronRange *range, const CronLocalTime *local)
 
 /*
  * Can some minute match both ranges? Over the years every date, 29 February included, falls on
- * every weekday, so it is enough to find a day of month that exists in a shared month and a
- * weekday on which it matches both.
+ * every weekday. So it is enough to find a day of month that exists in a shared month, and a
+ * weekday on which that day matches both.
  */
 bool
 cron_ranges_overlap(const CronRange *a, const CronRange *b)

@@ -2,8 +2,8 @@
  * preset_schedule.c
  *	  How many instances a preset's schedules ask for: at a time, and over a span of time.
  *
- * Schedules with any fault (an empty or unknown time zone, an invalid expression, two that can
- * match the same minute) are ignored all together, for all times: then the base applies.
+ * If the schedules have any fault (an empty or unknown time zone, an invalid expression, two that
+ * can match the same minute), we ignore them all, for all times. Then the base applies.
  */
 #include "compat.h"
 
@@ -20,18 +20,18 @@
 /* Longest part of a stored text that a message repeats, in bytes. */
 #define QUOTED_LENGTH 200
 
-/* A preset's schedules, ready to be asked. */
+/* A preset's schedules, parsed and checked. */
 typedef struct Timetable
 {
 	const pg_tz *tz; /* NULL without schedules */
-	int count;		 /* 0 also where they are ignored */
+	int count;		 /* 0 also if we ignore them */
 	CronRange *ranges;
 	const PresetSchedule *schedules;
 	int32 base;
 } Timetable;
 
 /*
- * Put a text from outside into double quotes for a message, cut where it is too long to read.
+ * Put a text from outside into double quotes for a message. Cuts it if it is too long to read.
  * palloc'd in the current context.
  */
 char *
@@ -44,7 +44,7 @@ schedule_quote(const char *text)
 	return psprintf("\"%.*s...\"", pg_mbcliplen(text, length, QUOTED_LENGTH), text);
 }
 
-/* Parse all expressions; returns a sentence about the first that is invalid, or NULL. */
+/* Parse all expressions. Returns a sentence about the first invalid one, or NULL. */
 static char *
 parse_all(int nschedules, const PresetSchedule *schedules, CronRange *ranges)
 {
@@ -60,7 +60,7 @@ parse_all(int nschedules, const PresetSchedule *schedules, CronRange *ranges)
 	return NULL;
 }
 
-/* Returns a sentence about the first two schedules that can match the same minute, or NULL. */
+/* Return a sentence about the first two schedules that can match the same minute, or NULL. */
 static char *
 find_overlap(int nschedules, const PresetSchedule *schedules, const CronRange *ranges)
 {
@@ -76,7 +76,7 @@ find_overlap(int nschedules, const PresetSchedule *schedules, const CronRange *r
 	return NULL;
 }
 
-/* Returns a sentence about what is wrong with a preset's time zone, or NULL and the zone. */
+/* Return a sentence about what is wrong with a preset's time zone, or NULL and the zone in *tz. */
 static char *
 find_zone(const char *timezone, const pg_tz **tz)
 {
@@ -89,8 +89,9 @@ find_zone(const char *timezone, const pg_tz **tz)
 }
 
 /*
- * Make a timetable, without schedules where they have a fault, which is then returned as a
- * sentence. What it allocates is freed by timetable_free(), except for the fault.
+ * Make a timetable. If the schedules have a fault, makes it without them and returns the fault as
+ * a sentence; otherwise returns NULL. timetable_free() frees what this allocates, except for the
+ * fault.
  */
 static char *
 timetable_make(Timetable *table, const char *timezone, int nschedules,
@@ -124,7 +125,7 @@ timetable_free(Timetable *table)
 		pfree(table->ranges);
 }
 
-/* Local time of a finite time; there is one for every timestamp that the server can hold. */
+/* Get the local time of a finite time. Every timestamp that the server can hold has one. */
 static void
 local_time(const Timetable *table, TimestampTz at, CronLocalTime *local)
 {
@@ -132,7 +133,7 @@ local_time(const Timetable *table, TimestampTz at, CronLocalTime *local)
 		elog(ERROR, "no local time for timestamp " INT64_FORMAT, at);
 }
 
-/* Index of the schedule that matches a local time, or -1. There is never more than one. */
+/* Return the index of the schedule that matches a local time, or -1. At most one matches. */
 static int
 timetable_lookup(const Timetable *table, const CronLocalTime *local)
 {
@@ -142,7 +143,7 @@ timetable_lookup(const Timetable *table, const CronLocalTime *local)
 	return -1;
 }
 
-/* Instances wanted while a schedule, or none (-1), decides. */
+/* Return the instances wanted while a schedule, or none (-1), decides. */
 static int32
 timetable_value(const Timetable *table, int deciding)
 {
@@ -159,7 +160,7 @@ timetable_has_day(const Timetable *table, const CronLocalTime *local)
 	return false;
 }
 
-/* Raise an error for a time that is no point on the time line. */
+/* Raise datetime_value_out_of_range for an infinite time. */
 static void
 require_finite(TimestampTz at)
 {
@@ -169,13 +170,13 @@ require_finite(TimestampTz at)
 }
 
 /*
- * Instances that a preset wants at a time.
+ * Return the instances that a preset wants at a time.
  *
- * timezone: the preset's scheduling time zone, "" for none; schedules in a fixed order; base:
- * the preset's own desired instances, which apply where no schedule does. *deciding becomes the
- * index of the schedule that decided, or -1. *fault becomes NULL, or a sentence (palloc'd in the
- * current context) saying why the schedules were ignored; warning about it is the caller's.
- * Raises datetime_value_out_of_range for infinity.
+ * timezone: the preset's scheduling time zone, "" for none. schedules: in a fixed order. base:
+ * the preset's own desired instances, which apply when no schedule does. *deciding receives the
+ * index of the schedule that decided, or -1. *fault receives NULL, or a sentence (palloc'd in the
+ * current context) that says why the schedules were ignored; the caller warns about it. Raises
+ * datetime_value_out_of_range for infinity.
  */
 int
 schedule_desired(const char *timezone, int nschedules, const PresetSchedule *schedules, int base,
@@ -197,7 +198,10 @@ schedule_desired(const char *timezone, int nschedules, const PresetSchedule *sch
 	return timetable_value(&table, *deciding);
 }
 
-/* Microseconds from a local time to the end of its hour or, where nothing matches, its day. */
+/*
+ * Return the microseconds from a local time to the end of its hour or, if nothing matches on its
+ * day, of its day.
+ */
 static int64
 stable_for(const Timetable *table, const CronLocalTime *local, TimestampTz at)
 {
@@ -213,9 +217,9 @@ stable_for(const Timetable *table, const CronLocalTime *local, TimestampTz at)
 }
 
 /*
- * Find which schedule decides at a time, and the next time, end at the latest, at which another
- * one may: the end of the local hour or day under the offset that is in force, or the next
- * change of the offset, whichever comes first.
+ * Find which schedule decides at a time (*deciding). Returns the next time, end at the latest, at
+ * which another one may decide: the end of the local hour or day under the offset that is in
+ * force, or the next change of the offset, whichever comes first.
  */
 static TimestampTz
 next_boundary(const Timetable *table, TimestampTz at, TimestampTz end, int *deciding)
@@ -235,8 +239,9 @@ next_boundary(const Timetable *table, TimestampTz at, TimestampTz end, int *deci
 }
 
 /*
- * Instances that a preset wants over [start, end): calls sink with adjacent spans that cover
- * it, in order, each as long as one schedule (or the base) decides. None when it is empty.
+ * Forecast the instances that a preset wants over [start, end). Calls sink with adjacent spans
+ * that cover it, in order. Each span is as long as one schedule (or the base) decides. An empty
+ * range has no spans.
  *
  * Other parameters and errors as for schedule_desired(). The sink runs in the caller's memory
  * context.
@@ -275,8 +280,8 @@ schedule_forecast(const char *timezone, int nschedules, const PresetSchedule *sc
 }
 
 /*
- * Check schedules without their time zone: returns NULL when they are fine, otherwise a sentence
- * that names the invalid expression or the two that overlap. palloc'd in the current context.
+ * Check schedules without their time zone. Returns NULL if they are fine, otherwise a sentence
+ * that names the invalid expression or the two that overlap, palloc'd in the current context.
  */
 char *
 schedule_check(int nschedules, const PresetSchedule *schedules)
@@ -291,8 +296,8 @@ schedule_check(int nschedules, const PresetSchedule *schedules)
 }
 
 /*
- * Warn that a preset's schedules are ignored. preset_id: the 16 bytes of its id; fault: the
- * sentence from schedule_desired() or schedule_forecast().
+ * Warn that the extension ignores a preset's schedules. preset_id: the 16 bytes of its id. fault:
+ * the sentence from schedule_desired() or schedule_forecast().
  */
 void
 schedule_warn_ignored(const char *preset_name, const uint8 *preset_id, const char *fault)

@@ -2,8 +2,8 @@
  * preset_schedule.h
  *	  How many instances a preset's schedules ask for: at a time, and over a span of time.
  */
-#ifndef PREBUILD_SCHEDULE_H
-#define PREBUILD_SCHEDULE_H
+#ifndef PREBUILD_PRESET_SCHEDULE_H
+#define PREBUILD_PRESET_SCHEDULE_H
 
 #include "datatype/timestamp.h"
 
@@ -35,4 +35,4 @@ extern char *schedule_quote(const char *text);
 extern void schedule_warn_ignored(const char *preset_name, const uint8 *preset_id,
 								  const char *fault);
 
-#endif /* PREBUILD_SCHEDULE_H */
+#endif /* PREBUILD_PRESET_SCHEDULE_H */

@@ -12,14 +12,14 @@
 #define EPOCH_DIFFERENCE ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
 
 /*
- * Find a time zone by its name in pg_timezone_names, in exactly that spelling; NULL where there
- * is none. The result lives as long as the backend.
+ * Find a time zone by its name in pg_timezone_names, in exactly that spelling. Returns NULL if
+ * there is none. The result lives as long as the backend.
  *
  * pg_tzset() alone takes any spelling, POSIX strings (almost any word with a digit in it) and
- * zones with leap seconds. A colon before the name makes the library read a zone file or
- * nothing, which keeps POSIX strings out (and out of its cache); the canonical name is the
- * file's. So nothing needs to be compared with the list of names, which takes tens of
- * milliseconds to make in a new backend.
+ * zones with leap seconds. A colon before the name makes the library read a zone file or nothing,
+ * which keeps POSIX strings out (and out of its cache). The canonical name is the file's. So we
+ * need not compare the name with the list of names, which takes tens of milliseconds to make in a
+ * new backend.
  */
 const pg_tz *
 timezone_find(const char *name)
@@ -36,7 +36,10 @@ timezone_find(const char *name)
 	return tz;
 }
 
-/* Seconds since the Unix epoch, rounded down (timestamptz_to_time_t() rounds towards 2000). */
+/*
+ * Return the seconds since the Unix epoch, rounded down (timestamptz_to_time_t() rounds towards
+ * 2000).
+ */
 static pg_time_t
 unix_seconds(TimestampTz at)
 {
@@ -48,8 +51,8 @@ unix_seconds(TimestampTz at)
 }
 
 /*
- * The local time in a zone. Returns false when there is none: at is infinite or the library
- * cannot tell.
+ * Get the local time in a zone. Returns false if there is none, because at is infinite or the
+ * library cannot tell.
  */
 bool
 timezone_local_time(TimestampTz at, const pg_tz *tz, CronLocalTime *local)
@@ -70,9 +73,9 @@ timezone_local_time(TimestampTz at, const pg_tz *tz, CronLocalTime *local)
 }
 
 /*
- * The first time after a finite one at which the zone's offset may change; DT_NOEND when the
- * library knows of none. (At the very last change of its table it knows of none, even where it
- * extrapolates later: ask again for a later time rather than remember that.)
+ * Return the first time after a finite one at which the zone's offset may change, or DT_NOEND if
+ * the library knows of none. (At the very last change of its table the library knows of none,
+ * even if it extrapolates later ones. So ask again for a later time instead of remembering this.)
  */
 TimestampTz
 timezone_next_change(TimestampTz at, const pg_tz *tz)

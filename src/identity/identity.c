@@ -1,7 +1,8 @@
 /*
  * identity.c
- *	  prebuild_agent_identity(): whose agent it is. By the cache where that is sure to say what
- *	  the query would, otherwise by the query.
+ *	  prebuild_agent_identity(): who owns an agent, and where it belongs. Answers from the cache if
+ *	  the cache is sure to match the query's result, otherwise runs the query. README.md explains
+ *	  the protocol.
  */
 #include "compat.h"
 
@@ -23,8 +24,9 @@
 #include "settings.h"
 
 /*
- * Any build's agent has an identity, not only the latest one's: it goes on reporting while its
- * workspace is being stopped. The columns are those of prebuild_agent_identity_row.
+ * The agents of every build have an identity, not only those of the latest one, because an agent
+ * still reports while its workspace is being stopped. The columns are those of
+ * prebuild_agent_identity_row.
  */
 static const char *const identity_query =
 	"SELECT a.id::pg_catalog.uuid, a.name::pg_catalog.text, w.id::pg_catalog.uuid,"
@@ -39,7 +41,7 @@ static const char *const identity_query =
 	" JOIN {cp}templates t ON t.id {=} w.template_id"
 	" WHERE a.id {=} $1 AND NOT a.deleted AND NOT w.deleted";
 
-/* Columns of the query, from 0. */
+/* Columns of the query, counted from 0. */
 #define COLUMNS 10
 #define COLUMN_AGENT 0
 #define COLUMN_WORKSPACE 2
@@ -47,8 +49,8 @@ static const char *const identity_query =
 #define COLUMN_TEMPLATE 7
 
 /*
- * The query's plan. It is looked up again when the schema is another one only: the text has no
- * other variable, and to expand it would cost as much as a tenth of running it.
+ * Return the query's plan. Look it up again only if the control plane's schema has changed, because
+ * the text has no other variable, and expanding it costs a tenth of running it.
  */
 static SPIPlanPtr
 identity_plan(void)
@@ -68,7 +70,8 @@ identity_plan(void)
 }
 
 /*
- * May this call be answered from the cache, and fill it? function: of the call.
+ * May this call read and fill the cache? function: the OID of the called function. Empties the
+ * cache if its size is set to 0, or if the tables have changed.
  */
 static bool
 may_use_cache(Oid function)
@@ -77,18 +80,21 @@ may_use_cache(Oid function)
 		identity_cache_reset();
 	if (setting_identity_cache_size == 0 || setting_identity_cache_ttl == 0)
 		return false;
-	/* here the tables say what they said earlier, or what replay has reached */
+	/* an old snapshot, or a standby, sees older rows than the cache may hold */
 	if (IsolationUsesXactSnapshot() || RecoveryInProgress())
 		return false;
 	if (identity_changed_here())
 		return false;
 	if (!identity_tables_readable(function, GetUserId()))
 		return false;
-	/* without triggers nobody knows what this transaction changed */
+	/* without the triggers, we do not know what this transaction changed */
 	return !TransactionIdIsValid(GetTopTransactionIdIfAny()) || identity_tables_watched();
 }
 
-/* Keep a row of the query. What a transaction that has written sees may yet be undone. */
+/*
+ * Put a row of the query into the cache, unless this transaction has written, because it may see
+ * its own changes and roll them back later.
+ */
 static void
 keep(const IdentityMoment *before, const Datum *values, HeapTupleHeader row)
 {
@@ -101,15 +107,16 @@ keep(const IdentityMoment *before, const Datum *values, HeapTupleHeader row)
 
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
-	/* a prebuild's owner is about to change */
+	/* a claim will soon change the owner of a prebuilt workspace */
 	if (id_is_system_user(parts[IDENTITY_OWNER]))
 		return;
 	identity_cache_store(before, parts, row);
 }
 
 /*
- * Ask the tables: the row, in the context that is current now, or NULL. before: keep it in the
- * cache, if it did not change since.
+ * Run the query. Returns the row, palloc'd in the current context, or NULL. before: the moment
+ * before the query, to put the row into the cache unless it changed since; NULL to bypass the
+ * cache.
  */
 static HeapTupleHeader
 ask_tables(FunctionCallInfo fcinfo, const pg_uuid_t *agent, const IdentityMoment *before)
@@ -121,7 +128,7 @@ ask_tables(FunctionCallInfo fcinfo, const pg_uuid_t *agent, const IdentityMoment
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	/* not read-only: in a snapshot of its own, that shows what this transaction did */
+	/* not read-only, so that it takes a new snapshot, which shows this transaction's own changes */
 	result = SPI_execute_plan(identity_plan(), &argument, NULL, false, 0);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
@@ -148,8 +155,9 @@ ask_tables(FunctionCallInfo fcinfo, const pg_uuid_t *agent, const IdentityMoment
 PG_FUNCTION_INFO_V1(prebuild_agent_identity);
 
 /*
- * SQL: prebuild_agent_identity(agent_id uuid). A set of one row or none, in a single call: there
- * is no state between calls that would have to be set up.
+ * SQL: prebuild_agent_identity(agent_id uuid). Returns a set of one row or none in a single call,
+ * so it needs no state between calls. Raises what the query raises, and names a missing schema,
+ * table, column or right.
  */
 Datum
 prebuild_agent_identity(PG_FUNCTION_ARGS)

@@ -1,11 +1,11 @@
 /*
  * identity_cache.c
- *	  Identities of agents that this backend knows: a hash table of ready rows, of which the one
- *	  that was not used for the longest time goes when there are too many.
+ *	  The identity cache of this backend: a hash table of ready rows. If it is full, the least
+ *	  recently used entry goes.
  *
- * Locking contract: nothing here is shared. An entry is used while the counters of its four ids
- * are as they were when it was stored; identity_changes.c says how those are read and changed, and
- * why no stale row comes out of that.
+ * Locking contract: nothing here is shared. An entry is valid while the counters of its four ids
+ * have the values that they had when it was stored. identity_changes.c has the protocol of the
+ * counters, and README.md proves that it returns no stale row.
  */
 #include "compat.h"
 
@@ -23,19 +23,19 @@
 typedef struct Entry
 {
 	pg_uuid_t agent; /* the key */
-	dlist_node node; /* in the list by last use */
-	int64 filled_at;
+	dlist_node node; /* in by_last_use */
+	int64 filled_at; /* microseconds, see IdentityMoment */
 	IdentityCounter counters[IDENTITY_PARTS];
-	uint64 values[IDENTITY_PARTS]; /* of the counters */
+	uint64 values[IDENTITY_PARTS]; /* of the counters when the entry was stored */
 	HeapTupleHeader row;
 } Entry;
 
-/* All of it is in this context; NULL: nothing is known. */
+/* The memory of the whole cache; NULL if the cache is empty. */
 static MemoryContext context = NULL;
 static HTAB *entries;
 static dlist_head by_last_use;
 
-/* The moment before the tables are asked. */
+/* Return the current moment. Call it before the query. */
 IdentityMoment
 identity_moment(void)
 {
@@ -48,7 +48,7 @@ identity_moment(void)
 	return moment;
 }
 
-/* Make an empty table. */
+/* Create an empty hash table. */
 static void
 create(void)
 {
@@ -65,7 +65,7 @@ create(void)
 	context = fresh;
 }
 
-/* Forget everything. */
+/* Empty the cache. */
 void
 identity_cache_reset(void)
 {
@@ -78,7 +78,7 @@ identity_cache_reset(void)
 	MemoryContextDelete(old);
 }
 
-/* Forget an entry. */
+/* Remove an entry. */
 static void
 drop(Entry *entry)
 {
@@ -87,7 +87,7 @@ drop(Entry *entry)
 	(void) hash_search(entries, &entry->agent, HASH_REMOVE, NULL);
 }
 
-/* Forget what was used longest ago until there are at most so many. */
+/* Remove the least recently used entries until at most size remain. */
 static void
 shrink(long size)
 {
@@ -95,7 +95,7 @@ shrink(long size)
 		drop(dlist_tail_element(Entry, node, &by_last_use));
 }
 
-/* Is what the entry says unchanged, and not about to change? */
+/* Is the entry unchanged, with no change about to commit? */
 static bool
 unchanged(const Entry *entry)
 {
@@ -105,7 +105,10 @@ unchanged(const Entry *entry)
 	return true;
 }
 
-/* The identity of an agent, palloc'd in the current context, or NULL when it is not known. */
+/*
+ * Return the identity of an agent, palloc'd in the current context, or NULL if the cache has none
+ * that is valid. at: the current time, from identity_moment().
+ */
 HeapTupleHeader
 identity_cache_find(const pg_uuid_t *agent, int64 at)
 {
@@ -130,15 +133,15 @@ identity_cache_find(const pg_uuid_t *agent, int64 at)
 		return NULL;
 	}
 	dlist_move_head(&by_last_use, &entry->node);
-	/* a copy: the caller may still hold it when the entry goes */
+	/* copy it, because the caller may still hold it when the entry goes */
 	row = palloc(HeapTupleHeaderGetDatumLength(entry->row));
 	memcpy(row, entry->row, HeapTupleHeaderGetDatumLength(entry->row));
 	return row;
 }
 
 /*
- * Keep the identity that the tables gave, unless it changed since the moment before they were
- * asked. parts: the ids that it is made of, the agent's first.
+ * Put the query's result into the cache, unless it changed since before, the moment before the
+ * query. parts: the ids of the row, by IdentityPart. Copies the row.
  */
 void
 identity_cache_store(const IdentityMoment *before, const pg_uuid_t *const parts[IDENTITY_PARTS],
@@ -165,7 +168,7 @@ identity_cache_store(const IdentityMoment *before, const pg_uuid_t *const parts[
 		drop(entry);
 	shrink(setting_identity_cache_size - 1);
 
-	/* nothing fails between the entry's making and its filling */
+	/* allocate first, so that no error can leave an entry without its row */
 	fresh.row = MemoryContextAlloc(context, HeapTupleHeaderGetDatumLength(row));
 	memcpy(fresh.row, row, HeapTupleHeaderGetDatumLength(row));
 	entry = hash_search(entries, parts[IDENTITY_AGENT], HASH_ENTER, &found);

@@ -1,6 +1,6 @@
 /*
  * identity_cache.h
- *	  Identities of agents that this backend knows.
+ *	  The identity cache of this backend.
  */
 #ifndef PREBUILD_IDENTITY_CACHE_H
 #define PREBUILD_IDENTITY_CACHE_H
@@ -10,7 +10,7 @@
 #include "access/htup.h"
 #include "utils/uuid.h"
 
-/* What an identity is made of. */
+/* The rows that an identity is made of. */
 typedef enum IdentityPart
 {
 	IDENTITY_AGENT,
@@ -21,11 +21,11 @@ typedef enum IdentityPart
 
 #define IDENTITY_PARTS (IDENTITY_TEMPLATE + 1)
 
-/* The moment before the tables are asked. */
+/* The moment before the query. */
 typedef struct IdentityMoment
 {
-	int64 at;	  /* microseconds of a clock that only goes forward */
-	uint64 ended; /* see identity_changes.c */
+	int64 at;	  /* microseconds of a monotonic clock */
+	uint64 ended; /* identity_changes_ended() */
 } IdentityMoment;
 
 extern IdentityMoment identity_moment(void);

@@ -1,37 +1,34 @@
 /*
  * identity_changes.c
- *	  Changes of identities: counters by which a cached identity is known to be still true.
+ *	  Counters of changes, which tell whether a cached identity is still true.
  *
- * An agent, workspace, user or template has one of 4,096 counters, by a hash of its id; ids may
- * share one, which costs an entry of the cache now and then. A counter is one 64-bit word: how
- * many transactions that changed such an id are about to commit, and a generation. With the
- * library preloaded the counters are in shared memory; otherwise each backend has its own, and
- * sees its own changes only.
+ * An agent, workspace, user or template has one of 4,096 counters, chosen by a hash of its id. Ids
+ * may share a counter, which only costs a cache entry now and then. A counter is one 64-bit word.
+ * It holds the number of transactions that changed such an id and are about to commit, and a
+ * generation. If the library is preloaded, the counters are in shared memory. Otherwise each
+ * backend has its own counters and sees only its own changes.
  *
- * Locking contract: no locks. Every word is one atomic, and order does the rest.
+ * Locking contract: no locks. Each word is one atomic, and safety depends on the order of the
+ * steps.
  *
  * A transaction that changed identities
- *	  1. counts itself as in flight in their counters, before its commit can be seen;
- *	  2. commits, or fails;
- *	  3. steps "ended", and after that
- *	  4. takes itself out of the counters, which steps their generation.
- * A reader who fills his cache
- *	  a. reads "ended", and after that takes a snapshot and asks the tables;
- *	  b. reads the four counters; one that is in flight: he keeps nothing;
- *	  c. reads "ended" again; when it moved he keeps nothing.
- * Later he uses what he kept as long as the four counters are as they were in (b).
+ *	  1. adds itself as in flight to their counters, before others can see its commit;
+ *	  2. commits or aborts;
+ *	  3. increments "ended";
+ *	  4. removes itself from the counters, which increments their generation.
+ * A reader that fills its cache
+ *	  a. reads "ended", and only then takes a snapshot and runs the query;
+ *	  b. reads the four counters, and stores nothing if one is in flight;
+ *	  c. reads "ended" again, and stores nothing if it differs from (a).
+ * The reader uses the entry as long as the four counters have the values of (b).
  *
- * Why that is right: take a change that his snapshot does not show. Had (b) come after (4), then
- * (3) is in what (c) reads; and it is not in what (a) read, as otherwise the snapshot, taken after
- * (a), would show the change: so (c) differs from (a). Had (b) come between (1) and (4), the
- * counter was in flight. So (b) came before (1), and from (1) on the counter differs from what he
- * kept: before anybody can see the change, he has stopped to use what he had.
+ * README.md proves that a reader never returns a row after others can see a change of it.
  *
- * The ids of a fill are known only after the query, which is why it is bracketed by one word
- * for all changes instead of by its own four counters.
+ * The reader knows the ids only after the query. That is why it compares one word for all changes
+ * before and after the query, instead of its own four counters.
  *
- * COMMIT PREPARED runs in another transaction, perhaps in another session, which does not know
- * what was changed: the cache's time to live is the bound then.
+ * COMMIT PREPARED runs in another transaction, perhaps in another session, which does not know what
+ * changed. For such changes only the cache's time to live bounds how long an entry stays stale.
  */
 #include "compat.h"
 
@@ -47,7 +44,7 @@
 
 #define COUNTERS 4096
 
-/* A counter is a generation above the number of transactions in flight. */
+/* The low bits of a counter are the number of transactions in flight, the others its generation. */
 #define IN_FLIGHT_BITS 24
 #define IN_FLIGHT_ONE UINT64CONST(1)
 #define IN_FLIGHT_MASK ((UINT64CONST(1) << IN_FLIGHT_BITS) - 1)
@@ -64,14 +61,14 @@ typedef struct Changes
 static shmem_request_hook_type request_before = NULL;
 static shmem_startup_hook_type startup_before = NULL;
 
-/* The shared ones, or this backend's own where the library was not preloaded. */
+/* The shared counters, or this backend's own if the library was not preloaded. */
 static Changes own_changes;
 static Changes *changes = &own_changes;
 
 /*
- * The counters of what this transaction changed, one bit each, and the words of those that have
- * any set, which is what a commit looks at: mostly there is one. Subtransactions that are rolled
- * back leave theirs: what is in doubt is asked of the tables.
+ * The counters that this transaction changed, one bit each, and one bit for each word of them that
+ * is not 0. A commit visits only those words, mostly one. A subtransaction that rolls back leaves
+ * its bits, which only makes calls bypass the cache.
  */
 static uint64 changed_here[COUNTERS / WORD_BITS];
 static uint64 words_changed_here = 0;
@@ -88,7 +85,7 @@ initialize(Changes *fresh)
 		pg_atomic_init_u64(&fresh->counters[i], 0);
 }
 
-/* Ask for the shared memory. */
+/* Request the shared memory. */
 static void
 request_memory(void)
 {
@@ -96,7 +93,7 @@ request_memory(void)
 	RequestAddinShmemSpace(sizeof(Changes));
 }
 
-/* Attach to the shared memory, or fill it, also after a crash. */
+/* Attach to the shared memory. Initialize it at a start and after a crash. */
 static void
 start_memory(void)
 {
@@ -111,7 +108,7 @@ start_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* Add to the counter of everything that this transaction changed. */
+/* Add an amount to each counter that this transaction changed. */
 static void
 add_to_changed(uint64 amount)
 {
@@ -125,7 +122,7 @@ add_to_changed(uint64 amount)
 	}
 }
 
-/* Forget what this transaction changed. */
+/* Clear the record of what this transaction changed. */
 static void
 forget_changed(void)
 {
@@ -135,7 +132,7 @@ forget_changed(void)
 	in_flight_here = false;
 }
 
-/* Follow the transaction's end, as the head of this file says. Raises nothing. */
+/* Do steps 1, 3 and 4 of the protocol at the end of a transaction. Raises nothing. */
 static void
 at_transaction_event(XactEvent event, void *argument)
 {
@@ -162,7 +159,7 @@ at_transaction_event(XactEvent event, void *argument)
 	}
 }
 
-/* Arrange for the counters. Called once from _PG_init. */
+/* Set up the counters. Called once from _PG_init. */
 void
 identity_changes_init(void)
 {
@@ -175,35 +172,38 @@ identity_changes_init(void)
 	shmem_startup_hook = start_memory;
 }
 
-/* Are changes made by other sessions counted? */
+/* Do the counters also show the changes of other sessions? */
 bool
 identity_changes_shared(void)
 {
 	return changes != &own_changes;
 }
 
-/* The counter of an agent, workspace, user or template. */
+/* Return the counter of an agent, workspace, user or template. */
 IdentityCounter
 identity_counter_of(const pg_uuid_t *id)
 {
 	return hash_bytes(id->data, UUID_LEN) % COUNTERS;
 }
 
-/* A counter's value: whatever it says of is unchanged as long as it is the same. */
+/* Return a counter's value. While it stays the same, none of the counter's ids has changed. */
 uint64
 identity_counter_read(IdentityCounter counter)
 {
 	return pg_atomic_read_u64(&changes->counters[counter]);
 }
 
-/* Does a counter's value say that a change is about to be committed? */
+/* Does a counter's value show a change that is about to commit? */
 bool
 identity_counter_in_flight(uint64 value)
 {
 	return (value & IN_FLIGHT_MASK) != 0;
 }
 
-/* How many transactions that changed identities have ended; a full memory barrier on both sides. */
+/*
+ * Return how many transactions that changed identities have ended. A full memory barrier precedes
+ * and follows the read.
+ */
 uint64
 identity_changes_ended(void)
 {
@@ -215,7 +215,7 @@ identity_changes_ended(void)
 	return ended;
 }
 
-/* Note that this transaction changed an agent, workspace, user or template. Raises nothing. */
+/* Record that this transaction changed an agent, workspace, user or template. Raises nothing. */
 void
 identity_changes_note(const pg_uuid_t *id)
 {
@@ -226,12 +226,12 @@ identity_changes_note(const pg_uuid_t *id)
 		return;
 	changed_here[counter / WORD_BITS] |= bit;
 	words_changed_here |= UINT64CONST(1) << (counter / WORD_BITS);
-	/* another module's commit callback may run SQL after ours */
+	/* another module's commit callback may change rows after ours has done step 1 */
 	if (in_flight_here)
 		pg_atomic_fetch_add_u64(&changes->counters[counter], IN_FLIGHT_ONE);
 }
 
-/* Did this transaction change an identity, in a part of it that may be rolled back by now? */
+/* Did this transaction change an identity? Includes subtransactions that were rolled back. */
 bool
 identity_changed_here(void)
 {

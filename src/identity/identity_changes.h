@@ -1,6 +1,6 @@
 /*
  * identity_changes.h
- *	  Changes of identities: counters by which a cached identity is known to be still true.
+ *	  Counters of changes, which tell whether a cached identity is still true.
  */
 #ifndef PREBUILD_IDENTITY_CHANGES_H
 #define PREBUILD_IDENTITY_CHANGES_H

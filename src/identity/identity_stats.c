@@ -1,11 +1,11 @@
 /*
  * identity_stats.c
- *	  How well the identity cache does: counts for each database since the server started, in
- *	  shared memory where the library was preloaded; otherwise of this session alone.
+ *	  Statistics of the identity cache. If the library is preloaded, they are in shared memory, for
+ *	  each database since the server started. Otherwise they are those of this session alone.
  *
- * Locking contract: no locks. A session counts for itself and adds that to its database's counts
- * when its transaction ends. A database's place is taken by the first session that comes, by one
- * compare-and-exchange of its oid, and kept until the server stops.
+ * Locking contract: no locks. A session counts in its own memory and adds that to the counts of its
+ * database when its transaction ends. The first session of a database takes a place by one
+ * compare-and-exchange of the database's OID. The database keeps it until the server stops.
  */
 #include "compat.h"
 
@@ -19,10 +19,10 @@
 #include "identity/identity_stats.h"
 #include "base/result_row.h"
 
-/* Databases that are counted; those that come later keep their counts to their sessions. */
+/* The number of databases that have a place. Sessions of all others see only their own counts. */
 #define PLACES 128
 
-/* Two cache lines do not share a place. */
+/* Padded, so that no two places share a cache line. */
 typedef union Place
 {
 	struct
@@ -36,15 +36,15 @@ typedef union Place
 static shmem_request_hook_type request_before = NULL;
 static shmem_startup_hook_type startup_before = NULL;
 
-/* In shared memory; NULL where the library was not preloaded. */
+/* In shared memory; NULL if the library was not preloaded. */
 static Place *places = NULL;
 
-/* This session's: all of it, and what is not yet added to its database's. */
+/* The counts of this session, and those that are not yet added to session_counts and the place. */
 static uint64 session_counts[IDENTITY_EVENTS];
 static uint64 pending[IDENTITY_EVENTS];
 static bool any_pending = false;
 
-/* Ask for the shared memory. */
+/* Request the shared memory. */
 static void
 request_memory(void)
 {
@@ -52,7 +52,7 @@ request_memory(void)
 	RequestAddinShmemSpace(PLACES * sizeof(Place));
 }
 
-/* Attach to the shared memory, or fill it, also after a crash. */
+/* Attach to the shared memory. Initialize it at a start and after a crash. */
 static void
 start_memory(void)
 {
@@ -71,7 +71,10 @@ start_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* The place of this session's database, taken when it has none; NULL when there is none left. */
+/*
+ * Return the place of this session's database. Take one if it has none. Return NULL if none is left
+ * or the library was not preloaded.
+ */
 static Place *
 place_here(void)
 {
@@ -89,7 +92,7 @@ place_here(void)
 	return place;
 }
 
-/* Add what this session counted to its database's counts. Raises nothing. */
+/* Add the pending counts to those of the session and of its database. Raises nothing. */
 static void
 add_pending(void)
 {
@@ -112,7 +115,7 @@ at_transaction_event(XactEvent event, void *argument)
 		add_pending();
 }
 
-/* Arrange for the counts. Called once from _PG_init. */
+/* Set up the statistics. Called once from _PG_init. */
 void
 identity_stats_init(void)
 {
@@ -124,7 +127,7 @@ identity_stats_init(void)
 	shmem_startup_hook = start_memory;
 }
 
-/* Count something; others see it after the transaction. Raises nothing. */
+/* Count an event. Other sessions see it after the transaction. Raises nothing. */
 void
 identity_stats_count(IdentityEvent event, uint64 amount)
 {

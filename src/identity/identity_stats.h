@@ -1,18 +1,18 @@
 /*
  * identity_stats.h
- *	  How well the identity cache does.
+ *	  Statistics of the identity cache.
  */
 #ifndef PREBUILD_IDENTITY_STATS_H
 #define PREBUILD_IDENTITY_STATS_H
 
 #include "postgres.h"
 
-/* What is counted. */
+/* The events that are counted. */
 typedef enum IdentityEvent
 {
 	IDENTITY_HIT,		  /* answered from the cache */
-	IDENTITY_MISS,		  /* answered by the tables */
-	IDENTITY_INVALIDATION /* an entry dropped because what it says may have changed */
+	IDENTITY_MISS,		  /* answered by the query */
+	IDENTITY_INVALIDATION /* an entry removed because its rows may have changed */
 } IdentityEvent;
 
 #define IDENTITY_EVENTS (IDENTITY_INVALIDATION + 1)

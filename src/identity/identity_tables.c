@@ -1,13 +1,13 @@
 /*
  * identity_tables.c
  *	  The tables that identities come from: whether a caller may read them, and whether they are
- *	  still the ones that the cache was filled from.
+ *	  still the ones that filled the cache.
  *
- * What is found out here is kept until the server says that something about these tables, their
- * schema or a role may have changed. Then it is found out again, at the next call; the cache is
- * emptied only when the tables themselves are others. (A vacuum says as much as a DROP.)
+ * A backend keeps these answers until an invalidation message says that one of the tables, their
+ * schema or a role may have changed. The next call then looks again. It empties the cache only if
+ * the tables themselves are different, because a VACUUM sends the same message as a DROP.
  *
- * In doubt the answer is no: then the query is run, which knows best.
+ * If unsure, bypass the cache and run the query.
  */
 #include "compat.h"
 
@@ -32,7 +32,7 @@
 #include "identity/identity_tables.h"
 #include "settings.h"
 
-/* What the query reads, and whether prebuild_attach() puts triggers there. */
+/* The tables and columns that the query reads. attached: prebuild_attach() puts triggers there. */
 static const struct
 {
 	const char *name;
@@ -50,15 +50,15 @@ static const struct
 	{ "templates", true, { "id", "name" } },
 };
 
-/* A table as it was when we looked. */
+/* A table as it was at the last look. */
 typedef struct KnownTable
 {
 	Oid oid;
-	Oid file;		   /* another one after TRUNCATE and rewrites */
+	Oid file;		   /* changes with TRUNCATE and rewrites */
 	TupleDesc columns; /* in TopMemoryContext */
 } KnownTable;
 
-/* Whether a role may be answered from the cache. */
+/* Whether a role may get answers from the cache. */
 typedef struct KnownRole
 {
 	Oid role;
@@ -69,20 +69,20 @@ typedef struct KnownRole
 
 static KnownTable known_tables[lengthof(tables)];
 static KnownRole known_roles[KNOWN_ROLES];
-static int nroles; /* that were asked about so far; the newest KNOWN_ROLES are known */
+static int nroles; /* looked up so far; known_roles has the newest KNOWN_ROLES */
 static char known_schema[NAMEDATALEN];
 static Oid known_schema_oid;
 static Oid known_function;
-static Oid known_row_type; /* as a relation */
+static Oid known_row_type; /* the relation of the composite type */
 static bool watched;
 
-/* False: all of the above is to be found out again. */
+/* Whether all of the above is still valid. If not, the next call looks again. */
 static bool valid = false;
 
-/* How often the server said that something may have changed. */
+/* The number of invalidation messages so far. */
 static uint64 events = 0;
 
-/* Take note that something may have changed. No look-ups here. */
+/* Record that something may have changed. Called from callbacks, so it looks nothing up. */
 static void
 invalidate(void)
 {
@@ -107,11 +107,11 @@ at_catalog_event(Datum argument, int cache, uint32 hash)
 	invalidate();
 }
 
-/* Ask the server to tell us. Called once from _PG_init. */
+/* Register for invalidation messages. Called once from _PG_init. */
 void
 identity_tables_init(void)
 {
-	/* roles, memberships (one of them by owning the database), and schemas with their rights */
+	/* roles, memberships (that in pg_database_owner is by database), schemas with their rights */
 	static const int caches[] = { AUTHOID, AUTHMEMROLEMEM, DATABASEOID, NAMESPACEOID };
 
 	CacheRegisterRelcacheCallback(at_relation_event, (Datum) 0);
@@ -119,7 +119,7 @@ identity_tables_init(void)
 		CacheRegisterSyscacheCallback(caches[i], at_catalog_event, (Datum) 0);
 }
 
-/* Raise an error that names what is missing or out of reach: schema, table or column. */
+/* Raise an error that names a missing schema, table or column, or a schema that we may not use. */
 void
 identity_tables_require(void)
 {
@@ -130,11 +130,11 @@ identity_tables_require(void)
 		for (const char *const *column = tables[i].columns; *column != NULL; column++)
 			(void) control_plane_column(table, *column);
 	}
-	/* a kept plan would not ask for the right to use the schema */
+	/* a kept plan does not check the right to use the schema */
 	(void) LookupExplicitNamespace(setting_control_plane_schema, false);
 }
 
-/* Has a table our trigger, in force in every session? */
+/* Does the table have our trigger, enabled always, also for session_replication_role = replica? */
 static bool
 is_watched(Relation table)
 {
@@ -146,7 +146,7 @@ is_watched(Relation table)
 	return false;
 }
 
-/* Compare a table with what is known of it; the cache is emptied when it is another one. */
+/* Compare a table with the known one. If it is different, empty the cache and know the new one. */
 static void
 compare_table(KnownTable *known, Relation table)
 {
@@ -167,7 +167,7 @@ compare_table(KnownTable *known, Relation table)
 	MemoryContextSwitchTo(context);
 }
 
-/* Has a table every column that the query reads? */
+/* Does the table have every column that the query reads? */
 static bool
 has_columns(int number, Oid table)
 {
@@ -178,8 +178,8 @@ has_columns(int number, Oid table)
 }
 
 /*
- * Look at a table: is it one whose rows may be cached? Unsets all_watched when it lacks a trigger
- * that it should have.
+ * Look at a table. Returns whether its rows may be cached. Sets *all_watched to false if the table
+ * lacks a trigger that prebuild_attach() puts there. Holds AccessShareLock meanwhile.
  */
 static bool
 look_at_table(int number, bool *all_watched)
@@ -190,7 +190,7 @@ look_at_table(int number, bool *all_watched)
 
 	if (table == NULL)
 		return false;
-	/* what is a view or a foreign table changes unseen */
+	/* the rows of a view or of a foreign table change without our triggers */
 	ordinary = table->rd_rel->relkind == RELKIND_RELATION;
 	if (ordinary)
 		compare_table(&known_tables[number], table);
@@ -200,7 +200,7 @@ look_at_table(int number, bool *all_watched)
 	return ordinary && has_columns(number, oid);
 }
 
-/* Find out all about the tables, for a call of the function of that oid. */
+/* Look at all tables again, for a call of the function with that OID. */
 static void
 look(Oid function)
 {
@@ -218,15 +218,15 @@ look(Oid function)
 	complete = OidIsValid(known_schema_oid);
 	for (size_t i = 0; i < lengthof(tables) && complete; i++)
 		complete = look_at_table(i, &all_watched);
-	/* with other triggers, other changes have gone unseen */
+	/* while triggers were missing, changes may have gone unseen */
 	if (all_watched != watched)
 		identity_cache_reset();
 	watched = all_watched;
-	/* what happened while we looked may be in what we saw, or not */
+	/* we may have missed a change that came while we looked */
 	valid = complete && events == events_before;
 }
 
-/* May a role read every column of a table that the query reads, and every row? */
+/* May a role read every row of a table, and every column that the query reads? */
 static bool
 may_read_table(int number, Oid role)
 {
@@ -244,7 +244,7 @@ may_read_table(int number, Oid role)
 	return check_enable_rls(table, role, true) != RLS_ENABLED;
 }
 
-/* Find out whether a role may be answered from the cache. */
+/* Look up whether a role may read all that the query reads. */
 static bool
 may_read(Oid role)
 {
@@ -257,10 +257,10 @@ may_read(Oid role)
 }
 
 /*
- * May a role be answered from the cache, as it may read all that the query reads? Also brings
- * this backend up to date with what others did to the tables, and empties the cache where that
- * matters. function: the oid of prebuild_agent_identity(), another one after the extension was
- * created anew.
+ * May a role get answers from the cache, because it may read all that the query reads? First
+ * accepts invalidation messages, and looks at the tables again if needed, which empties the cache
+ * if they are different. function: the OID of prebuild_agent_identity(), which differs after the
+ * extension was dropped and created again.
  */
 bool
 identity_tables_readable(Oid function, Oid role)
@@ -284,7 +284,7 @@ identity_tables_readable(Oid function, Oid role)
 }
 
 /*
- * Are all triggers in place that note changes? As of the last identity_tables_readable().
+ * Are all triggers that record changes in place? As of the last identity_tables_readable().
  */
 bool
 identity_tables_watched(void)

@@ -1,14 +1,14 @@
 /*
  * identity_tables.h
  *	  The tables that identities come from: whether a caller may read them, and whether they are
- *	  still the ones that the cache was filled from.
+ *	  still the ones that filled the cache.
  */
 #ifndef PREBUILD_IDENTITY_TABLES_H
 #define PREBUILD_IDENTITY_TABLES_H
 
 #include "postgres.h"
 
-/* The trigger that notes changes of identities; prebuild_attach() puts it on the tables. */
+/* The trigger that records changes of identities; prebuild_attach() puts it on the tables. */
 #define IDENTITY_TRIGGER "prebuild_identity"
 
 extern void identity_tables_init(void);

@@ -1,6 +1,6 @@
 /*
  * identity_trigger.c
- *	  The trigger that notes changes of what identities say.
+ *	  The trigger that records changes of identities.
  */
 #include "compat.h"
 
@@ -12,8 +12,8 @@
 PG_FUNCTION_INFO_V1(prebuild_identity_changed);
 
 /*
- * Trigger: what the identities that a row is part of say has changed. After each row of the tables
- * that attached_triggers.c lists; of the columns that the trigger is for, the first one has the id.
+ * Trigger: record that the identities with this row have changed. It fires AFTER each row on the
+ * tables in attached_triggers.c. The first of its UPDATE OF columns has the id that changed.
  */
 Datum
 prebuild_identity_changed(PG_FUNCTION_ARGS)
@@ -30,7 +30,7 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 	watched = trigger_watched(fcinfo, false);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger, watched))
 		return PointerGetDatum(NULL);
-	/* the row as it was: what is cached is about that one */
+	/* take the id from the old row, because cached identities have that one */
 	id = trigger_id(trigger, trigger->tg_trigslot, watched->columns[0]);
 	if (id != NULL)
 		identity_changes_note(id);

@@ -1,6 +1,6 @@
 /*
  * agent_ids.c
- *	  Agent ids to and from the text that the fan-out channel carries.
+ *	  Encode agent ids as the text of the batch channel, and decode them.
  */
 #include "metadata/agent_ids.h"
 
@@ -25,7 +25,8 @@ encode_triple(const uint8_t *bytes, char *text)
 }
 
 /*
- * Encode nids ids of 16 bytes each. text has room for nids * 22 characters and is not terminated.
+ * Encode nids ids of 16 bytes each. text must have room for nids * 22 characters; it gets no
+ * terminator.
  */
 void
 agent_ids_encode(const uint8_t *ids, size_t nids, char *text)
@@ -41,7 +42,7 @@ agent_ids_encode(const uint8_t *ids, size_t nids, char *text)
 	}
 }
 
-/* The value of a base64 digit, or NOT_A_DIGIT. */
+/* Return the value of a base64 digit, or NOT_A_DIGIT. */
 static inline uint8_t
 digit_value(char c)
 {
@@ -58,7 +59,7 @@ digit_value(char c)
 	return NOT_A_DIGIT;
 }
 
-/* Decode one id; returns the offset of the first bad character, or -1. */
+/* Decode one id. Returns the offset of the first bad character, or -1. */
 static int
 decode_id(const char *text, uint8_t *id)
 {
@@ -69,7 +70,7 @@ decode_id(const char *text, uint8_t *id)
 	{
 		uint8_t value = digit_value(text[i]);
 
-		/* the last digit holds two bits of the id; another spelling would be another text */
+		/* the last digit holds two bits; the others must be 0, so that each id has one text */
 		if (value == NOT_A_DIGIT || (i == AGENT_ID_CHARS - 1 && (value & 15) != 0))
 			return i;
 		bits = (bits << 6 | value) & 0xFFFF;
@@ -84,9 +85,9 @@ decode_id(const char *text, uint8_t *id)
 }
 
 /*
- * Decode length characters into length / 22 ids. On a fault *position is the offset of the
- * character at which it was found (for a bad length: where the incomplete id begins), and ids
- * holds what came before it.
+ * Decode length characters into length / 22 ids. On a fault, *position receives the offset of the
+ * bad character, or for a bad length where the incomplete id begins, and ids holds the ids before
+ * it.
  */
 AgentIdsFault
 agent_ids_decode(const char *text, size_t length, uint8_t *ids, size_t *position)

@@ -1,16 +1,16 @@
 /*
  * agent_metadata.c
- *	  Writing a batch of agent metadata, in a number of statements that does not depend on its
- *	  size: lock the agents, update, insert where rows are missing and wanted, publish.
+ *	  Write a batch of agent metadata: lock the agents, update, insert missing rows if wanted,
+ *	  publish. The number of statements does not depend on the size of the batch.
  *
- * Locking contract: agents are locked FOR KEY SHARE in the order of their ids, then rows are
- * locked and written in one go in the order of (agent id, key's bytes). So two batches never
- * deadlock, and neither do a batch and the deletion of an agent, whose cascade would otherwise
- * take the rows in an order of its own. An update that is followed by inserts would be two goes:
- * where a row turns out to be missing, the update is rolled back with its locks, and the whole
- * batch is upserted instead. This happens once per new key; the plain update is the fast way for
- * all the reports that follow. A batch of which rows are refused is halved and becomes several
- * goes, which ascend in the same order and were rolled back where they failed.
+ * Locking contract: a batch locks agents FOR KEY SHARE in the order of their ids. Then it locks and
+ * writes rows in one sweep in the order of (agent id, key's bytes). So two batches never deadlock.
+ * Nor does a batch with the deletion of an agent, whose cascade would otherwise lock the rows in an
+ * order of its own. An update with inserts after it would be two sweeps. Therefore, if a row is
+ * missing, the update rolls back with its locks, and one upsert writes the whole batch. This
+ * happens once per new key; the plain update is the fast path for all later reports. A batch with
+ * refused rows is halved into several sweeps. They ascend in the same order, and those that failed
+ * have rolled back.
  */
 #include "compat.h"
 
@@ -34,7 +34,7 @@
 #include "base/sql_arrays.h"
 #include "base/subtransaction.h"
 
-/* How many characters are taken (0: any number). */
+/* The lengths of the columns, in characters (0: any length). */
 typedef struct ColumnLimits
 {
 	int key;
@@ -42,7 +42,7 @@ typedef struct ColumnLimits
 	int error;
 } ColumnLimits;
 
-/* How many characters a column of type varchar takes; 0: any number. */
+/* Return the length of a column of type varchar, in characters; 0 if it has no limit. */
 static int
 column_limit(Oid table, const char *name)
 {
@@ -54,7 +54,10 @@ column_limit(Oid table, const char *name)
 	return type == VARCHAROID && typmod >= VARHDRSZ ? typmod - VARHDRSZ : 0;
 }
 
-/* Read the columns' limits, and make sure that the tables and their columns are there. */
+/*
+ * Read the lengths of the columns. Raises undefined_table or undefined_column if a table or a
+ * column is missing.
+ */
 static ColumnLimits
 read_column_limits(void)
 {
@@ -71,7 +74,7 @@ read_column_limits(void)
 	return limits;
 }
 
-/* Has the text at most so many characters? */
+/* Does the text have at most limit characters? */
 static bool
 fits(Datum value, int limit)
 {
@@ -82,7 +85,10 @@ fits(Datum value, int limit)
 		   pg_mbstrlen_with_len(VARDATA_ANY(string), bytes) <= limit;
 }
 
-/* The rows that can be written, in that order and without duplicates. *kept receives their number. */
+/*
+ * Return the rows that fit their columns, in the order of writing and without duplicates, palloc'd.
+ * *kept receives their number.
+ */
 static MetadataRow **
 sort_rows(MetadataRow *rows, int n, int *kept)
 {
@@ -94,7 +100,7 @@ sort_rows(MetadataRow *rows, int n, int *kept)
 	{
 		rows[i].written = false;
 		rows[i].refused = false;
-		/* the display name takes as many characters as the key */
+		/* the display name, which is a copy of the key, has the same length in Coder's schema */
 		if (fits(rows[i].key, limits.key) && fits(rows[i].value, limits.value) &&
 			fits(rows[i].error, limits.error))
 			sorted[fitting++] = &rows[i];
@@ -103,7 +109,7 @@ sort_rows(MetadataRow *rows, int n, int *kept)
 	return sorted;
 }
 
-/* Publish the rows that were written. Returns the number of messages. */
+/* Publish the written rows. Returns the number of messages. */
 static int
 publish_written(MetadataRow **rows, int n)
 {
@@ -126,7 +132,7 @@ publish_written(MetadataRow **rows, int n)
 	return messages;
 }
 
-/* Write and publish rows that are sorted and unique. */
+/* Write and publish rows, which must be sorted and unique. */
 static void
 write_sorted(MetadataRow **rows, int n, MetadataCounts *counts)
 {
@@ -142,8 +148,8 @@ write_sorted(MetadataRow **rows, int n, MetadataCounts *counts)
 }
 
 /*
- * write_sorted() under the statements' settings, with the fan-out trigger silenced. check: have all
- * that is deferred checked now, which is for a transaction of our own.
+ * Call write_sorted() under the statements' settings, and suppress the fan-out trigger meanwhile.
+ * check: check all deferred constraints now, which suits only a transaction of our own.
  */
 static pg_noinline void
 write_silently(MetadataRow **rows, int n, bool check, MetadataCounts *counts)
@@ -166,13 +172,13 @@ write_silently(MetadataRow **rows, int n, bool check, MetadataCounts *counts)
 }
 
 /*
- * Write a batch and publish what changed. SPI must be connected; memory is taken from the current
- * context. Raises what the statements raise, and undefined_table or undefined_column where the
- * control plane is not there.
+ * Write a batch and publish the changes. SPI must be connected. Allocates in the current context.
+ * Locks agents and rows as the head of this file says. Raises what the statements raise, and
+ * undefined_table or undefined_column if the control plane is missing.
  *
- * The newest row of an (agent, key) wins, in the batch and against what is stored; on a tie the
- * later element, and the batch. Rows of unknown agents, and rows too long for their columns, are
- * skipped, as a row that makes its batch fail would make it fail for ever.
+ * The newest row of an (agent, key) wins, in the batch and against the stored row. On a tie, the
+ * later element wins, and the batch wins against the stored row. Skips rows of unknown agents and
+ * rows too long for their columns, because each retry of the batch would fail on them again.
  */
 MetadataCounts
 agent_metadata_write(MetadataRow *rows, int n)
@@ -188,7 +194,7 @@ agent_metadata_write(MetadataRow *rows, int n)
 	return counts;
 }
 
-/* A batch that is written without those of its rows that the table refuses. */
+/* A batch that leaves out the rows that the table refuses. */
 typedef struct Accepting
 {
 	MetadataRow **rows; /* sorted */
@@ -196,7 +202,10 @@ typedef struct Accepting
 	MetadataRefusal *refusal;
 } Accepting;
 
-/* Write some of the rows, in a subtransaction with an SPI connection, and so a "batch", of its own. */
+/*
+ * Write some of the rows in a subtransaction. It has an SPI connection of its own, because the
+ * relation "batch" belongs to the connection.
+ */
 static void
 write_some(void *argument, int first, int n)
 {
@@ -207,7 +216,7 @@ write_some(void *argument, int first, int n)
 	for (int i = 0; i < n; i++)
 	{
 		rows[i] = accepting->rows[first + i];
-		/* by a try that was rolled back */
+		/* an attempt that rolled back may have set it */
 		rows[i]->written = false;
 	}
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -219,7 +228,7 @@ write_some(void *argument, int first, int n)
 	accepting->counts.notified += counts.notified;
 }
 
-/* Mark and count a row that was refused. */
+/* Mark and count a refused row. Keep the first of them, with its error. */
 static void
 refuse_row(void *argument, int item, const ErrorData *error)
 {
@@ -236,11 +245,10 @@ refuse_row(void *argument, int item, const ErrorData *error)
 }
 
 /*
- * agent_metadata_write() for a batch that nobody corrects, in a transaction of its own: rows that
- * the table refuses, by a constraint or a trigger, are left out, as otherwise they would make their
- * batch fail for ever. is_fault says which errors are taken for such a refusal; all others are
- * raised. Marks the rows that are refused; *refusal receives the first of them. SPI need not be
- * connected.
+ * Like agent_metadata_write(), but leave out the rows that a constraint or a trigger of the table
+ * refuses, because no one corrects a buffered batch, and each retry would fail on them again. Call
+ * it in a transaction of its own. is_fault says which errors count as a refusal; raises all others.
+ * Marks the refused rows; *refusal receives the first of them. SPI need not be connected.
  */
 MetadataCounts
 agent_metadata_write_accepted(MetadataRow *rows, int n, bool (*is_fault)(const ErrorData *error),
@@ -263,7 +271,8 @@ PG_FUNCTION_INFO_V1(prebuild_agent_metadata_upsert);
 
 /*
  * SQL: prebuild_agent_metadata_upsert(agent_ids, keys, metadata_values, metadata_errors,
- * collected_at) → (updated, inserted, skipped, notified).
+ * collected_at) → (updated, inserted, skipped, notified). Raises an error for a null argument or
+ * element, for arrays of different lengths, and what agent_metadata_write() raises.
  */
 Datum
 prebuild_agent_metadata_upsert(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
  * agent_metadata.h
- *	  Writing a batch of agent metadata and publishing what changed, in the current transaction.
+ *	  Write a batch of agent metadata and publish the changes, in the current transaction.
  */
 #ifndef PREBUILD_AGENT_METADATA_H
 #define PREBUILD_AGENT_METADATA_H
@@ -9,12 +9,12 @@
 
 #include "metadata/metadata_rows.h"
 
-/* The first row of a batch that the table refused; error is NULL where there is none. */
+/* The first row of a batch that the table refused; error is NULL if there is none. */
 typedef struct MetadataRefusal
 {
 	const MetadataRow *row;
 	const ErrorData *error;
-	bool in_doubt; /* the error of a refused row, this or another, does not say whose fault it is */
+	bool in_doubt; /* the error of some refused row has FAULT_IN_DOUBT, see metadata_faults.h */
 } MetadataRefusal;
 
 extern MetadataCounts agent_metadata_write(MetadataRow *rows, int n);

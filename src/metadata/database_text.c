@@ -1,10 +1,10 @@
 /*
  * database_text.c
- *	  Text in the database's encoding: where it may be cut, and bytes that may be none.
+ *	  Text in the database's encoding: cut it between characters, and convert bytes into it.
  *
- * A database of encoding SQL_ASCII takes any bytes but NUL for text. What agents send is UTF-8, and
- * a client of that encoding cannot read a result in which something else is: so text is cut between
- * UTF-8's characters there, and bytes that are to be UTF-8 are looked at as elsewhere.
+ * A database with encoding SQL_ASCII accepts any bytes except NUL as text. But agents send UTF-8,
+ * and a client with that encoding cannot read a result with invalid UTF-8. Therefore, even in
+ * such a database, text is cut between characters of UTF-8, and bytes must be valid UTF-8.
  */
 #include "compat.h"
 
@@ -14,7 +14,7 @@
 
 #include "metadata/database_text.h"
 
-/* The length of the longest prefix of whole characters within limit bytes. */
+/* Return the length, in bytes, of the longest prefix of whole characters within limit bytes. */
 size_t
 database_text_clip(const char *data, size_t length, size_t limit)
 {
@@ -23,7 +23,7 @@ database_text_clip(const char *data, size_t length, size_t limit)
 	return (size_t) pg_mbcliplen(data, (int) length, (int) limit);
 }
 
-/* Convert text from UTF-8 into another encoding; as database_text_from_utf8(). */
+/* Convert valid UTF-8 into another encoding, with the results of database_text_from_utf8(). */
 static bool
 convert(ReportText utf8, int encoding, ReportText *string, ReportFault *fault)
 {
@@ -53,10 +53,11 @@ convert(ReportText utf8, int encoding, ReportText *string, ReportFault *fault)
 }
 
 /*
- * Bytes in UTF-8 as text of the database's encoding: *string, which is palloc'd or the bytes
- * themselves. False where they are not that: *fault receives why, *string stays as it is. Raises
- * undefined_function where the database's encoding has no conversion, and program_limit_exceeded
- * for more than 256 MB that would have to be converted.
+ * Convert bytes in UTF-8 into text of the database's encoding. Returns whether that succeeds. If
+ * so, *string receives the text, which is palloc'd or the bytes themselves. Otherwise *fault
+ * receives the reason, and *string stays unchanged. Raises undefined_function if the database's
+ * encoding has no conversion, and program_limit_exceeded for more than 256 MB that need a
+ * conversion.
  */
 bool
 database_text_from_utf8(ReportText bytes, ReportText *string, ReportFault *fault)

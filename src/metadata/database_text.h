@@ -1,6 +1,6 @@
 /*
  * database_text.h
- *	  Text in the database's encoding: where it may be cut, and bytes that may be none.
+ *	  Text in the database's encoding: cut it between characters, and convert bytes into it.
  */
 #ifndef PREBUILD_DATABASE_TEXT_H
 #define PREBUILD_DATABASE_TEXT_H

@@ -1,6 +1,6 @@
 /*
  * flush_request.c
- *	  Having the background worker write what is buffered, and waiting for that.
+ *	  Have the background worker flush the buffer, and wait for it.
  */
 #include "compat.h"
 
@@ -10,10 +10,13 @@
 #include "metadata/flush_request.h"
 #include "slots/worker_slots.h"
 
-/* A flush that is waited for looks so often whether the worker is still to be expected. */
+/* How often a waiting session checks whether the worker can still be expected to serve. */
 #define FLUSH_LOOK_MS 250
 
-/* Raise the error for a flush that failed; expected: the worker is there to try again. */
+/*
+ * Raise the error for a flush that failed. expected: the worker runs and will try again. Takes the
+ * slot's lock.
+ */
 static void
 raise_flush_failed(int number, bool expected)
 {
@@ -37,9 +40,10 @@ raise_flush_failed(int number, bool expected)
 }
 
 /*
- * Have the worker write everything that is buffered now, and wait for it. Returns the number of
- * entries that it wrote; an error when it failed, or cannot serve while something waits. A worker
- * that is restarting is waited for, as long as it is to be expected.
+ * Have the worker flush everything that is buffered now, and wait for it. Returns the number of
+ * entries that it wrote. Raises object_not_in_prerequisite_state if the flush failed, or if the
+ * worker cannot serve while entries wait. Waits for a restarting worker as long as it can be
+ * expected. Takes the slot's lock.
  */
 int64
 flush_request(int number)
@@ -73,7 +77,7 @@ flush_request(int number)
 		}
 	}
 	ConditionVariableCancelSleep();
-	/* reports of a worker that cannot serve are written directly: the caller's wish is fulfilled */
+	/* if the worker cannot serve, sessions write directly, so an empty buffer needs no flush */
 	if (!served && pg_atomic_read_u64(&batcher_database(number)->waiting) == 0)
 		return 0;
 	if (!served || failed)

@@ -1,6 +1,6 @@
 /*
  * flush_request.h
- *	  Having the background worker write what is buffered, and waiting for that.
+ *	  Have the background worker flush the buffer, and wait for it.
  */
 #ifndef PREBUILD_FLUSH_REQUEST_H
 #define PREBUILD_FLUSH_REQUEST_H

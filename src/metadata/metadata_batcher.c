@@ -1,23 +1,23 @@
 /*
  * metadata_batcher.c
- *	  Reports of agent metadata that wait in shared memory to be written: one entry per (database,
- *	  agent), with one blob that holds the newest value of each of its keys.
+ *	  The buffer for agent metadata in shared memory: one entry per (database, agent), whose blob
+ *	  holds the newest value of each of the agent's keys.
  *
- * All of it lies within prebuild.metadata_buffer_size, allocated when the server starts: a hash
- * table of a fixed size, split into partitions, and an area in place for the blobs. What does not
- * fit is refused.
+ * The whole buffer has prebuild.metadata_buffer_size, allocated when the server starts. It consists
+ * of a hash table of fixed size, split into partitions, and an in-place DSA area for the blobs. The
+ * buffer drops what does not fit.
  *
  * Locking contract: a partition's lock protects the entries whose hash falls into it, their blobs
- * and the partition's lists; shared to read, exclusive to change. One partition lock is held at a
- * time; the area's own locks are taken under it, nothing else. Whether a report is buffered at
- * all is asked under the lock, so that after batcher_fence() every report that still saw the old
- * answer is in the buffer. Counters in BatcherDatabase are atomic; its stats have their own lock,
- * under which none is taken.
+ * and the partition's lists. Take it shared to read and exclusive to change. A process holds one
+ * partition lock at a time, and takes only the area's own locks under it. batcher_put() checks
+ * under the lock whether the slot buffers. So after batcher_fence(), each report that saw the old
+ * state is in the buffer. The counters in BatcherDatabase are atomic. Its stats have their own
+ * lock, under which a process takes no other.
  *
- * Sequence numbers: every report takes the next one and stamps it on the keys that it brings. A
- * flush copies an agent with the newest number in it, writes, commits, and then forgets what is
- * not newer than that; so a report that comes meanwhile stays, and a flush that fails, or whose
- * process dies, has changed nothing.
+ * Sequence numbers: each report takes the next number and stamps it on its keys. A flush copies an
+ * agent's entry with its highest number, writes the copy, commits, and then forgets the keys up to
+ * that number. So a report that comes meanwhile stays. A flush that fails, or whose process dies,
+ * has changed nothing in the buffer.
  */
 #include "compat.h"
 
@@ -35,16 +35,16 @@
 
 #define PARTITIONS 32
 
-/* The share of the memory that goes to the hash table: an agent with some 500 bytes of metadata. */
+/* The hash table gets 1/6 of the memory, which suits agents with some 500 bytes of metadata. */
 #define HASH_SHARE 6
 
-/* Most that waits for one agent: merging takes time under a lock that others need. */
+/* The largest blob of an agent. Merging takes time under a lock that other sessions need. */
 #define MAX_AGENT_BYTES (256 * 1024)
 
-/* Least that is left for what waits: beneath it a server does not start. */
+/* The smallest area for the blobs. With less, the server does not start. */
 #define MIN_AREA_BYTES (128 * 1024)
 
-/* No padding: 20 bytes, hashed as they are. */
+/* 20 bytes without padding, because dynahash hashes them as they are. */
 typedef struct EntryKey
 {
 	int32 slot;
@@ -56,10 +56,10 @@ typedef struct Entry
 	EntryKey key;
 	int32 nkeys;
 	dlist_node node;	   /* in its partition's list of the database */
-	dsa_pointer blob;	   /* records one after the other; invalid when there are none */
+	dsa_pointer blob;	   /* records one after the other; invalid if there are none */
 	Size size;			   /* bytes used of it */
 	Size capacity;		   /* bytes allocated */
-	uint64 first_sequence; /* lowest and highest number of its records */
+	uint64 first_sequence; /* lowest and highest sequence number of its records */
 	uint64 last_sequence;
 } Entry;
 
@@ -75,7 +75,7 @@ typedef struct Batcher
 	pg_atomic_uint64 used; /* bytes of the area that blobs take */
 	Size area_size;		   /* constant */
 	Partition partitions[PARTITIONS];
-	/* then: BatcherDatabase per slot; list heads per slot and partition; the area */
+	/* followed by a BatcherDatabase per slot, a list head per slot and partition, and the area */
 } Batcher;
 
 static shmem_request_hook_type request_before = NULL;
@@ -88,10 +88,10 @@ static dlist_head *lists;
 static void *area_place;
 static HTAB *entries;
 
-/* This process's way to the blobs; NULL until it is needed. */
+/* This process's mapping of the area; NULL until attach(). */
 static dsa_area *area = NULL;
 
-/* How many agents the hash table takes. */
+/* Return how many agents the hash table can hold. */
 static long
 max_agents(void)
 {
@@ -103,7 +103,7 @@ max_agents(void)
 	return agents;
 }
 
-/* The size of everything but the hash table. */
+/* Return the size of everything except the hash table, in bytes. */
 static Size
 block_size(void)
 {
@@ -111,7 +111,7 @@ block_size(void)
 		   hash_estimate_size(max_agents(), sizeof(Entry));
 }
 
-/* Ask for the shared memory. */
+/* Request the shared memory. */
 static void
 request_memory(void)
 {
@@ -119,7 +119,10 @@ request_memory(void)
 	RequestAddinShmemSpace((Size) setting_metadata_buffer_size * 1024);
 }
 
-/* Find the parts of the block. Returns the size that is left for the area. */
+/*
+ * Set the addresses of the block's parts. Returns the size left for the area, in bytes. Raises
+ * FATAL if that is less than MIN_AREA_BYTES.
+ */
 static Size
 locate_parts(void)
 {
@@ -139,7 +142,7 @@ locate_parts(void)
 	return block_size() - (place - (char *) batcher);
 }
 
-/* Fill the block of a server that has just started. */
+/* Initialize the block when the server starts. */
 static void
 initialize_block(Size area_size)
 {
@@ -165,13 +168,13 @@ initialize_block(Size area_size)
 		dlist_init(&lists[i]);
 
 	created = dsa_create_in_place(area_place, area_size, batcher->tranche, NULL);
-	/* never less than in use, never more than what is in place */
+	/* keep it while no process is attached, and never let it grow beyond its place */
 	dsa_pin(created);
 	dsa_set_size_limit(created, area_size);
 	dsa_detach(created);
 }
 
-/* Attach to the shared memory, or fill it, also after a crash. */
+/* Attach to the shared memory. Initialize it at a start and after a crash. */
 static void
 start_memory(void)
 {
@@ -195,7 +198,7 @@ start_memory(void)
 	LWLockRegisterTranche(batcher->tranche, "prebuild_metadata");
 }
 
-/* Arrange for the buffer. Called while the library is preloaded, after worker_slots_init(). */
+/* Set up the buffer. Called while the library is preloaded, after worker_slots_init(). */
 void
 batcher_init(void)
 {
@@ -206,14 +209,14 @@ batcher_init(void)
 	shmem_startup_hook = start_memory;
 }
 
-/* Counters and statistics of a slot's database. */
+/* Return the counters and statistics of a slot's database. */
 BatcherDatabase *
 batcher_database(int slot)
 {
 	return &databases[slot];
 }
 
-/* Attach this process to the blobs, for good. */
+/* Attach this process to the area until it exits. */
 static void
 attach(void)
 {
@@ -228,7 +231,7 @@ attach(void)
 	MemoryContextSwitchTo(context);
 }
 
-/* The key and the hash of an agent. */
+/* Set *key to the key of an agent. Returns its hash. */
 static uint32
 entry_hash(int slot, const pg_uuid_t *agent, EntryKey *key)
 {
@@ -237,21 +240,21 @@ entry_hash(int slot, const pg_uuid_t *agent, EntryKey *key)
 	return get_hash_value(entries, key);
 }
 
-/* The lock of the partition that a hash falls into. */
+/* Return the lock of the partition that a hash falls into. */
 static LWLock *
 partition_lock(uint32 hash)
 {
 	return &batcher->partitions[hash % PARTITIONS].lock.lock;
 }
 
-/* The list of a partition's entries of a slot. */
+/* Return the list of a slot's entries in a partition. */
 static dlist_head *
 partition_list(int slot, uint32 partition)
 {
 	return &lists[slot * PARTITIONS + partition];
 }
 
-/* Give an entry's blob back, if it has one. */
+/* Free an entry's blob, if it has one. Call it with the partition locked exclusively. */
 static void
 free_blob(Entry *entry)
 {
@@ -263,7 +266,10 @@ free_blob(Entry *entry)
 	entry->capacity = 0;
 }
 
-/* Make room for so many bytes in an entry's blob; false when the buffer is full. */
+/*
+ * Make room for size bytes in an entry's blob. Returns false if the buffer is full. A new blob does
+ * not contain the old records. Call it with the partition locked exclusively.
+ */
 static bool
 make_room(Entry *entry, Size size)
 {
@@ -272,7 +278,7 @@ make_room(Entry *entry, Size size)
 
 	if (size <= entry->capacity)
 		return true;
-	/* values change in length all the time: some slack saves most of the moves */
+	/* lengths of values change all the time, so some slack saves most of the reallocations */
 	capacity = TYPEALIGN(64, size + size / 8);
 	blob = dsa_allocate_extended(area, capacity, DSA_ALLOC_NO_OOM);
 	if (!DsaPointerIsValid(blob))
@@ -284,7 +290,7 @@ make_room(Entry *entry, Size size)
 	return true;
 }
 
-/* Take an entry, which may have a blob, out of the buffer. Its partition is locked. */
+/* Remove an entry and its blob. Call it with the partition locked exclusively. */
 static void
 remove_entry(Entry *entry, uint32 hash)
 {
@@ -296,7 +302,10 @@ remove_entry(Entry *entry, uint32 hash)
 	hash_search_with_hash_value(entries, &key, hash, HASH_REMOVE, NULL);
 }
 
-/* Find or create an entry; NULL when the buffer is full. Its partition is locked. */
+/*
+ * Find or create an entry. Returns NULL if the buffer is full. Call it with the partition locked
+ * exclusively.
+ */
 static Entry *
 enter_entry(EntryKey *key, uint32 hash)
 {
@@ -315,8 +324,9 @@ enter_entry(EntryKey *key, uint32 hash)
 }
 
 /*
- * Merge reported entries into the buffer. Returns how many are in; when it is full the new keys
- * are left out, and when not even the others' new values fit, all. Its partition is locked.
+ * Merge reported entries into the buffer. Returns how many it took. If the buffer is full, drops
+ * the new keys; if even the new values of known keys do not fit, drops all entries. Call it with
+ * the partition locked exclusively.
  */
 static int
 put_locked(EntryKey *key, uint32 hash, ReportEntry **reported, int n, TimestampTz collected_at)
@@ -355,9 +365,10 @@ put_locked(EntryKey *key, uint32 hash, ReportEntry **reported, int n, TimestampT
 }
 
 /*
- * Put an agent's report into the buffer of a slot's database. The keys are distinct. *dropped
- * receives how many entries found no room. Returns false, with nothing done, when the slot does
- * not buffer. Raises out_of_memory only.
+ * Put an agent's report into the buffer of a slot's database. The keys must be distinct. *dropped
+ * receives how many entries did not fit. Returns false and does nothing if the slot does not
+ * buffer. Raises out_of_memory only. Takes the partition's lock. Wakes the worker if a full batch
+ * waits.
  */
 bool
 batcher_put(int slot, const pg_uuid_t *agent, ReportEntry **reported, int n,
@@ -392,7 +403,7 @@ batcher_put(int slot, const pg_uuid_t *agent, ReportEntry **reported, int n,
 	return true;
 }
 
-/* Order agents by when their oldest entry came. */
+/* Order agents by the arrival of their oldest entry. */
 static int
 compare_agents(const void *a, const void *b)
 {
@@ -403,8 +414,8 @@ compare_agents(const void *a, const void *b)
 }
 
 /*
- * The agents of a slot that wait now, those first that came first. *agents is palloc'd; returns
- * their number.
+ * List the agents that wait in a slot now, by the arrival of their oldest entry. Returns their
+ * number; *agents receives them, palloc'd. Takes each partition's lock in turn.
  */
 int
 batcher_list(int slot, BatcherAgent **agents)
@@ -434,7 +445,10 @@ batcher_list(int slot, BatcherAgent **agents)
 	return n;
 }
 
-/* Copy what waits for an agent; false when nothing does. copy->blob is palloc'd. */
+/*
+ * Copy an agent's entry. Returns false if it has none. copy->blob is palloc'd. Takes the
+ * partition's lock.
+ */
 bool
 batcher_copy(int slot, const pg_uuid_t *agent, BatcherCopy *copy)
 {
@@ -460,7 +474,10 @@ batcher_copy(int slot, const pg_uuid_t *agent, BatcherCopy *copy)
 	return entry != NULL;
 }
 
-/* Forget what waits for an agent up to a sequence number, because it has been written. */
+/*
+ * Forget an agent's keys up to a sequence number, because a flush has committed them. Takes the
+ * partition's lock.
+ */
 void
 batcher_forget(int slot, const pg_uuid_t *agent, uint64 sequence)
 {
@@ -488,7 +505,10 @@ batcher_forget(int slot, const pg_uuid_t *agent, uint64 sequence)
 	LWLockRelease(lock);
 }
 
-/* Forget all that waits for a slot, because its database is gone. */
+/*
+ * Forget all entries of a slot, because its database or the extension is gone. Takes each
+ * partition's lock in turn.
+ */
 void
 batcher_forget_all(int slot)
 {
@@ -508,7 +528,7 @@ batcher_forget_all(int slot)
 	}
 }
 
-/* Is more than half of the buffer in use? */
+/* Is more than half of the area or of the hash table in use? */
 bool
 batcher_half_full(void)
 {
@@ -517,8 +537,8 @@ batcher_half_full(void)
 }
 
 /*
- * Wait for the reports that are being buffered. After the slot's state has changed to one that
- * does not buffer, nothing comes after this.
+ * Wait for the sessions that are putting a report into the buffer, by taking each partition's lock
+ * in turn. If the slot's state has changed before to one that does not buffer, no report follows.
  */
 void
 batcher_fence(void)

@@ -1,6 +1,6 @@
 /*
  * metadata_batcher.h
- *	  Reports of agent metadata that wait in shared memory to be written.
+ *	  The buffer for agent metadata in shared memory.
  */
 #ifndef PREBUILD_METADATA_BATCHER_H
 #define PREBUILD_METADATA_BATCHER_H
@@ -14,7 +14,7 @@
 
 #include "metadata/report_limits.h"
 
-/* Why a batch was written. */
+/* Why a flush wrote a batch. */
 typedef enum FlushReason
 {
 	FLUSH_CAPACITY,
@@ -26,7 +26,7 @@ typedef enum FlushReason
 #define FLUSH_REASONS (FLUSH_MANUAL + 1)
 #define HISTOGRAM_MAX_BUCKETS 16
 
-/* Counts by upper bound, the last one without; bounds are in metadata_stats.c. */
+/* Counts by upper bound; the last bucket has none. metadata_stats.c has the bounds. */
 typedef struct Histogram
 {
 	int64 buckets[HISTOGRAM_MAX_BUCKETS];
@@ -34,15 +34,15 @@ typedef struct Histogram
 	double sum;
 } Histogram;
 
-/* What has been written for a database; stats_lock of its BatcherDatabase protects it. */
+/* The flushes of a database. stats_lock of its BatcherDatabase protects them. */
 typedef struct FlushStats
 {
 	int64 flushed; /* entries */
-	int64 skipped; /* entries of unknown agents, older than what was stored, and so on */
-	int64 refused; /* entries that a constraint or a trigger of the table did not let in */
+	int64 skipped; /* entries of unknown agents, older than the stored row, and so on */
+	int64 refused; /* entries that a constraint or a trigger of the table refused */
 	int64 batches[FLUSH_REASONS];
 	int64 failed_flushes;
-	int64 publish_errors; /* of these, failed while or after the messages were queued */
+	int64 publish_errors; /* of these, those that failed in the commit, with messages queued */
 	char last_error[512];
 	TimestampTz last_error_at; /* 0 = never */
 	TimestampTz last_flush_at; /* 0 = never */
@@ -51,30 +51,30 @@ typedef struct FlushStats
 	Histogram flush_duration[FLUSH_REASONS]; /* seconds */
 } FlushStats;
 
-/* A database in the buffer, beside its worker's slot. */
+/* A slot's database in the buffer. */
 typedef struct BatcherDatabase
 {
 	pg_atomic_uint64 waiting;	   /* distinct (agent, key) entries in the buffer */
-	pg_atomic_uint64 reported;	   /* entries accepted so far, replacements included */
-	pg_atomic_uint64 dropped;	   /* entries refused so far, as the buffer was full */
-	pg_atomic_uint64 warned_at;	   /* time of the last warning of that */
-	pg_atomic_uint32 worker_woken; /* the worker was woken and has not looked yet */
+	pg_atomic_uint64 reported;	   /* entries taken so far, including replacements */
+	pg_atomic_uint64 dropped;	   /* entries dropped so far, because the buffer was full */
+	pg_atomic_uint64 warned_at;	   /* time of the last warning that the buffer is full */
+	pg_atomic_uint32 worker_woken; /* a session woke the worker, which has not looked yet */
 	LWLock stats_lock;
 	FlushStats stats;
 } BatcherDatabase;
 
-/* An agent that waits; those that came first have the lowest numbers. */
+/* An agent that waits; the one that came first has the lowest number. */
 typedef struct BatcherAgent
 {
 	pg_uuid_t agent;
 	uint64 first_sequence;
 } BatcherAgent;
 
-/* What waits for an agent: a copy, to be read with blob_next(). */
+/* A copy of an agent's entry; read it with blob_next(). */
 typedef struct BatcherCopy
 {
 	pg_uuid_t agent;
-	uint64 sequence; /* everything up to here is in the copy */
+	uint64 sequence; /* the copy has everything up to this number */
 	int nkeys;
 	char *blob; /* palloc'd */
 	Size size;

@@ -1,44 +1,44 @@
 /*
  * metadata_blob.c
- *	  What waits for one agent, as one piece of memory: a record for each of its keys. Nothing here
- *	  knows where the memory is; who calls holds whatever lock protects it.
+ *	  The buffered metadata of one agent in one piece of memory: a record for each of its keys. Pure
+ *	  code on memory of the caller, who must hold the lock that protects it.
  */
 #include "compat.h"
 
 #include "metadata/metadata_blob.h"
 
-/* A key of an agent; followed by key, value and error, the whole aligned. */
+/* A key of an agent, followed by its key, value and error. The whole is MAXALIGNed. */
 typedef struct Record
 {
-	uint64 sequence; /* of the report that brought it */
+	uint64 sequence; /* of its report */
 	TimestampTz collected_at;
 	uint16 key_length;
 	uint16 value_length;
 	uint16 error_length;
 } Record;
 
-/* The space that a record takes. */
+/* Return the size of a record with texts of these lengths, in bytes. */
 static inline Size
 record_size(Size key_length, Size value_length, Size error_length)
 {
 	return MAXALIGN(sizeof(Record) + key_length + value_length + error_length);
 }
 
-/* The space that this record takes. */
+/* Return the size of this record, in bytes. */
 static inline Size
 size_of(const Record *record)
 {
 	return record_size(record->key_length, record->value_length, record->error_length);
 }
 
-/* Where the record's texts begin, the key first. */
+/* Return the start of the record's texts; the key comes first. */
 static inline char *
 texts_of(const Record *record)
 {
 	return (char *) record + sizeof(Record);
 }
 
-/* Write a reported entry as a record; returns its size. */
+/* Write a reported entry as a record. Returns its size. */
 static Size
 write_record(char *place, const ReportEntry *entry, TimestampTz collected_at, uint64 sequence)
 {
@@ -58,11 +58,11 @@ write_record(char *place, const ReportEntry *entry, TimestampTz collected_at, ui
 	return size_of(record);
 }
 
-/* The number of the reported entry with the record's key, or -1. Tries expected first. */
+/* Return the number of the reported entry with the record's key, or -1. Tries expected first. */
 static int
 find_reported(const Record *record, ReportEntry **reported, int n, int expected)
 {
-	/* an agent's reports name its keys in the same order, so that one comparison is the rule */
+	/* an agent reports its keys in the same order each time, so mostly the first try matches */
 	for (int i = 0; i < n; i++)
 	{
 		int candidate = expected + i < n ? expected + i : expected + i - n;
@@ -76,8 +76,9 @@ find_reported(const Record *record, ReportEntry **reported, int n, int expected)
 }
 
 /*
- * Merge reported entries, whose keys are distinct, with an agent's blob into a new one. A record
- * that is newer than the report stays. Without add, only keys that are there already are taken.
+ * Merge reported entries, whose keys must be distinct, with an agent's blob into a new blob. Keeps
+ * records that are newer than the report. add: also take keys that the blob does not have yet. The
+ * new blob is palloc'd in the current context.
  */
 MergedBlob
 blob_merge(const char *old, Size old_size, ReportEntry **reported, int n, TimestampTz collected_at,
@@ -126,7 +127,7 @@ blob_merge(const char *old, Size old_size, ReportEntry **reported, int n, Timest
 	return merged;
 }
 
-/* Read the next record; *position begins at 0. False at the end. */
+/* Read the next record. Start with *position = 0. Returns false at the end. */
 bool
 blob_next(const char *blob, Size size, Size *position, BlobRecord *record)
 {
@@ -146,8 +147,8 @@ blob_next(const char *blob, Size size, Size *position, BlobRecord *record)
 }
 
 /*
- * Keep only the records that are newer than sequence, in place. Returns the new size; *nkept
- * receives the number of records and *first_sequence the lowest number among them.
+ * Remove the records up to a sequence number, in place. Returns the new size; *nkept receives the
+ * number of remaining records, and *first_sequence the lowest number among them.
  */
 Size
 blob_keep_newer(char *blob, Size size, uint64 sequence, int *nkept, uint64 *first_sequence)

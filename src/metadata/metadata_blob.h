@@ -1,6 +1,6 @@
 /*
  * metadata_blob.h
- *	  What waits for one agent, as one piece of memory: a record for each of its keys.
+ *	  The buffered metadata of one agent in one piece of memory: a record for each of its keys.
  */
 #ifndef PREBUILD_METADATA_BLOB_H
 #define PREBUILD_METADATA_BLOB_H
@@ -11,16 +11,16 @@
 
 #include "metadata/report_limits.h"
 
-/* What blob_merge() has made. */
+/* The result of blob_merge(). */
 typedef struct MergedBlob
 {
 	char *blob; /* palloc'd */
 	Size size;
 	int nkeys;
-	int taken; /* reported entries that are in it, or that something newer stands for */
+	int taken; /* reported entries that are in it, or whose key has a newer record */
 } MergedBlob;
 
-/* A record; the texts point into the blob. */
+/* A record. Its texts point into the blob. */
 typedef struct BlobRecord
 {
 	ReportText key;

@@ -1,10 +1,11 @@
 /*
  * metadata_channel.c
- *	  Publishing which agents' metadata changed: the batch channel, the channels of single agents
- *	  that control planes before v2.30 listen to, and the SQL functions for the ids' text form.
+ *	  Publish which agents' metadata changed: on the batch channel, and on the channels of single
+ *	  agents, to which control planes before v2.30 listen. Also the SQL functions for the ids' text
+ *	  form.
  *
- * Messages are queued in the current transaction and leave with its commit, so that whoever is
- * woken finds the data. Ids are sorted and unique, for messages to be few and predictable.
+ * The current transaction queues the messages and sends them with its commit, so that a listener
+ * finds the data. Ids are sorted and unique, so that messages are few and predictable.
  */
 #include "compat.h"
 
@@ -26,14 +27,14 @@
 #define BATCH_CHANNEL "workspace_agent_metadata_batch"
 #define AGENT_CHANNEL_PREFIX "workspace_agent_metadata:"
 
-/* As many ids as the server takes in one message. */
+/* As many ids as the server accepts in one message. */
 #define IDS_PER_MESSAGE AGENT_IDS_IN(NOTIFY_LONGEST_PAYLOAD)
 #define MESSAGE_CHARS (IDS_PER_MESSAGE * AGENT_ID_CHARS)
 
-/* Set while the extension writes metadata itself and publishes the changes on its own. */
+/* True while the extension writes metadata and publishes the changes itself. */
 static bool suppressed = false;
 
-/* Tell the trigger to publish nothing, or again something; returns what held before. */
+/* Set whether the trigger publishes nothing. Returns the setting before. */
 bool
 fanout_suppress(bool suppress)
 {
@@ -43,21 +44,21 @@ fanout_suppress(bool suppress)
 	return before;
 }
 
-/* Should the trigger publish nothing? */
+/* Must the trigger publish nothing? */
 bool
 fanout_is_suppressed(void)
 {
 	return suppressed;
 }
 
-/* Order ids by their bytes, which is also the order of SQL's uuid. */
+/* Order ids by their bytes, as SQL orders type uuid. */
 static int
 compare_ids(const void *a, const void *b)
 {
 	return memcmp(a, b, UUID_LEN);
 }
 
-/* Sort the ids and remove duplicates in place; returns how many remain. */
+/* Sort the ids and remove duplicates, in place. Returns how many remain. */
 static int
 unique_ids(pg_uuid_t *ids, int n)
 {
@@ -71,8 +72,8 @@ unique_ids(pg_uuid_t *ids, int n)
 }
 
 /*
- * Queue the batch channel's messages for these ids, which are sorted in place. Returns the
- * number of messages.
+ * Queue the messages of the batch channel for these ids, and sort them in place. Returns the number
+ * of messages.
  */
 int
 fanout_publish_ids(pg_uuid_t *ids, int n)
@@ -110,8 +111,8 @@ compare_changes(const void *a, const void *b)
 }
 
 /*
- * A time as coderd writes it into JSON: RFC 3339, in UTC, to the microsecond. One that this form
- * has no words for (infinite, a year of more than four digits) is Go's zero time.
+ * Return a time as coderd writes it into JSON: RFC 3339, in UTC, with microseconds. A time that
+ * this format cannot express (infinite, or a year outside of 1 to 9999) becomes Go's zero time.
  */
 static char *
 json_time(TimestampTz at)
@@ -126,7 +127,7 @@ json_time(TimestampTz at)
 					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
 }
 
-/* The newest time of some changes that has an end, or DT_NOBEGIN. */
+/* Return the newest time of some changes except infinity, or DT_NOBEGIN. */
 static TimestampTz
 newest_time(const FanoutChange *changes, int n)
 {
@@ -139,8 +140,8 @@ newest_time(const FanoutChange *changes, int n)
 }
 
 /*
- * Queue the messages of one agent, whose changes these are: as many as it takes for the keys to
- * fit. A key that fits into none is left out with a WARNING. Returns the number of messages.
+ * Queue the messages for the changes of one agent, as many as its keys need. notify_send() leaves
+ * out a message with a key that fits into none, with a WARNING. Returns the number of messages.
  */
 static int
 publish_agent(FanoutChange *changes, int n)
@@ -186,8 +187,8 @@ publish_agent(FanoutChange *changes, int n)
 }
 
 /*
- * Queue the messages that prebuild.metadata_notify asks for. changes are sorted in place.
- * Returns the number of messages.
+ * Queue the messages that prebuild.metadata_notify selects, and sort changes in place. Returns the
+ * number of messages. Allocates in the current context.
  */
 int
 fanout_publish(FanoutChange *changes, int n)
@@ -222,7 +223,7 @@ fanout_publish(FanoutChange *changes, int n)
 
 PG_FUNCTION_INFO_V1(prebuild_agent_ids_encode);
 
-/* SQL: prebuild_agent_ids_encode(agent_ids uuid[]) → setof text, IDS_PER_MESSAGE ids each at most. */
+/* SQL: prebuild_agent_ids_encode(agent_ids uuid[]) → setof text, up to IDS_PER_MESSAGE ids each. */
 Datum
 prebuild_agent_ids_encode(PG_FUNCTION_ARGS)
 {
@@ -269,7 +270,10 @@ raise_bad_ids(AgentIdsFault fault, const char *data, size_t length, size_t posit
 
 PG_FUNCTION_INFO_V1(prebuild_agent_ids_decode);
 
-/* SQL: prebuild_agent_ids_decode(encoded text) → setof uuid. */
+/*
+ * SQL: prebuild_agent_ids_decode(encoded text) → setof uuid. Raises invalid_parameter_value for a
+ * text that is not encoded ids.
+ */
 Datum
 prebuild_agent_ids_decode(PG_FUNCTION_ARGS)
 {
@@ -298,7 +302,7 @@ prebuild_agent_ids_decode(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(prebuild_agent_ids_notify);
 
-/* SQL: prebuild_agent_ids_notify(agent_ids uuid[]) → int, the number of messages. */
+/* SQL: prebuild_agent_ids_notify(agent_ids uuid[]) → int, the number of queued messages. */
 Datum
 prebuild_agent_ids_notify(PG_FUNCTION_ARGS)
 {

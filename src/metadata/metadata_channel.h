@@ -1,16 +1,16 @@
 /*
  * metadata_channel.h
- *	  Publishing which agents' metadata changed.
+ *	  Publish which agents' metadata changed.
  */
-#ifndef PREBUILD_FANOUT_H
-#define PREBUILD_FANOUT_H
+#ifndef PREBUILD_METADATA_CHANNEL_H
+#define PREBUILD_METADATA_CHANNEL_H
 
 #include "postgres.h"
 
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* One metadata row that changed. key is not terminated and stays the caller's. */
+/* A metadata row that changed. key has no terminator and belongs to the caller. */
 typedef struct FanoutChange
 {
 	pg_uuid_t agent;
@@ -24,4 +24,4 @@ extern int fanout_publish_ids(pg_uuid_t *ids, int n);
 extern bool fanout_suppress(bool suppress);
 extern bool fanout_is_suppressed(void);
 
-#endif /* PREBUILD_FANOUT_H */
+#endif /* PREBUILD_METADATA_CHANNEL_H */

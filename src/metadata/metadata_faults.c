@@ -1,32 +1,32 @@
 /*
  * metadata_faults.c
- *	  Whose fault is the error that a batch of agent metadata ended with?
+ *	  Did a row of a batch of agent metadata cause the batch's error?
  *
- * An error's code does not say for certain. insufficient_privilege is a right that the worker's
- * role lacks, and what a trigger of the operator's raises for the one agent that it does not like;
- * internal_error is a bug, a corrupt page under one row, and what XX000 in a RAISE makes. Such
- * errors are in doubt: metadata_flush.c finds out by what becomes of other rows.
+ * The SQLSTATE alone does not always tell. insufficient_privilege can mean that the worker's role
+ * lacks a right, or that a trigger of the operator refuses one agent. internal_error can mean a
+ * bug, a corrupt page under one row, or a RAISE with XX000. Such errors are in doubt.
+ * metadata_flush.c decides by writing other rows.
  */
 #include "compat.h"
 
 #include "metadata/metadata_faults.h"
 
-/* Judge an error by its SQLSTATE. */
+/* Classify an error by its SQLSTATE. */
 MetadataFault
 metadata_fault_of(int sqlstate)
 {
 	switch (sqlstate)
 	{
-		/* each try would wait again */
+		/* another session's locks, and each retry would wait again */
 		case ERRCODE_LOCK_NOT_AVAILABLE:
 		case ERRCODE_T_R_DEADLOCK_DETECTED:
-		/* rows that fit into a page that is there go in, others do not: no row is to blame */
+		/* rows that fit into an existing page go in and others do not, so no row is the cause */
 		case ERRCODE_DISK_FULL:
 			return FAULT_OF_NO_ROW;
 	}
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
-		/* a cancel, a shutdown */
+		/* a cancel or a shutdown */
 		case ERRCODE_OPERATOR_INTERVENTION:
 			return FAULT_OF_NO_ROW;
 		case ERRCODE_CONNECTION_EXCEPTION:
@@ -48,14 +48,14 @@ metadata_fault_of(int sqlstate)
 	}
 }
 
-/* True for an error whose code says that it is a row's fault. */
+/* Does the error's code say that a row is the cause? */
 bool
 metadata_fault_is_a_rows(const ErrorData *error)
 {
 	return metadata_fault_of(error->sqlerrcode) == FAULT_OF_A_ROW;
 }
 
-/* True for an error that may be a row's fault, whatever its code says. */
+/* Can a row be the cause of the error? True also for an error in doubt. */
 bool
 metadata_fault_may_be_a_rows(const ErrorData *error)
 {

@@ -1,6 +1,6 @@
 /*
  * metadata_faults.h
- *	  Whose fault is the error that a batch of agent metadata ended with?
+ *	  Did a row of a batch of agent metadata cause the batch's error?
  */
 #ifndef PREBUILD_METADATA_FAULTS_H
 #define PREBUILD_METADATA_FAULTS_H
@@ -9,9 +9,9 @@
 
 typedef enum MetadataFault
 {
-	FAULT_OF_A_ROW,	 /* a bad value, a constraint, what a trigger raises on purpose */
+	FAULT_OF_A_ROW,	 /* a bad value, a constraint, or an error that a trigger raises on purpose */
 	FAULT_IN_DOUBT,	 /* mostly the state of the database, but a trigger may raise it for a row */
-	FAULT_OF_NO_ROW, /* somebody else's, and it passes */
+	FAULT_OF_NO_ROW, /* another session or the server is the cause, for a while */
 } MetadataFault;
 
 extern MetadataFault metadata_fault_of(int sqlstate);

@@ -1,17 +1,19 @@
 /*
  * metadata_flush.c
- *	  Writing what the buffer holds: batches of at most prebuild.metadata_batch_size entries, each
- *	  in a transaction of its own; what was written, or refused by a constraint or a trigger for
- *	  good, is forgotten after the commit.
+ *	  Flush the buffer in batches of at most prebuild.metadata_batch_size entries, each in a
+ *	  transaction of its own. After the commit, the buffer forgets the rows that were written, and
+ *	  those that a constraint or a trigger refused for good.
  *
- * A row that is refused must not keep everybody's metadata from the table, and a table that takes
- * nothing for a while (a right is missing, say) must not cost anybody's. Where an error's code does
- * not say which of the two it is (metadata_faults.c), the batch fails and is tried again, as most
- * such errors pass. After PATIENCE such failures in a row it is found out: some agents from all over
- * the buffer are written, each row that fails alone left out and left in the buffer. When some rows
- * go in, refusals are the rows' own fault, whatever the code: the flush goes on, and drops and
- * counts them. When none does, the flush fails, and nothing is dropped. As a row that was refused is
- * likely to be reported again, the next ALERT_INTERVAL needs no further failures before that.
+ * One refused row must not keep all other metadata out of the table. On the other hand, a table
+ * that takes no rows for a while (because a right is missing, say) must not cost any metadata. If
+ * an error's code does not tell the two apart (metadata_faults.c), the batch fails and the worker
+ * tries it again, because most such errors pass. After PATIENCE such failures in a row, the flush
+ * takes a sample. It writes some agents from all over the buffer, leaves out each row that fails
+ * alone, and leaves those rows in the buffer. If some rows of the sample go in, refusals are the
+ * rows' own fault, whatever their code. Then the flush continues, and drops and counts refused
+ * rows. If none goes in, the flush fails and drops nothing. As an agent will likely report a
+ * refused row again, each flush of the next ALERT_INTERVAL takes a sample without waiting for
+ * failures.
  */
 #include "compat.h"
 
@@ -31,38 +33,38 @@
 #include "base/patience.h"
 #include "settings.h"
 
-/* How long a flush waits for others, in milliseconds and in all. */
+/* How long a flush waits for other sessions' locks in all, in milliseconds. */
 #define FLUSH_PATIENCE_MS 5000
 
-/* The shortest time between two warnings of refused entries, in microseconds. */
+/* The shortest time between two warnings about refused entries, in microseconds. */
 #define WARNING_INTERVAL (10 * USECS_PER_SEC)
 
-/* So many failures in doubt in a row are waited out before it is found out what is wrong. */
+/* After so many failures in doubt in a row, a flush takes a sample. */
 #define PATIENCE 3
 
-/* For so long after a refusal in doubt there is no patience, in microseconds. */
+/* How long after a refusal in doubt each flush takes a sample, in microseconds. */
 #define ALERT_INTERVAL (10 * USECS_PER_MINUTE)
 
-/* How many agents are asked whether the table takes any rows. */
+/* How many agents a sample has. */
 #define SAMPLE_AGENTS 16
 
-/* What this process knows of errors in doubt; it serves one database. */
+/* What this process knows about errors in doubt. It serves one database. */
 static struct
 {
 	int failures; /* in a row */
 	TimestampTz alert_until;
-	uint32 samples; /* taken, so that each is another */
+	uint32 samples; /* taken so far, so that each one is different */
 } doubts;
 
-/* What becomes of rows that fail alone. */
+/* What a flush does with rows that fail alone. */
 typedef enum Refusing
 {
-	DROP_BY_CODE, /* dropped when the code says that it is their fault; otherwise the batch fails */
-	DROP_ANY,	  /* dropped */
-	KEEP_ANY,	  /* left in the buffer */
+	DROP_BY_CODE, /* drop them if the error's code blames the row; otherwise fail the batch */
+	DROP_ANY,	  /* drop them */
+	KEEP_ANY,	  /* leave them in the buffer */
 } Refusing;
 
-/* Agents that are written together, and their entries. */
+/* The agents of a batch, and their entries. */
 typedef struct Batch
 {
 	BatcherCopy *copies;
@@ -72,8 +74,8 @@ typedef struct Batch
 } Batch;
 
 /*
- * Copy agents until the batch is full, at least one. Returns how many of the n were looked at;
- * those that have vanished meanwhile are passed over.
+ * Copy agents until the batch is full, but at least one. Skips agents that no longer wait. Returns
+ * how many of the n agents it looked at.
  */
 static int
 fill_batch(int slot, const BatcherAgent *agents, int n, Batch *batch)
@@ -98,14 +100,14 @@ fill_batch(int slot, const BatcherAgent *agents, int n, Batch *batch)
 	return looked;
 }
 
-/* A text Datum of a record's text. */
+/* Return a record's text as a Datum of type text. */
 static Datum
 text_datum(ReportText string)
 {
 	return PointerGetDatum(cstring_to_text_with_len(string.data, (int) string.length));
 }
 
-/* Turn the copies into rows. */
+/* Turn the batch's copies into rows. */
 static void
 build_rows(Batch *batch)
 {
@@ -132,7 +134,7 @@ build_rows(Batch *batch)
 	Assert(n == batch->nrows);
 }
 
-/* Write the rows, and count a failure in doubt. */
+/* Write the rows. If that raises an error in doubt, count it in doubts.failures. */
 static MetadataCounts
 write_rows(Batch *batch, Refusing refusing, MetadataRefusal *refusal)
 {
@@ -155,7 +157,10 @@ write_rows(Batch *batch, Refusing refusing, MetadataRefusal *refusal)
 	return counts;
 }
 
-/* Write a batch and commit. *refusal receives the first row that was refused, if any. */
+/*
+ * Write a batch and commit. *refusal receives the first refused row, if any, in the current
+ * context, which must outlive the transaction.
+ */
 static MetadataCounts
 write_batch(MetadataFlush *flush, Batch *batch, Refusing refusing, MetadataRefusal *refusal)
 {
@@ -165,7 +170,7 @@ write_batch(MetadataFlush *flush, Batch *batch, Refusing refusing, MetadataRefus
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	(void) extension_hold();
-	/* the refusal is to outlive the transaction */
+	/* the refusal must outlive the transaction */
 	MemoryContextSwitchTo(context);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	counts = write_rows(batch, refusing, refusal);
@@ -178,7 +183,7 @@ write_batch(MetadataFlush *flush, Batch *batch, Refusing refusing, MetadataRefus
 	return counts;
 }
 
-/* Count entries that were refused and are lost, and warn of it now and then. */
+/* Count n refused entries that are dropped. Warn about them, once per WARNING_INTERVAL. */
 static void
 report_refused(int slot, const MetadataRefusal *refusal, int64 n)
 {
@@ -205,7 +210,7 @@ report_refused(int slot, const MetadataRefusal *refusal, int64 n)
 					 "prebuild_metadata_stats counts them all.")));
 }
 
-/* Have the buffer forget the batch; keep_refused: but for agents of whom a row was refused. */
+/* Have the buffer forget the batch. keep_refused: except agents with a refused row. */
 static void
 forget_batch(MetadataFlush *flush, const Batch *batch, bool keep_refused)
 {
@@ -227,8 +232,8 @@ forget_batch(MetadataFlush *flush, const Batch *batch, bool keep_refused)
 }
 
 /*
- * Write one batch of the agents that wait. Returns how many of them were looked at. *counts and
- * *refusal receive what came of it, in the current memory context.
+ * Write one batch of the waiting agents. Returns how many of them it looked at. *counts and
+ * *refusal receive the results, in the current memory context.
  */
 static int
 flush_batch(MetadataFlush *flush, const BatcherAgent *agents, int n, Refusing refusing,
@@ -254,9 +259,9 @@ flush_batch(MetadataFlush *flush, const BatcherAgent *agents, int n, Refusing re
 }
 
 /*
- * Does the table take rows? Writes some of the agents that wait, from all over the buffer and
- * others at each time. True when a row went in. When none did, raises the error of the first that
- * was refused, if any.
+ * Does the table take rows? Writes a sample of the waiting agents, from all over the buffer and
+ * different ones each time. Returns true if a row went in. If none did, raises the error of the
+ * first refused row, if any.
  */
 static bool
 table_takes_rows(MetadataFlush *flush, const BatcherAgent *agents, int n)
@@ -291,19 +296,19 @@ table_takes_rows(MetadataFlush *flush, const BatcherAgent *agents, int n)
 	return accepted > 0;
 }
 
-/* Does the flush go on with another batch? */
+/* Does the flush continue with another batch? */
 static bool
 goes_on(const MetadataFlush *flush)
 {
 	if (flush->deadline != 0 && GetCurrentTimestamp() >= flush->deadline)
 		return false;
-	/* what is left of a full batch is not urgent */
+	/* a flush for capacity leaves a batch that is not full to a later flush */
 	return flush->reason != FLUSH_CAPACITY ||
 		   pg_atomic_read_u64(&batcher_database(flush->slot)->waiting) >=
 			   (uint64) setting_metadata_batch_size;
 }
 
-/* Write what waits now, batch by batch. */
+/* Write all agents that wait now, batch by batch. */
 static void
 flush_batches(MetadataFlush *flush)
 {
@@ -330,13 +335,13 @@ flush_batches(MetadataFlush *flush)
 }
 
 /*
- * Write what waits now. Called outside of a transaction; raises what the writing raises, with
- * nothing forgotten that was not committed. Memory is taken from the current context.
+ * Flush the agents that wait now. Call it outside of a transaction. Raises what the writing raises;
+ * even then the buffer forgets only what was committed. Allocates in the current context.
  */
 void
 metadata_flush(MetadataFlush *flush)
 {
-	/* for all batches together; the worker's lock_timeout is what ends a wait */
+	/* one limit for all batches together; the worker's lock_timeout ends a single wait */
 	patience_begin(FLUSH_PATIENCE_MS);
 	PG_TRY();
 	{

@@ -1,6 +1,6 @@
 /*
  * metadata_flush.h
- *	  Writing what the buffer holds.
+ *	  Flush the buffer into the table.
  */
 #ifndef PREBUILD_METADATA_FLUSH_H
 #define PREBUILD_METADATA_FLUSH_H
@@ -9,14 +9,14 @@
 
 #include "metadata/metadata_batcher.h"
 
-/* A flush: what is asked for, and what came of it. */
+/* A flush: its request and its results. */
 typedef struct MetadataFlush
 {
 	int slot;
 	FlushReason reason;
-	TimestampTz deadline; /* begin no further batch after this; 0 = none */
+	TimestampTz deadline; /* start no batch after this; 0 = none */
 	int64 written;		  /* entries that left the buffer */
-	bool publishing;	  /* the statements are through, the commit is not */
+	bool publishing;	  /* the statements have run, but the commit has not */
 } MetadataFlush;
 
 extern void metadata_flush(MetadataFlush *flush);

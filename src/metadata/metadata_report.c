@@ -1,10 +1,10 @@
 /*
  * metadata_report.c
- *	  An agent's report: its limits, and its way into the buffer or, where no worker would write
- *	  that, into the table.
+ *	  Take an agent's report: apply the limits, then put it into the buffer or, if no worker would
+ *	  flush that, write it into the table.
  *
- * The buffered way is taken millions of times a day: it runs no SQL and looks nothing up but what
- * the caches have.
+ * The buffered path runs millions of times a day. So it runs no SQL, and looks up only what the
+ * caches hold.
  */
 #include "compat.h"
 
@@ -26,25 +26,25 @@
 #include "metadata/flush_request.h"
 #include "slots/worker_slots.h"
 
-/* The shortest time between two warnings of a full buffer, in microseconds. */
+/* The shortest time between two warnings about a full buffer, in microseconds. */
 #define WARNING_INTERVAL (10 * USECS_PER_SEC)
 
 typedef struct Report
 {
 	pg_uuid_t agent;
 	TimestampTz collected_at;
-	ReportEntry *all;	   /* as they were given, n of them */
-	ReportEntry **entries; /* those that are stored: keys distinct, limits applied */
+	ReportEntry *all;	   /* as given, n of them */
+	ReportEntry **entries; /* those to store, with distinct keys and limits applied */
 	int n;
 	int nentries;
-	int merged;		   /* given, but another one of the same key came later */
+	int merged;		   /* given, but a later one has the same key */
 	int rejected;	   /* given, but not within the limits */
-	size_t keys_bytes; /* the sum of the keys that was too much, or 0 */
+	size_t keys_bytes; /* sum of the keys that exceeded the limit, or 0 */
 } Report;
 
 /*
- * What an argument's element has: text, or bytes that are to be UTF-8. *fault receives why they are
- * no text of the database's; the result is then the bytes.
+ * Return the text of an argument's element. type: text, or bytea in UTF-8. If the bytes are not
+ * text in the database's encoding, returns the bytes, and *fault receives the reason.
  */
 static ReportText
 report_text(Datum value, Oid type, ReportFault *fault)
@@ -57,7 +57,10 @@ report_text(Datum value, Oid type, ReportFault *fault)
 	return string;
 }
 
-/* Read the arguments, arrays of text or of bytes, into report->all. */
+/*
+ * Read the arguments, arrays of text or of bytea, into report->all. Raises an error for a null
+ * argument or element, and for arrays of different lengths.
+ */
 static void
 read_arguments(FunctionCallInfo fcinfo, Oid type, Report *report)
 {
@@ -92,7 +95,7 @@ read_arguments(FunctionCallInfo fcinfo, Oid type, Report *report)
 	}
 }
 
-/* A bit that equal keys share, and different ones mostly do not. */
+/* Return a bit that equal keys share, and different keys mostly do not. */
 static uint64
 key_bit(ReportText key)
 {
@@ -102,7 +105,7 @@ key_bit(ReportText key)
 	return UINT64CONST(1) << ((key.length * 11 + middle * 5 + last) % 64);
 }
 
-/* Is there an entry with this key among the n? Puts the newer one in its place. */
+/* Does one of the n entries have the same key? If so, put the newer entry into its place. */
 static bool
 replace_same_key(ReportEntry **entries, int n, ReportEntry *newer)
 {
@@ -118,7 +121,7 @@ replace_same_key(ReportEntry **entries, int n, ReportEntry *newer)
 	return false;
 }
 
-/* Apply the agent limits: fill report->entries. */
+/* Apply the limits of a report, and fill report->entries. */
 static void
 apply_limits(Report *report)
 {
@@ -147,7 +150,7 @@ apply_limits(Report *report)
 		report_apply_limits(report->entries[i], &encoding);
 }
 
-/* Say, at most once per interval in all sessions, that the buffer is full. */
+/* Warn that the buffer is full, at most once per WARNING_INTERVAL in all sessions together. */
 static void
 warn_of_full_buffer(int slot)
 {
@@ -165,8 +168,9 @@ warn_of_full_buffer(int slot)
 }
 
 /*
- * Put the report into the buffer. False where it must be written directly: no buffer, no worker
- * for this database, a standby, a read-only transaction (where the table's error is the answer).
+ * Put the report into the buffer. Returns false if the caller must write it directly, because there
+ * is no buffer, no worker serves this database, the server is a standby, or the transaction is
+ * read-only (then the direct write raises the error).
  */
 static bool
 buffer_report(Report *report, int *dropped)
@@ -224,7 +228,7 @@ result_row(FunctionCallInfo fcinfo, int queued, int dropped, int rejected)
 	return result_row_datum(fcinfo, &row);
 }
 
-/* Take a report whose arrays have elements of a type. */
+/* Take a report. type: of the elements of its arrays. */
 static Datum
 take_report(FunctionCallInfo fcinfo, Oid type)
 {
@@ -258,8 +262,8 @@ prebuild_agent_metadata_report(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(prebuild_agent_metadata_report_bytes);
 
 /*
- * SQL: prebuild_agent_metadata_report_bytes(), the same with arrays of bytea in UTF-8. A value or an
- * error that is no text is replaced by an error that says so, a key that is none is rejected.
+ * SQL: prebuild_agent_metadata_report_bytes(), the same with arrays of bytea in UTF-8. If a value
+ * or an error is not valid text, stores an error that says so instead. Rejects a key that is not.
  */
 Datum
 prebuild_agent_metadata_report_bytes(PG_FUNCTION_ARGS)
@@ -270,7 +274,7 @@ prebuild_agent_metadata_report_bytes(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(prebuild_agent_metadata_flush);
 
 /*
- * SQL: prebuild_agent_metadata_flush() → bigint, the number of entries that were written.
+ * SQL: prebuild_agent_metadata_flush() → bigint, the number of entries that the worker wrote.
  */
 Datum
 prebuild_agent_metadata_flush(PG_FUNCTION_ARGS)
@@ -278,7 +282,7 @@ prebuild_agent_metadata_flush(PG_FUNCTION_ARGS)
 	int slot = worker_slots_count() > 0 ? worker_slot_here() : NO_SLOT;
 
 	PreventCommandDuringRecovery("prebuild_agent_metadata_flush()");
-	/* without a buffer everything has been written already */
+	/* without a buffer, sessions have written all reports directly */
 	if (slot == NO_SLOT)
 		PG_RETURN_INT64(0);
 	PG_RETURN_INT64(flush_request(slot));

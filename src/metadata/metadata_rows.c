@@ -1,6 +1,6 @@
 /*
  * metadata_rows.c
- *	  The rows of a batch of agent metadata: their order, and how statements read them.
+ *	  The rows of a batch of agent metadata: their order, and the relation that statements read.
  */
 #include "compat.h"
 
@@ -10,10 +10,10 @@
 
 #include "metadata/metadata_rows.h"
 
-/* Not a table: a tuplestore that the statements of an SPI connection read by this name. */
+/* The name by which the statements of an SPI connection read the rows from a tuplestore. */
 static char batch_name[] = "batch";
 
-/* Order rows by agent id and key: the order in which they are written. */
+/* Order rows by agent id and key, which is the order of writing. */
 static int
 compare_places(const MetadataRow *left, const MetadataRow *right)
 {
@@ -29,7 +29,7 @@ compare_places(const MetadataRow *left, const MetadataRow *right)
 	return order != 0 ? order : left_length - right_length;
 }
 
-/* Order rows by place, and those of one place with the one that wins first. */
+/* Order rows by agent id and key; among equals, the row that wins comes first. */
 static int
 compare_rows(const void *a, const void *b)
 {
@@ -40,13 +40,13 @@ compare_rows(const void *a, const void *b)
 	if (order == 0)
 		order =
 			(left->collected_at < right->collected_at) - (left->collected_at > right->collected_at);
-	/* rows of a batch are one array: the later element is the one with the higher address */
+	/* the rows are elements of one array, so the later element has the higher address */
 	return order != 0 ? order : (left < right) - (left > right);
 }
 
 /*
- * Sort rows in the order in which they are written, and keep of those of one place the one that
- * wins. Returns how many of the n remain.
+ * Sort rows into the order of writing, and keep only the row that wins of each (agent, key).
+ * Returns how many of the n remain.
  */
 int
 metadata_rows_sort(MetadataRow **rows, int n)
@@ -60,7 +60,7 @@ metadata_rows_sort(MetadataRow **rows, int n)
 	return kept;
 }
 
-/* Mark the row of this agent and key, which is among the sorted ones, as written. */
+/* Mark the row with this agent and key as written. The rows must be sorted and unique. */
 void
 metadata_rows_mark(MetadataRow **rows, int n, pg_uuid_t *agent, Datum key)
 {
@@ -82,8 +82,8 @@ metadata_rows_mark(MetadataRow **rows, int n, pg_uuid_t *agent, Datum key)
 }
 
 /*
- * Make the rows readable for the statements of this SPI connection, as a relation named "batch":
- * a tuplestore costs a third of unnest() over five arrays.
+ * Register the rows as a relation named "batch", which the statements of this SPI connection can
+ * read. A tuplestore costs a third of unnest() over five arrays. Allocates in the current context.
  */
 EphemeralNamedRelation
 metadata_rows_register(MetadataRow **rows, int n)

@@ -11,7 +11,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* One (agent, key) of a batch; the texts are Datums of type text, the caller's. */
+/* One (agent, key) of a batch. The Datums have type text and belong to the caller. */
 typedef struct MetadataRow
 {
 	pg_uuid_t agent;
@@ -23,7 +23,7 @@ typedef struct MetadataRow
 	bool refused; /* set by agent_metadata_write_accepted() */
 } MetadataRow;
 
-/* updated + inserted + skipped + refused is the number of rows that were given. */
+/* updated + inserted + skipped + refused is the number of given rows. */
 typedef struct MetadataCounts
 {
 	int64 updated;

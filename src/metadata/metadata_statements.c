@@ -1,8 +1,7 @@
 /*
  * metadata_statements.c
- *	  The statements that a batch of agent metadata is written by. All run in one SPI connection,
- *	  between metadata_settings() and the end of its nest level; agent_metadata.c has the locking
- *	  contract.
+ *	  The statements that write a batch of agent metadata. All run in one SPI connection, between
+ *	  metadata_settings() and the end of its nest level. agent_metadata.c has the locking contract.
  */
 #include "compat.h"
 
@@ -23,10 +22,10 @@
 
 #define SAME_ROW "m.workspace_agent_id {=} b.agent_id AND m.key {=} b.key"
 
-/* A row that says "infinity", which plain SQL can store, is no newer than any report. */
+/* Plain SQL can store a row with "infinity". It counts as no newer than any report. */
 #define NOT_NEWER(than) "(m.collected_at {<=} " than " OR NOT pg_catalog.isfinite(m.collected_at))"
 
-/* "batch" is no table, see metadata_rows_register(). */
+/* metadata_rows_register() makes the relation "batch". */
 static const char lock_agents[] = "SELECT a.id FROM {cp}workspace_agents a "
 								  "WHERE a.id {=} ANY ($1) ORDER BY a.id FOR KEY SHARE OF a";
 
@@ -54,7 +53,7 @@ static const char upsert_rows[] =
 		"excluded.collected_at") " "
 								 "RETURNING m.workspace_agent_id, m.key::pg_catalog.text, m.xmax {=} '0'::pg_catalog.xid";
 
-/* Change a setting until the end of the enclosing nest level. */
+/* Set a setting until the end of the current nest level. */
 static void
 set_here(const char *name, const char *value)
 {
@@ -62,9 +61,9 @@ set_here(const char *name, const char *value)
 }
 
 /*
- * Settings that the statements run under: the search_path that the control plane's triggers find
- * its tables by, and a planner that is kept to the one good shape, whatever the statistics say: an
- * index probe for each row of the batch. Returns the nest level of settings that undoes it.
+ * Apply the settings of the statements. The search_path lets the control plane's triggers find its
+ * tables. The planner settings force the one good plan whatever the statistics say: an index probe
+ * for each row of the batch. Returns the nest level of settings whose end undoes them.
  */
 int
 metadata_settings(void)
@@ -77,13 +76,14 @@ metadata_settings(void)
 	set_here("enable_mergejoin", "off");
 	set_here("enable_material", "off");
 	set_here("plan_cache_mode", "force_generic_plan");
-	/* a trigger's query without an index is planned here too, at a cost that calls for compilation */
+	/* these settings make a trigger's query without an index look expensive enough for JIT */
 	set_here("jit", "off");
 	return nest_level;
 }
 
 /*
- * Keep the rows whose agents exist, and lock these. Returns how many of the n remain.
+ * Lock the agents of sorted rows FOR KEY SHARE, in the order of their ids, and keep only the rows
+ * whose agents exist. Returns how many of the n remain.
  */
 int
 metadata_lock_agents(MetadataRow **rows, int n)
@@ -104,10 +104,10 @@ metadata_lock_agents(MetadataRow **rows, int n)
 			ids[nids++] = UUIDPGetDatum(&rows[i]->agent);
 	array = PointerGetDatum(construct_array(ids, nids, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 	found = plan_execute(&plan, lock_agents, PLAN_FRESH, 1, &type, &array, NULL);
-	/* locks do not outlive a crash: the commit of an unlogged table's rows need not wait for them */
+	/* row locks need not survive a crash, so a commit of unlogged rows need not wait for WAL */
 	XactLastRecEnd = last_record;
 
-	/* both are in the order of ids */
+	/* both lists are in the order of ids */
 	for (int i = 0; i < n && next < found; i++)
 	{
 		int order;
@@ -128,8 +128,8 @@ metadata_lock_agents(MetadataRow **rows, int n)
 }
 
 /*
- * Does the update visit the rows in the order of the batch? It does when the batch is at the
- * outside of all joins; a table of a few rows may be planned the other way round.
+ * Does the update visit the rows in the order of the batch? It does if the batch is the outermost
+ * relation of the plan. For a table of a few rows, the planner may choose the other order.
  */
 static bool
 keeps_batch_order(SPIPlanPtr plan)
@@ -153,14 +153,14 @@ keeps_batch_order(SPIPlanPtr plan)
 	return keeps;
 }
 
-/* Receives the numbers of the rows that an update returns, and marks them as written. */
+/* A receiver for the row numbers that an update returns. It marks these rows as written. */
 typedef struct MarkReceiver
 {
 	DestReceiver receiver;
 	MetadataRow **rows;
 } MarkReceiver;
 
-/* DestReceiver: mark the row whose number was returned. */
+/* DestReceiver: mark the row with the returned number. */
 static bool
 mark_number(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -171,19 +171,23 @@ mark_number(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* DestReceiver: nothing to prepare. */
+/* DestReceiver: needs no preparation. */
 static void
 mark_startup(DestReceiver *self, int operation, TupleDesc columns)
 {
 }
 
-/* DestReceiver: nothing to clean up. */
+/* DestReceiver: needs no cleanup. */
 static void
 mark_done(DestReceiver *self)
 {
 }
 
-/* Update the rows that exist and are not newer; marks them as written. Returns their number. */
+/*
+ * Update the stored rows that are not newer, and mark those of the batch as written. Returns their
+ * number. Locks rows in the order of the batch, with a statement of its own if the plan of the
+ * update has another order.
+ */
 static int64
 update_existing(MetadataRow **rows)
 {
@@ -205,7 +209,7 @@ update_existing(MetadataRow **rows)
 	return SPI_processed;
 }
 
-/* Is there no stored row for one of the batch? */
+/* Does a row of the batch have no stored row? */
 static bool
 any_missing(void)
 {
@@ -216,7 +220,7 @@ any_missing(void)
 	return missing;
 }
 
-/* Insert or update all rows, except where a newer one is stored; marks them as written. */
+/* Insert or update all rows except those with a newer stored row. Marks and counts them. */
 static void
 upsert_all(MetadataRow **rows, int n, MetadataCounts *counts)
 {
@@ -242,7 +246,7 @@ upsert_all(MetadataRow **rows, int n, MetadataCounts *counts)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Should a key that the agent has no row for get one? */
+/* Does a key without a stored row get one? */
 static bool
 inserts_missing(void)
 {
@@ -251,7 +255,7 @@ inserts_missing(void)
 	return setting_metadata_insert_missing == INSERT_MISSING_ON;
 }
 
-/* An update that is tried. */
+/* An attempt to update all rows. */
 typedef struct Update
 {
 	MetadataRow **rows;
@@ -260,7 +264,7 @@ typedef struct Update
 	bool complete; /* no row was missing */
 } Update;
 
-/* Update what is there; to stay when nothing is missing. */
+/* Update the stored rows. Returns whether no row was missing; otherwise the caller rolls back. */
 static bool
 try_update(void *argument)
 {
@@ -272,8 +276,8 @@ try_update(void *argument)
 }
 
 /*
- * Update rows, which are registered as a batch, or upsert them where some are missing and wanted;
- * marks what is written and counts it.
+ * Update the rows, which must be registered as "batch". If some are missing and wanted, upsert all
+ * of them instead. Marks and counts the written rows. Raises what the statements raise.
  */
 void
 metadata_update_or_upsert(MetadataRow **rows, int n, MetadataCounts *counts)

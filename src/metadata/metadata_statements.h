@@ -1,6 +1,6 @@
 /*
  * metadata_statements.h
- *	  The statements that a batch of agent metadata is written by.
+ *	  The statements that write a batch of agent metadata.
  */
 #ifndef PREBUILD_METADATA_STATEMENTS_H
 #define PREBUILD_METADATA_STATEMENTS_H

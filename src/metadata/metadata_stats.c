@@ -1,10 +1,10 @@
 /*
  * metadata_stats.c
- *	  What the batcher and the worker have done, for the operator: counters and histograms in
- *	  shared memory since the server started, and the functions under their views.
+ *	  Statistics of the buffer and its flushes for the operator: counters and histograms in shared
+ *	  memory since the server started, and the functions under their views.
  *
- * The stats_lock of a database's BatcherDatabase is held for the update or for the copy of its
- * FlushStats, nothing else.
+ * Locking contract: the stats_lock of a BatcherDatabase protects its FlushStats. It is held only to
+ * update or to copy them, and no other lock is taken under it.
  */
 #include "compat.h"
 
@@ -21,12 +21,12 @@
 static const char *const reason_names[FLUSH_REASONS] = { "capacity", "scheduled", "shutdown",
 														 "manual" };
 
-/* Upper bounds of the histograms' buckets; the last bucket has none. */
+/* Upper bounds of the histograms' buckets. The last bucket has none. */
 static const double size_bounds[] = { 10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500 };
 static const double utilization_bounds[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 40, 80, 160 };
 static const double duration_bounds[] = { 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5 };
 
-/* Count a value. */
+/* Count a value in a histogram. */
 static void
 observe(Histogram *histogram, const double *bounds, int nbounds, double value)
 {
@@ -39,7 +39,9 @@ observe(Histogram *histogram, const double *bounds, int nbounds, double value)
 	histogram->sum += value;
 }
 
-/* Count a batch that has been committed: its agents, its entries, the time since start. */
+/*
+ * Count a committed batch: its agents, its entries and the time since start. Takes the stats_lock.
+ */
 void
 metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies, int ncopies,
 					 const MetadataCounts *counts, TimestampTz start)
@@ -64,7 +66,7 @@ metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies, in
 	LWLockRelease(&database->stats_lock);
 }
 
-/* Keep the message of the last error, at this time. */
+/* Record the message and the time of the last error. Call it with the stats_lock held. */
 static void
 note_error(FlushStats *stats, const char *message, TimestampTz at)
 {
@@ -75,7 +77,7 @@ note_error(FlushStats *stats, const char *message, TimestampTz at)
 	stats->last_error_at = at;
 }
 
-/* Count entries that the table refused; message: of the first one's error. */
+/* Count n refused entries. message: of the first one's error. Takes the stats_lock. */
 void
 metadata_stats_refused(int slot, int64 n, const char *message)
 {
@@ -88,7 +90,10 @@ metadata_stats_refused(int slot, int64 n, const char *message)
 	LWLockRelease(&database->stats_lock);
 }
 
-/* Count a flush that failed; publishing: at its commit, with messages queued. */
+/*
+ * Count a failed flush. publishing: it failed in the commit, with messages queued. Takes the
+ * stats_lock.
+ */
 void
 metadata_stats_failure(int slot, bool publishing, const char *message)
 {
@@ -104,14 +109,14 @@ metadata_stats_failure(int slot, bool publishing, const char *message)
 	LWLockRelease(&database->stats_lock);
 }
 
-/* The slot of this database, or NO_SLOT. */
+/* Return the slot of this database, or NO_SLOT. */
 static int
 slot_here(void)
 {
 	return worker_slots_count() > 0 ? worker_slot_here() : NO_SLOT;
 }
 
-/* Copy the statistics of a slot's database. */
+/* Copy the statistics of a slot's database. Takes the stats_lock. */
 static void
 copy_stats(int slot, FlushStats *stats)
 {
@@ -122,7 +127,7 @@ copy_stats(int slot, FlushStats *stats)
 	LWLockRelease(&database->stats_lock);
 }
 
-/* Put a time; 0 is none. */
+/* Add a time; 0 becomes null. */
 static void
 put_time(ResultRow *row, TimestampTz at)
 {
@@ -132,7 +137,7 @@ put_time(ResultRow *row, TimestampTz at)
 		result_put_null(row, TIMESTAMPTZOID);
 }
 
-/* Put a text; an empty one is none. */
+/* Add a text; an empty one becomes null. */
 static void
 put_text(ResultRow *row, const char *string)
 {
@@ -141,7 +146,7 @@ put_text(ResultRow *row, const char *string)
 
 PG_FUNCTION_INFO_V1(prebuild_metadata_stats_read);
 
-/* SQL: the row under the view prebuild_metadata_stats. */
+/* SQL: the row of the view prebuild_metadata_stats. */
 Datum
 prebuild_metadata_stats_read(PG_FUNCTION_ARGS)
 {
@@ -174,7 +179,7 @@ prebuild_metadata_stats_read(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }
 
-/* Add a histogram's rows: cumulative counts by upper bound, the last one infinity. */
+/* Add a histogram's rows: cumulative counts by upper bound. The last bound is infinity. */
 static void
 put_histogram(ReturnSetInfo *result, const char *name, const char *reason,
 			  const Histogram *histogram, const double *bounds, int nbounds)
@@ -198,7 +203,7 @@ put_histogram(ReturnSetInfo *result, const char *name, const char *reason,
 
 PG_FUNCTION_INFO_V1(prebuild_metadata_histograms);
 
-/* SQL: the histograms of this database's batches; no rows where nothing is buffered. */
+/* SQL: the histograms of this database's batches; no rows if the database has no slot. */
 Datum
 prebuild_metadata_histograms(PG_FUNCTION_ARGS)
 {

@@ -1,6 +1,6 @@
 /*
  * metadata_stats.h
- *	  What the batcher and the worker have done, for the operator.
+ *	  Statistics of the buffer and its flushes for the operator.
  */
 #ifndef PREBUILD_METADATA_STATS_H
 #define PREBUILD_METADATA_STATS_H

@@ -1,6 +1,6 @@
 /*
  * metadata_trigger.c
- *	  The trigger that publishes agent metadata which others than the extension write.
+ *	  The trigger that publishes changes of agent metadata by plain SQL.
  */
 #include "compat.h"
 
@@ -17,7 +17,7 @@
 #include "metadata/metadata_channel.h"
 #include "settings.h"
 
-/* Changes of a statement, collected. */
+/* The changes of a statement. */
 typedef struct ChangeList
 {
 	FanoutChange *changes;
@@ -26,7 +26,10 @@ typedef struct ChangeList
 	bool with_keys;
 } ChangeList;
 
-/* The rows of the statement: what it wrote, or for a DELETE what it removed. */
+/*
+ * Return the rows that the statement wrote, or for a DELETE those that it removed. Raises an error
+ * if the trigger has no transition table.
+ */
 static Tuplestorestate *
 statement_rows(TriggerData *trigger)
 {
@@ -37,7 +40,7 @@ statement_rows(TriggerData *trigger)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" needs a transition table", trigger->tg_trigger->tgname)));
-	/* others may read the same rows: a read pointer of our own leaves theirs alone */
+	/* use a read pointer of our own, because other triggers may read the same rows */
 	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
 	tuplestore_rescan(rows);
 	return rows;
@@ -47,7 +50,7 @@ statement_rows(TriggerData *trigger)
 static void
 add_change(ChangeList *list, FanoutChange change)
 {
-	/* rows of one agent mostly come together */
+	/* rows of one agent mostly come together, so this removes most duplicates */
 	if (!list->with_keys && list->n > 0 &&
 		memcmp(&list->changes[list->n - 1].agent, &change.agent, sizeof(pg_uuid_t)) == 0)
 		return;
@@ -59,7 +62,7 @@ add_change(ChangeList *list, FanoutChange change)
 	list->changes[list->n++] = change;
 }
 
-/* Collect the changes that a statement's rows are. */
+/* Collect the changes of a statement's rows. Skips rows with a null. */
 static void
 collect_changes(TriggerData *trigger, ChangeList *list)
 {
@@ -98,8 +101,9 @@ collect_changes(TriggerData *trigger, ChangeList *list)
 PG_FUNCTION_INFO_V1(prebuild_metadata_fanout);
 
 /*
- * Trigger: publish the agents whose metadata a statement changed, unless the extension's own
- * writing does that. After the statement, with a transition table named as one likes.
+ * Trigger: publish the agents whose metadata a statement changed, unless the extension is writing
+ * and publishes them itself. It fires AFTER each statement and needs a transition table of any
+ * name.
  */
 Datum
 prebuild_metadata_fanout(PG_FUNCTION_ARGS)

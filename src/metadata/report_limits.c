@@ -14,7 +14,7 @@ is_ascii_space(unsigned char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* Is this a character of ASCII that can be seen? */
+/* Is this a visible ASCII character? */
 static inline bool
 is_ascii_visible(char c)
 {
@@ -30,8 +30,8 @@ is_unicode_space(uint32_t c)
 }
 
 /*
- * The length of the white space character that data begins with, or 0. All of Unicode's beyond
- * ASCII take two or three bytes.
+ * Return the length, in bytes, of the white space character at the start of data, or 0. Each of
+ * Unicode's white space characters beyond ASCII has two or three bytes.
  */
 static size_t
 space_length(const char *data, size_t length, bool utf8)
@@ -54,7 +54,7 @@ space_length(const char *data, size_t length, bool utf8)
 	return 0;
 }
 
-/* The length of the white space character that the text ends with, or 0. */
+/* Return the length, in bytes, of the white space character at the end of the text, or 0. */
 static size_t
 space_length_at_end(ReportText text, bool utf8)
 {
@@ -69,7 +69,7 @@ space_length_at_end(ReportText text, bool utf8)
 	return space_length(text.data + text.length - back, back, utf8) == back ? back : 0;
 }
 
-/* Is this a byte of a character in UTF-8 but the first? */
+/* Is this a continuation byte of UTF-8? */
 static inline bool
 is_continuation(char c)
 {
@@ -77,8 +77,8 @@ is_continuation(char c)
 }
 
 /*
- * The length of the longest prefix within limit bytes that does not end within a character of UTF-8.
- * Where that is not what the bytes are, they are cut at the limit.
+ * Return the length of the longest prefix within limit bytes that does not end inside a character
+ * of UTF-8. If the bytes there are not valid UTF-8, returns the limit.
  */
 size_t
 report_clip_utf8(const char *data, size_t length, size_t limit)
@@ -96,7 +96,7 @@ report_clip_utf8(const char *data, size_t length, size_t limit)
 	return whole > back ? limit - back : limit;
 }
 
-/* Take the white space off both ends of a text. */
+/* Trim white space from both ends of a text. */
 ReportText
 report_trim(ReportText text, bool utf8)
 {
@@ -117,8 +117,8 @@ report_trim(ReportText text, bool utf8)
 }
 
 /*
- * How many of the n entries are taken: keys in order while the sum of their lengths is within
- * the limit. *exceeding is the sum that includes the first key that is not taken, or 0.
+ * Return how many of the n entries to take: keys in order, as long as the sum of their lengths is
+ * within the limit. *exceeding receives the sum including the first key that is not taken, or 0.
  */
 size_t
 report_keys_within_limit(const ReportEntry *entries, size_t n, size_t *exceeding)
@@ -138,7 +138,7 @@ report_keys_within_limit(const ReportEntry *entries, size_t n, size_t *exceeding
 	return n;
 }
 
-/* Make the entry's error say that something of this length was too long. */
+/* Set the entry's error to say that a part of it has length bytes, which is more than limit. */
 static void
 complain(ReportEntry *entry, const char *what, size_t length, int limit)
 {
@@ -149,7 +149,7 @@ complain(ReportEntry *entry, const char *what, size_t length, int limit)
 	entry->error.length = (size_t) written;
 }
 
-/* Make the entry's error say that something is no text. */
+/* Set the entry's error to say that a part of it is not valid text. */
 static void
 complain_of_bytes(ReportEntry *entry, const char *what, const ReportFault *fault)
 {
@@ -162,8 +162,9 @@ complain_of_bytes(ReportEntry *entry, const char *what, const ReportFault *fault
 }
 
 /*
- * Trim value and error, and cut what is too long, or take away what is no text; the error then says
- * so. An error that is wrong itself is the one that is told of.
+ * Trim value and error. Cut a value that is too long, and empty one that is not valid text; the
+ * entry's error then says so. Replace an error that is too long or not valid text by one that says
+ * that, even if the value has a fault, too.
  */
 void
 report_apply_limits(ReportEntry *entry, const ReportEncoding *encoding)

@@ -1,7 +1,7 @@
 /*
  * report_limits.h
- *	  The limits of an agent's report: trimming, truncation, the sum of the keys. Pure: no
- *	  server, no allocation; texts are pointers into the caller's memory.
+ *	  The limits of an agent's report: trimming, truncation, the sum of the keys. Pure: no server,
+ *	  no allocation. Texts are pointers into the caller's memory.
  */
 #ifndef PREBUILD_REPORT_LIMITS_H
 #define PREBUILD_REPORT_LIMITS_H
@@ -15,24 +15,24 @@
 #define REPORT_KEY_CHARS 127
 #define REPORT_MESSAGE_SIZE 112
 
-/* A text that is not terminated. */
+/* A text without a terminator. */
 typedef struct ReportText
 {
 	const char *data;
 	size_t length; /* bytes */
 } ReportText;
 
-/* Why bytes that were sent are no text. */
+/* Why bytes of a report are not text. */
 typedef struct ReportFault
 {
-	const char *encoding; /* in which they are none; NULL = nothing is wrong */
-	size_t length;		  /* of them all */
-	size_t position;	  /* of the first byte that is wrong, from 1 on */
+	const char *encoding; /* in which they are not valid; NULL = no fault */
+	size_t length;		  /* of all bytes */
+	size_t position;	  /* of the first invalid byte, counted from 1 */
 } ReportFault;
 
 /*
- * One key of a report. Where a fault is set, the text beside it is not. After report_apply_limits()
- * error may point into message.
+ * One key of a report. If a fault is set, its text is not valid. After report_apply_limits(), error
+ * may point into message.
  */
 typedef struct ReportEntry
 {
@@ -45,11 +45,11 @@ typedef struct ReportEntry
 	char message[REPORT_MESSAGE_SIZE];
 } ReportEntry;
 
-/* What the limits need to know of the texts' encoding. */
+/* What the limits need to know about the encoding of the texts. */
 typedef struct ReportEncoding
 {
-	bool utf8; /* white space beyond ASCII is known in UTF-8 only */
-	/* The length of the longest prefix of whole characters within limit bytes. */
+	bool utf8; /* trim white space beyond ASCII, which is known in UTF-8 only */
+	/* Return the length of the longest prefix of whole characters within limit bytes. */
 	size_t (*clip)(const char *data, size_t length, size_t limit);
 } ReportEncoding;
 

@@ -1,11 +1,11 @@
 /*
  * metrics.c
- *	  SQL function prebuild_metrics_read(): the metrics of the loop, under the names, labels and
- *	  meanings that the control plane's own reconciler gives them. It comes in parts, so that
- *	  whoever wants one metric does not pay for all.
+ *	  SQL function prebuild_metrics_read(): the metrics of the loop, with the names, labels and
+ *	  meanings that the control plane's own reconciler gives them. The metrics come in parts, so
+ *	  that a reader of one metric does not pay for all.
  *
- *	  Series go by names, not ids, and names need not be unique: everything is summed up by name,
- *	  so that no series appears twice.
+ *	  Labels are names, not ids, and names need not be unique. So each query sums by name, and no
+ *	  series appears twice.
  */
 #include "compat.h"
 
@@ -45,7 +45,7 @@ put_value(ReturnSetInfo *rsinfo, const char *name, double value, const char *hel
 	result_row_store(rsinfo, &row);
 }
 
-/* pool: what there is and what is wanted, of active template versions */
+/* pool: existing and desired prebuilds of active template versions */
 static void
 put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 {
@@ -91,7 +91,7 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			PLAN_READ, 1, argtypes, values, NULL));
 }
 
-/* The claims that replaced resources, counted by template and preset, in three arrays. */
+/* Count the claims that replaced resources, as three arrays: templates, presets, counts. */
 static void
 read_replacements(Datum *arrays)
 {
@@ -113,7 +113,7 @@ read_replacements(Datum *arrays)
 								  : ""),
 					 PLAN_READ_OWN, 0, NULL, NULL, NULL);
 
-	/* the rows stay until SPI_finish: the ids are used where they are */
+	/* the rows stay until SPI_finish, so the arrays may point into them */
 	for (uint64 i = 0; i < n; i++)
 	{
 		array_add(templates, row_get(i, 1));
@@ -125,7 +125,7 @@ read_replacements(Datum *arrays)
 	arrays[2] = array_datum(counts);
 }
 
-/* history: what was ever built for presets, of templates that are not deleted */
+/* history: all prebuilds ever built for presets of templates that are not deleted */
 static void
 put_history(ReturnSetInfo *rsinfo)
 {
@@ -179,7 +179,7 @@ put_history(ReturnSetInfo *rsinfo)
 			PLAN_READ, 3, argtypes, values, NULL));
 }
 
-/* loop: how the reconciliation itself does */
+/* loop: the state of the reconciliation itself */
 static void
 put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 {
@@ -193,7 +193,7 @@ put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 										 "How long passes of the reconciliation took, in seconds"));
 }
 
-/* metadata: how the buffer of agent metadata of this database does, since the server started */
+/* metadata: the buffer of agent metadata of this database, since the server started */
 static void
 put_metadata(ReturnSetInfo *rsinfo)
 {
@@ -242,7 +242,10 @@ put_metadata(ReturnSetInfo *rsinfo)
 			PLAN_READ_OWN, 0, NULL, NULL, NULL));
 }
 
-/* identity: how the cache of identities does; all sessions together, so on a preloading server only */
+/*
+ * identity: the cache of agents' identities, over all sessions of this database; the shared counts
+ * exist only on a server that preloads the library
+ */
 static void
 put_identity(ReturnSetInfo *rsinfo)
 {
@@ -265,10 +268,10 @@ put_identity(ReturnSetInfo *rsinfo)
 			PLAN_READ_OWN, 0, NULL, NULL, NULL));
 }
 
-/* The parts, in the order in which they are given. */
+/* The parts, in the order of the result. */
 static const char *const parts[] = { "pool", "history", "loop", "metadata", "identity" };
 
-/* Raise an error for a part that there is not. */
+/* Raise an error for an unknown part. */
 static void
 check_part(const char *part)
 {
@@ -287,8 +290,8 @@ wanted(const char *part, const char *name)
 }
 
 /*
- * Keep warnings away until AtEOXact_GUC(): what a pass warns of would be repeated with every
- * scrape, in the server's log too. Returns the level to end.
+ * Suppress warnings until AtEOXact_GUC(): otherwise each scrape would repeat the warnings of a
+ * pass, to the client and in the server's log. Returns the GUC nest level to end.
  */
 static int
 silence(void)
@@ -302,7 +305,7 @@ silence(void)
 	return level;
 }
 
-/* prebuild_metrics_read(at timestamptz, part text): metrics, of one part or all */
+/* prebuild_metrics_read(at timestamptz, part text): one part of the metrics; all if part is NULL */
 Datum
 prebuild_metrics_read(PG_FUNCTION_ARGS)
 {

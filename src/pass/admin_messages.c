@@ -1,11 +1,12 @@
 /*
  * admin_messages.c
- *	  Notifications for template admins, queued into the control plane's own queue
- *	  (notification_messages) where it has one. A control plane's dispatcher sends what is there.
+ *	  Queue notifications for template admins in the control plane's own queue
+ *	  (notification_messages), where it has one. The control plane's dispatcher sends them.
  *
- *	  A notification is never worth a transaction: each message is written in a subtransaction
- *	  of its own, and what goes wrong is a WARNING. Only a cancel goes through. Where the queue is
- *	  locked, the first message waits as long as its caller has patience; the others are not tried.
+ *	  No notification is worth the transaction. Each message is written in its own subtransaction,
+ *	  and an error becomes a WARNING; only a cancel or a shutdown is raised again. If the queue is
+ *	  locked, the first message waits as long as the caller's patience lasts, and the rest are not
+ *	  tried.
  */
 #include "compat.h"
 
@@ -22,18 +23,18 @@
 #include "catalog/constraints.h"
 #include "base/subtransaction.h"
 
-/* Rows of notification_templates, the same in every control plane that has them. */
+/* Rows of notification_templates. Every control plane that has them uses these ids. */
 #define TEMPLATE_RESOURCE_REPLACED "89d9745a-816e-4695-a17f-3d0a229e2b8d"
 #define TEMPLATE_HARD_LIMITED "414d9331-c1fc-4761-b40c-d1f4702279eb"
 
-/* Who queues, as the control plane's own reconciler signs. */
+/* created_by of a message: the name that the control plane's own reconciler uses. */
 #define CREATED_BY "prebuilds_reconciler"
 
 /*
- * The messages about subjects, rows of (labels, data, targets): one for each template admin who
- * has not turned the template off, by the template's own method, where it has one, and for the
- * inbox. Links of the template (actions) need the address of the control plane's site, which is
- * not in the database: there are none.
+ * The query for the messages about some subjects, given as rows of (labels, data, targets). It
+ * gives each template admin who has not turned the template off one message by the template's own
+ * method, if it has one, and one for the inbox. It leaves out the template's links (actions),
+ * because they need the address of the control plane's site and the database does not have it.
  */
 #define MESSAGES(template_id, subjects)                                                            \
 	"SELECT nt.id::pg_catalog.uuid, u.id::pg_catalog.uuid, m.method::pg_catalog.text,"             \
@@ -59,7 +60,7 @@ typedef struct Message
 	Datum values[5]; /* template, user, method, payload, targets */
 } Message;
 
-/* What is done in a subtransaction; a list of Message may be made or used. */
+/* A step that runs in a subtransaction: read a list of messages, or write the first of one. */
 typedef struct Work
 {
 	void (*run)(struct Work *work);
@@ -69,7 +70,7 @@ typedef struct Work
 	const Oid *argtypes;
 	Datum *values;
 	TimestampTz at;
-	MemoryContext context; /* where the result lives */
+	MemoryContext context; /* the messages and errors live here */
 	Message *messages;
 	int nmessages;
 } Work;
@@ -84,9 +85,9 @@ run_work(void *argument)
 }
 
 /*
- * Do the work in a subtransaction. Returns false, with a WARNING, when an error undid it; an
- * error by which somebody wants the transaction to end is raised. rest: how many notifications there
- * are after this one.
+ * Run a step in a subtransaction. If an error undoes it, report a WARNING and return false. Raise
+ * errors of class "operator intervention" again, because somebody wants the transaction to end.
+ * rest: the number of notifications after this one.
  */
 static bool
 in_subtransaction(Work *work, int rest)
@@ -114,7 +115,7 @@ in_subtransaction(Work *work, int rest)
 	return false;
 }
 
-/* Find out the messages that there are to queue. */
+/* Read the messages to queue, into work->messages in the current memory context. */
 static void
 read_messages(Work *work)
 {
@@ -132,8 +133,8 @@ read_messages(Work *work)
 }
 
 /*
- * Queue the first message. One that was queued already on the same day is left alone: the
- * queue has a unique hash of that.
+ * Queue the first message of the list. The queue's unique hash skips one that was queued earlier on
+ * the same day.
  */
 static void
 write_message(Work *work)
@@ -154,12 +155,15 @@ write_message(Work *work)
 				 "  $5, '" CREATED_BY "', $6)"
 				 " ON CONFLICT DO NOTHING",
 				 PLAN_FRESH, 6, argtypes, values, NULL);
-	/* what is deferred must not fail at commit */
+	/* check deferred constraints now, so that they cannot fail at commit */
 	constraints_check(written, lengthof(written));
 	AtEOXact_GUC(true, level);
 }
 
-/* Queue the messages of a statement made by MESSAGES(). Changes nothing where no queue is. */
+/*
+ * Queue the messages that a statement made by MESSAGES() returns. Do nothing if the control plane
+ * has no queue.
+ */
 static void
 queue(KeptPlan *plan, const char *statement, int nargs, const Oid *argtypes, Datum *values,
 	  TimestampTz at)
@@ -191,8 +195,9 @@ queue(KeptPlan *plan, const char *statement, int nargs, const Oid *argtypes, Dat
 }
 
 /*
- * Tell template admins that presets have reached the hard limit. preset_ids: uuids; at: the time
- * of the messages. SPI is connected and a snapshot active.
+ * Tell template admins that presets have reached the hard limit. preset_ids: uuids; at: the time of
+ * the messages. The caller has connected SPI and pushed an active snapshot. Turns errors into
+ * WARNINGs, except a cancel or a shutdown.
  */
 void
 notifications_hard_limited(const ArrayParameter *preset_ids, TimestampTz at)
@@ -215,9 +220,10 @@ notifications_hard_limited(const ArrayParameter *preset_ids, TimestampTz at)
 }
 
 /*
- * Tell template admins that claiming a workspace replaced resources. build_id: the claim's build;
- * preset_id: the prebuild's preset, or NULL; paths: a jsonb object of each resource's changed
- * paths in one string. SPI is connected and a snapshot active.
+ * Tell template admins that the claim of a workspace replaced resources. build_id: the claim's
+ * build; preset_id: the prebuild's preset, or NULL; paths: a jsonb object that maps each resource
+ * to a string of its changed paths; at: the time of the messages. The caller has connected SPI and
+ * pushed an active snapshot. Turns errors into WARNINGs, except a cancel or a shutdown.
  */
 void
 notifications_resource_replaced(const Id *workspace_id, const Id *build_id, const Id *preset_id,
@@ -228,7 +234,7 @@ notifications_resource_replaced(const Id *workspace_id, const Id *build_id, cons
 	ArrayParameter *presets = array_new(UUIDOID);
 	Datum values[4];
 
-	/* none or one */
+	/* at most one element; no element means no preset */
 	if (preset_id != NULL)
 		array_add_id(presets, preset_id);
 	values[0] = id_datum(workspace_id);

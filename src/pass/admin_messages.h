@@ -1,9 +1,9 @@
 /*
  * admin_messages.h
- *	  Notifications for template admins, queued into the control plane's own queue.
+ *	  Queue notifications for template admins in the control plane's own queue.
  */
-#ifndef PREBUILD_NOTIFICATIONS_H
-#define PREBUILD_NOTIFICATIONS_H
+#ifndef PREBUILD_ADMIN_MESSAGES_H
+#define PREBUILD_ADMIN_MESSAGES_H
 
 #include "postgres.h"
 
@@ -15,4 +15,4 @@ extern void notifications_hard_limited(const ArrayParameter *preset_ids, Timesta
 extern void notifications_resource_replaced(const Id *workspace_id, const Id *build_id,
 											const Id *preset_id, Datum paths, TimestampTz at);
 
-#endif /* PREBUILD_NOTIFICATIONS_H */
+#endif /* PREBUILD_ADMIN_MESSAGES_H */

@@ -1,24 +1,26 @@
 /*
  * lock_linger.c
- *	  Keep the reconcilers' lock for a moment after the commit of a pass that wrote something.
+ *	  Hold the reconcilers' lock for a moment after a pass that wrote something has committed.
  *
- *	  Another reconciler may have taken its snapshot before it asks for the lock. coderd does: its
- *	  transaction is a REPEATABLE READ one, whose snapshot is fixed when the server parses the
- *	  statement that takes the lock, a round trip before that statement is executed. If a pass
- *	  committed in between and let go of the lock at once, coderd would get the lock with a snapshot
- *	  that does not show what the pass has made, and make it again.
+ *	  Another reconciler may take its snapshot before it asks for the lock. coderd does: it runs a
+ *	  REPEATABLE READ transaction, and the server fixes that snapshot when it parses the statement
+ *	  that takes the lock, one round trip before it executes the statement. If a pass committed in
+ *	  between and released the lock at once, coderd would get the lock with a snapshot that does not
+ *	  show what the pass made, and would make it again.
  *
- *	  The server calls the commit callbacks when what the transaction wrote can be seen and its locks
- *	  are still held. Here the pass waits until there is no snapshot left that does not show it, but
- *	  at most prebuild.lock_linger. A snapshot that was taken before the pass could be seen has an
- *	  xmin no newer than the transaction of the pass, and is known to all by then, as both take the
- *	  same lock inside the server. So a pass that runs alone does not wait at all, and a reconciler
- *	  that comes to execute its statement in that time finds the lock taken.
+ *	  The server calls commit callbacks when other sessions can already see what the transaction
+ *	  wrote, but before it releases the transaction's locks. The callback here waits until every
+ *	  snapshot shows the pass, but at most prebuild.lock_linger. This works because a snapshot that
+ *	  was taken before the pass became visible has an xmin no newer than the transaction id of the
+ *	  pass. Every process knows that xmin by now, because taking a snapshot and ending a transaction
+ *	  take the same lock inside the server. So a pass that runs alone does not wait, and a
+ *	  reconciler that executes its statement meanwhile finds the lock taken.
  *
- *	  COMMIT PREPARED calls no callbacks of the transaction that it ends: such a pass does not wait.
+ *	  COMMIT PREPARED does not call the callbacks of the transaction that it commits. A prepared
+ *	  pass therefore does not wait.
  *
- *	  Locks: none are taken. An error in a commit callback would take the server down: nothing here
- *	  allocates memory, looks into catalogs or obeys interrupts.
+ *	  Locks: none. An error in a commit callback would take the server down. So the code here
+ *	  allocates no memory, reads no catalogs and ignores interrupts.
  */
 #include "compat.h"
 
@@ -32,13 +34,13 @@
 #include "pass/lock_linger.h"
 #include "settings.h"
 
-/* How often to look whether an old snapshot is left, in microseconds. */
+/* How often to check for an old snapshot, in microseconds. */
 #define LOOK_EVERY_US 1000
 
-/* This transaction has written what another reconciler must not miss. */
+/* True if this transaction has written something that another reconciler must not miss. */
 static bool wanted = false;
 
-/* Does this process have the reconcilers' lock? */
+/* Does this process hold the reconcilers' lock? */
 static bool
 holds_lock(void)
 {
@@ -49,7 +51,10 @@ holds_lock(void)
 	return compat_lock_held_by_me(&tag, ExclusiveLock);
 }
 
-/* Wait until every snapshot shows the transaction that has just become visible, but not for long. */
+/*
+ * Wait until every snapshot shows the transaction that has just become visible, but at most
+ * prebuild.lock_linger.
+ */
 static void
 linger(void)
 {
@@ -83,8 +88,8 @@ at_transaction_end(XactEvent event, void *argument)
 }
 
 /*
- * Called once, from _PG_init, before the other modules register their callbacks: the server calls
- * the last one first, and theirs need not wait.
+ * Called once, from _PG_init, before the other modules register their callbacks. The server calls
+ * the last registered callback first, so theirs need not wait for this one.
  */
 void
 lock_linger_init(void)
@@ -92,7 +97,10 @@ lock_linger_init(void)
 	RegisterXactCallback(at_transaction_end, NULL);
 }
 
-/* This transaction has written as the holder of the reconcilers' lock. */
+/*
+ * Linger when this transaction commits. Called by a pass that has written something under the
+ * reconcilers' lock.
+ */
 void
 lock_linger_after_commit(void)
 {

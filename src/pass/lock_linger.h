@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-/* The reconcilers' lock, an advisory one, the same for all of them. */
+/* The advisory lock that every reconciler takes. */
 #define RECONCILE_LOCK INT64CONST(7)
 
 extern void lock_linger_init(void);

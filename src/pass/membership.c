@@ -1,12 +1,12 @@
 /*
  * membership.c
- *	  The system user's place in the organizations: a member of each in which there are prebuilds,
- *	  or may be with the templates as they are, and in that organization's group for prebuilds,
- *	  through which administrators give prebuilds their quota. Nowhere else: in Coder an organization
- *	  that has members or groups left cannot be deleted.
+ *	  The system user's membership in organizations. It must be a member of each organization that
+ *	  has prebuilds, or that its templates may give some, and of that organization's group for
+ *	  prebuilds. Administrators use the group to give prebuilds their quota. The system user joins
+ *	  no other organization, because Coder does not delete one that still has members or groups.
  *
- *	  Safe against others who do the same at the same time: what exists is skipped by its unique
- *	  key, and nothing is ever changed.
+ *	  Several sessions may do this at the same time: each insert skips what its unique key finds,
+ *	  and nothing updates a row.
  */
 #include "compat.h"
 
@@ -23,9 +23,9 @@
 #define GROUP_DISPLAY_NAME "Prebuilt Workspaces"
 
 /*
- * Does a preset need the system user in its organization? Older versions and deleted templates come
- * to nothing more, not even where their prebuilds still have to go: who deletes an organization
- * deletes its templates first.
+ * Does a preset need the system user in its organization? Not if its version is outdated or its
+ * template deleted, even while prebuilds of it remain to be deleted. Whoever deletes an
+ * organization deletes its templates first, and the organization must not get a member again then.
  */
 static bool
 needs_place(const Preset *preset, const PresetInfo *info, bool has_members)
@@ -36,8 +36,9 @@ needs_place(const Preset *preset, const PresetInfo *info, bool has_members)
 }
 
 /*
- * The distinct organizations in which the system user needs a place, in order; returns their
- * number. organizations: room for as many as there are presets.
+ * Write the distinct ids of the organizations that the system user must join into organizations, in
+ * order, and return their number. organizations: the caller's array, with room for one id per
+ * preset.
  */
 int
 membership_organizations(const ControlPlaneSnapshot *snapshot, Id *organizations)
@@ -66,7 +67,7 @@ membership_organizations(const ControlPlaneSnapshot *snapshot, Id *organizations
 	return n;
 }
 
-/* Raise an error when there is no system user. */
+/* Raise an error if the system user does not exist. SPI is connected. */
 void
 membership_require_system_user(void)
 {
@@ -82,9 +83,9 @@ membership_require_system_user(void)
 }
 
 /*
- * In some organizations, make the system user a member, make the group, put the user into it:
- * whatever is missing. at: the time of new rows. Raises whatever the tables' constraints and
- * triggers raise.
+ * Make the system user a member of n organizations, create their groups and add the user to them.
+ * Skips whatever exists. at: the time of new rows. SPI is connected. Raises whatever the tables'
+ * constraints and triggers raise.
  */
 void
 membership_ensure(const Id *organizations, int n, int64_t at)

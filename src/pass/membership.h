@@ -1,6 +1,6 @@
 /*
  * membership.h
- *	  The system user's place in the organizations.
+ *	  The system user's membership in organizations.
  */
 #ifndef PREBUILD_MEMBERSHIP_H
 #define PREBUILD_MEMBERSHIP_H

@@ -1,10 +1,10 @@
 /*
  * pass_request.c
- *	  Asking the worker for a pass when the control plane changes: a claim, a promoted version, a
- *	  changed preset or schedule, a finished job. A statement trigger notes it, and the worker is
- *	  woken when the transaction has committed; it waits at most a second, so that many changes
- *	  are one pass. It is a hint: after COMMIT PREPARED, or where no worker runs passes, the next
- *	  pass by the clock sees the change.
+ *	  Ask the worker for a pass when the control plane changes: a claim, a promoted version, a
+ *	  changed preset or schedule, a finished job. A statement trigger notes the change, and the
+ *	  commit of the transaction wakes the worker. The worker waits at most a second before the pass,
+ *	  so that many changes make one pass. A request is only a hint: after COMMIT PREPARED, or if no
+ *	  worker runs passes, the next pass by the clock sees the change.
  */
 #include "compat.h"
 
@@ -14,12 +14,15 @@
 #include "pass/pass_request.h"
 #include "slots/worker_slots.h"
 
-/* The slot to ask, where this transaction has changed something that a pass may have to answer. */
+/*
+ * The slot to wake at commit if this transaction changed something that a pass may act on; or
+ * NO_SLOT.
+ */
 static int wanted_of = NO_SLOT;
 
 /*
- * Ask for a pass soon; nothing where no worker drives passes. number: of a slot, or NO_SLOT. Raises
- * nothing, and looks nothing up: it is called when a transaction has just committed.
+ * Ask for a pass soon. Does nothing if no worker runs passes. number: a slot's, or NO_SLOT. Raises
+ * no errors and looks nothing up, because it runs right after a transaction has committed.
  */
 static void
 request_pass(int number)
@@ -29,8 +32,8 @@ request_pass(int number)
 }
 
 /*
- * Wake the worker after a commit; forget after anything else that ends a transaction. An error here
- * would end the server: nothing is looked up, nothing allocated.
+ * Wake the worker after a commit. Forget the request after any other end of the transaction. An
+ * error here would take the server down, so this looks nothing up and allocates nothing.
  */
 static void
 at_transaction_end(XactEvent event, void *argument)
@@ -50,14 +53,17 @@ pass_request_init(void)
 
 PG_FUNCTION_INFO_V1(prebuild_pass_wanted);
 
-/* Trigger: a pass may have something to do. After a statement; does not look at what it did. */
+/*
+ * Trigger, after each statement: request a pass at commit. Does not look at what the statement
+ * changed.
+ */
 Datum
 prebuild_pass_wanted(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_pass_wanted() is called by triggers only")));
-	/* now, as it may have to be looked up, and after the commit nothing can be */
+	/* find the slot now: this may need a lookup, which is impossible after the commit */
 	wanted_of = worker_slot_here();
 	return PointerGetDatum(NULL);
 }

@@ -1,6 +1,6 @@
 /*
  * pass_request.h
- *	  Asking the worker for a pass when the control plane changes.
+ *	  Ask the worker for a pass when the control plane changes.
  */
 #ifndef PREBUILD_PASS_REQUEST_H
 #define PREBUILD_PASS_REQUEST_H

@@ -1,9 +1,10 @@
 /*
  * pass_stats.c
- *	  How long passes took: number, sum and histogram, in the one row of prebuild_pass_stats.
+ *	  Statistics of the durations of passes: number, sum and histogram, in the one row of
+ *	  prebuild_pass_stats.
  *
- *	  A pass counts itself in its own transaction, so that what is rolled back was never counted.
- *	  Passes hold the reconcilers' lock until they commit: nobody waits for the row.
+ *	  A pass counts itself in its own transaction, so that a rollback also undoes the count. Nobody
+ *	  waits for the row, because a pass holds the reconcilers' lock until it commits.
  */
 #include "compat.h"
 
@@ -15,10 +16,10 @@
 #include "base/plans.h"
 #include "base/rows.h"
 
-/* Upper bounds of the buckets in seconds; what is longer is in one more. */
+/* Upper bounds of the buckets, in seconds. One more bucket counts longer passes. */
 static const double bounds[] = { 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60 };
 
-/* Count a pass. SPI is connected. */
+/* Count a pass that took this long. SPI is connected. */
 void
 pass_stats_add(int64 microseconds)
 {
@@ -45,8 +46,8 @@ pass_stats_add(int64 microseconds)
 }
 
 /*
- * Leave the histogram in SPI_tuptable as rows of prebuild_metrics, and return their number: none
- * before the first pass. SPI is connected.
+ * Leave the histogram in SPI_tuptable, as rows of prebuild_metrics, and return their number, which
+ * is 0 before the first pass. name, help: of the metric. SPI is connected.
  */
 uint64
 pass_stats_metrics(const char *name, const char *help)

@@ -1,6 +1,6 @@
 /*
  * pass_stats.h
- *	  How long passes took.
+ *	  Statistics of the durations of passes.
  */
 #ifndef PREBUILD_PASS_STATS_H
 #define PREBUILD_PASS_STATS_H

@@ -1,6 +1,6 @@
 /*
  * pause.c
- *	  The pause switch of reconciliation: a row of the control plane's site_configs, which every
+ *	  The pause switch of reconciliation: a row of the control plane's site_configs that every
  *	  reconciler of the control plane obeys.
  */
 #include "compat.h"
@@ -22,7 +22,7 @@
 PG_FUNCTION_INFO_V1(prebuild_pause);
 PG_FUNCTION_INFO_V1(prebuild_resume);
 
-/* Raise the error for a value that cannot be understood. */
+/* Raise the error for a stored value that is not as expected. */
 static void
 malformed(const char *value)
 {
@@ -33,14 +33,14 @@ malformed(const char *value)
 							PAUSED_FIELD)));
 }
 
-/* Parse JSON; NULL when it is not JSON. */
+/* Parse JSON into the current memory context. Returns NULL if the text is not valid JSON. */
 static Jsonb *
 parse_json(const char *text)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile Datum json = (Datum) 0;
 
-	/* the input function takes no locks and no resources: nothing else needs cleaning up */
+	/* no subtransaction: the input function acquires no locks or other resources to clean up */
 	PG_TRY();
 	{
 		json = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
@@ -56,7 +56,7 @@ parse_json(const char *text)
 	return json == (Datum) 0 ? NULL : DatumGetJsonbP(json);
 }
 
-/* The stored settings in the active snapshot, or NULL. */
+/* The stored settings in the active snapshot, palloc'd in the current context, or NULL. */
 static char *
 stored_settings(void)
 {
@@ -73,8 +73,8 @@ stored_settings(void)
 }
 
 /*
- * True when reconciliation is paused, in the active snapshot. Raises an error that names the key
- * when the stored value is malformed. SPI is connected.
+ * True if reconciliation is paused in the active snapshot. Raises an error that names the key if
+ * the stored value is malformed. SPI is connected.
  */
 bool
 pause_is_on(void)
@@ -96,7 +96,7 @@ pause_is_on(void)
 	return field.val.boolean;
 }
 
-/* Write the switch; whatever else the stored object has stays in it. */
+/* Write the switch, and keep the other fields of the stored object. */
 static void
 set_pause(FunctionCallInfo fcinfo, bool paused)
 {
@@ -124,7 +124,7 @@ set_pause(FunctionCallInfo fcinfo, bool paused)
 	plans_leave();
 }
 
-/* prebuild_pause(): stop reconciliation, everywhere */
+/* prebuild_pause(): pause every reconciler of the control plane */
 Datum
 prebuild_pause(PG_FUNCTION_ARGS)
 {
@@ -132,7 +132,7 @@ prebuild_pause(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* prebuild_resume(): let reconciliation go on */
+/* prebuild_resume(): end the pause */
 Datum
 prebuild_resume(PG_FUNCTION_ARGS)
 {

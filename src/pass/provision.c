@@ -1,10 +1,11 @@
 /*
  * provision.c
- *	  Carry out a judgement: the only writer of builds and jobs. Everything is written in bulk, in
- *	  a number of statements that depends neither on the workspaces nor on the presets.
+ *	  Carry out a judgement. Only this file writes builds and jobs. It writes everything in bulk:
+ *	  the number of statements depends neither on the number of workspaces nor on that of presets.
  *
- *	  Locks: the rows of workspaces that go, by pool_lock(); the rows of jobs that are canceled,
- *	  never waiting for whoever is acquiring them.
+ *	  Locks: pool_lock() locks the rows of workspaces to delete. Canceling locks the rows of the
+ *	  jobs, and skips those that another session holds, such as a provisioner that is acquiring
+ *	  them.
  */
 #include "compat.h"
 
@@ -22,12 +23,15 @@
 #include "base/rows.h"
 #include "pass/wakeup.h"
 
-/* Input of a build's job; coderd reads the stage under this name in every release that has it. */
+/* Input of a build's job. Every release of coderd that has the stage reads it under this name. */
 #define JOB_INPUT(build_id)                                                                        \
 	"pg_catalog.jsonb_build_object('workspace_build_id', " build_id                                \
 	", 'dry_run', false, 'prebuilt_workspace_stage', 1)"
 
-/* The column for tracing, which every release has, and its value; empty where it is missing. */
+/*
+ * The tracing column and its value, as text to append to lists. Both are empty in a control plane
+ * without the column; every release of coderd has it.
+ */
 typedef struct TraceColumn
 {
 	const char *name;
@@ -42,7 +46,7 @@ trace_column(void)
 	return (TraceColumn){ "", "" };
 }
 
-/* Gather the members to act on of some presets. */
+/* Collect the members of some presets that need an action. The array is palloc'd. */
 static PoolMember **
 gather_members(const Judgement *judgement, const int *presets, int npresets, int *nmembers)
 {
@@ -61,8 +65,9 @@ gather_members(const Judgement *judgement, const int *presets, int npresets, int
 }
 
 /*
- * Cancel the jobs of the members that are to be canceled, if they are still pending and nobody
- * has taken them. Drops the members whose job is not; returns how many members are left.
+ * Cancel the jobs of the members to cancel, if the jobs are still pending and nobody has taken
+ * them. Removes the members whose job could not be canceled from the array. Returns the number of
+ * members left.
  */
 static int
 cancel_jobs(PoolMember **members, int n, TimestampTz at)
@@ -81,7 +86,7 @@ cancel_jobs(PoolMember **members, int n, TimestampTz at)
 	if (jobs->n == 0)
 		return n;
 
-	/* started_at too: older releases of coderd hand out whatever has none, canceled or not */
+	/* set started_at too: older releases of coderd hand out any job without it, canceled or not */
 	values[0] = array_datum(jobs);
 	values[1] = TimestampTzGetDatum(at);
 	ncanceled = plan_execute(
@@ -108,10 +113,11 @@ cancel_jobs(PoolMember **members, int n, TimestampTz at)
 }
 
 /*
- * Statement that adds a delete build to each workspace, after its previous build, with the
- * previous build's state, parameters and job's properties. An orphan build (of a workspace that
- * was never built) has no state, and when no provisioner daemon could run it, its job is done at
- * once. A workspace that has got another build meanwhile is left alone.
+ * Make the statement that adds a delete build to each workspace after its previous build. It copies
+ * the previous build's state and parameters and the properties of its job. An orphan build, of a
+ * workspace that was never built, gets no state; its job is complete at once if no living
+ * provisioner daemon could run it. The statement skips a workspace that has got another build
+ * meanwhile. The result is palloc'd.
  */
 static char *
 delete_statement(void)
@@ -157,7 +163,7 @@ delete_statement(void)
 		trace.name, trace.value);
 }
 
-/* Mark workspaces deleted whose delete job is done already, with their agents. */
+/* Mark workspaces whose delete job is complete as deleted, and their agents too. */
 static void
 bury_workspaces(const ArrayParameter *workspaces, TimestampTz at)
 {
@@ -180,7 +186,7 @@ bury_workspaces(const ArrayParameter *workspaces, TimestampTz at)
 				 PLAN_FRESH, 2, argtypes, values, NULL);
 }
 
-/* Execute a statement on rows that are given as arrays; returns how many rows came of it. */
+/* Execute a statement on rows given as one array per column. Returns the number of result rows. */
 static uint64
 insert_rows(KeptPlan *plan, const char *statement, int ncolumns, ArrayParameter *const *columns)
 {
@@ -195,7 +201,7 @@ insert_rows(KeptPlan *plan, const char *statement, int ncolumns, ArrayParameter 
 	return plan_execute(plan, statement, PLAN_FRESH, ncolumns, argtypes, values, NULL);
 }
 
-/* Add delete builds for members that are locked, in order. jobs: gets the new jobs that wait. */
+/* Add delete builds for locked members, in order. jobs: receives the new jobs that wait. */
 static void
 delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t *clock,
 			   PassTotals *totals, ArrayParameter *jobs)
@@ -242,7 +248,7 @@ delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t 
 	bury_workspaces(buried, judgement->settings.at);
 }
 
-/* The rows of new prebuilds, as arrays. */
+/* The rows of new prebuilds, one array per column. */
 typedef struct NewPrebuilds
 {
 	ArrayParameter *workspace_ids;
@@ -263,7 +269,7 @@ typedef struct NewPrebuilds
 	ArrayParameter *parameter_values;
 } NewPrebuilds;
 
-/* Make up one new prebuild of a preset. */
+/* Add the values of one new prebuild of a preset. */
 static void
 add_prebuild(NewPrebuilds *new, const Preset *preset, const BuildInputs *inputs, TimestampTz at)
 {
@@ -290,7 +296,7 @@ add_prebuild(NewPrebuilds *new, const Preset *preset, const BuildInputs *inputs,
 	}
 }
 
-/* Make up all new prebuilds of some presets. */
+/* Make the values of all new prebuilds of some presets, in the current memory context. */
 static NewPrebuilds
 make_prebuilds(const Judgement *judgement, const int *presets, int npresets, int64_t *clock)
 {
@@ -399,7 +405,7 @@ insert_parameters(const NewPrebuilds *new)
 					lengthof(columns), columns);
 }
 
-/* Create what is missing of some presets. jobs: gets the new jobs. */
+/* Create the missing prebuilds of some presets. jobs: receives the new jobs. */
 static void
 create_prebuilds(const Judgement *judgement, const int *presets, int npresets, int64_t *clock,
 				 PassTotals *totals, ArrayParameter *jobs)
@@ -418,11 +424,11 @@ create_prebuilds(const Judgement *judgement, const int *presets, int npresets, i
 }
 
 /*
- * Do for some presets what the judgement says: cancel, delete, create. Members that changed since
- * are left alone. clock: the time of the next new row, moved on by a microsecond for each. jobs:
- * gets the ids of new jobs that wait for a provisioner, who is not woken here.
- * SPI is connected; memory is used in the current context. Raises whatever the control plane's
- * tables, constraints and triggers raise: the caller has a subtransaction around this.
+ * Cancel, delete and create what the judgement says for some presets. Skips members that have
+ * changed since. clock: the time of the next new row; advances by a microsecond per row. jobs:
+ * receives the ids of new jobs that wait for a provisioner; the caller wakes the provisioners. The
+ * caller has connected SPI. Allocates in the current memory context. Raises whatever the control
+ * plane's tables, constraints and triggers raise, so the caller must run it in a subtransaction.
  */
 PassTotals
 provision_presets(const Judgement *judgement, const int *presets, int npresets, int64_t *clock,

@@ -1,6 +1,6 @@
 /*
  * provision.h
- *	  Carry out a judgement: cancel, delete, create, in bulk.
+ *	  Carry out a judgement in bulk: cancel, delete, create.
  */
 #ifndef PREBUILD_PROVISION_H
 #define PREBUILD_PROVISION_H

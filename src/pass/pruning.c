@@ -1,15 +1,15 @@
 /*
  * pruning.c
- *	  Bounds of the extension's own tables, seen to at the end of each pass. A constant number of
- *	  statements, each of which takes at most ROWS_AT_ONCE rows, so that a pass ends in time
- *	  whatever has piled up: the next one goes on.
+ *	  Keep the extension's own tables small, at the end of each pass. The number of statements is
+ *	  constant, and each takes at most ROWS_AT_ONCE rows. So a pass ends in time however much has
+ *	  piled up, and the next pass continues.
  *
- *	  prebuild_event		what is older than prebuild.event_retention goes
- *	  prebuild_mark			marks of presets that are not active (any more), or that are gone
- *	  prebuild_replacement	claims of some time ago become counts, in prebuild_replacement_count:
- *							a row for each preset that had any
+ *	  prebuild_event		deletes what is older than prebuild.event_retention
+ *	  prebuild_mark			deletes marks of presets that are gone or not active
+ *	  prebuild_replacement	moves old claims into prebuild_replacement_count, which has one row
+ *	  						for each preset that had any
  *
- *	  prebuild_pass_stats has one row. The kept pool bounds itself (pool_forget.c).
+ *	  prebuild_pass_stats has one row. The kept pool keeps itself small (pool_forget.c).
  */
 #include "compat.h"
 
@@ -27,8 +27,8 @@
 #define ROWS_AT_ONCE "10000"
 
 /*
- * A time before the one of a pass, but never later than that before the real time, whatever time a
- * caller names.
+ * The time that is microseconds before the pass, or before the real time if that is earlier. So a
+ * caller that names a future time does not delete too much.
  */
 static Datum
 time_before(TimestampTz at, int64 microseconds)
@@ -37,8 +37,8 @@ time_before(TimestampTz at, int64 microseconds)
 }
 
 /*
- * Remove events that are older than prebuild.event_retention. at: the time of the pass. Others may do
- * the same at the same time. SPI is connected.
+ * Delete events that are older than prebuild.event_retention. at: the time of the pass. Skips rows
+ * that another session is deleting at the same time. SPI is connected.
  */
 void
 pruning_events(TimestampTz at)
@@ -54,14 +54,14 @@ pruning_events(TimestampTz at)
 				 PLAN_FRESH_OWN, 1, argtypes, values, NULL);
 }
 
-/* Are there counts of claims? Not where the install script is that of 0.1. */
+/* Does the table with the counts of claims exist? The install script of 0.1 did not have it. */
 bool
 pruning_has_claim_counts(void)
 {
 	return OidIsValid(get_relname_relid("prebuild_replacement_count", plans_extension_schema()));
 }
 
-/* Turn old claims that replaced resources into counts. Those without a preset count nowhere. */
+/* Turn old claims that replaced resources into counts. Claims without a preset do not count. */
 static void
 count_claims(TimestampTz at)
 {
@@ -86,7 +86,8 @@ count_claims(TimestampTz at)
 }
 
 /*
- * The presets of a judgement, and those whose marks are to stay: that are active, or not done with.
+ * Collect the presets of a judgement, and those whose marks must stay because they are active or
+ * still have members to act on.
  */
 static void
 gather_presets(const Judgement *judgement, ArrayParameter *judged, ArrayParameter *kept)
@@ -101,7 +102,10 @@ gather_presets(const Judgement *judgement, ArrayParameter *judged, ArrayParamete
 	}
 }
 
-/* Forgive presets whose stored validation_failed was ours: who needs them again checks them again. */
+/*
+ * Set presets with our stored validation_failed back to healthy. If one becomes active again, a
+ * pass checks it again.
+ */
 static void
 forgive(ArrayParameter *presets)
 {
@@ -118,9 +122,10 @@ forgive(ArrayParameter *presets)
 }
 
 /*
- * Remove the marks of this control plane's presets that are not active, or gone, and those of
- * control planes that are gone. A mark of before marks said whose they are is everybody's, but a
- * validation_failed only where its preset is seen. SPI is connected.
+ * Delete the marks of this control plane's presets that are gone or not active, and all marks of
+ * control planes that are gone. A mark from before marks named their control plane may belong to
+ * any of them: it is deleted too, but a validation_failed only if the judgement has its preset. SPI
+ * is connected.
  */
 void
 pruning_marks(const Judgement *judgement)
@@ -162,7 +167,7 @@ pruning_marks(const Judgement *judgement)
 	forgive(invalid);
 }
 
-/* Remove events and claims that are too old at the time of a pass. SPI is connected. */
+/* Delete events, and count claims, that are too old at the time of a pass. SPI is connected. */
 void
 pruning_old(TimestampTz at)
 {

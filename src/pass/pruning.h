@@ -1,13 +1,16 @@
 /*
  * pruning.h
- *	  Bounds of the extension's own tables.
+ *	  Keep the extension's own tables small.
  */
 #ifndef PREBUILD_PRUNING_H
 #define PREBUILD_PRUNING_H
 
 #include "decision/judgement.h"
 
-/* How long a claim that replaced resources is known by itself; afterwards it is a number. */
+/*
+ * How long to keep each claim that replaced resources as a row of its own, in microseconds.
+ * Afterwards it is only part of a count.
+ */
 #define PRUNING_CLAIMS_KEPT (30 * USECS_PER_DAY)
 
 extern void pruning_marks(const Judgement *judgement);

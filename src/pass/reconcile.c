@@ -1,20 +1,21 @@
 /*
  * reconcile.c
- *	  The pass: make a judgement true in one transaction.
+ *	  The pass: carry out a judgement in one transaction.
  *
- *	  Locks: advisory lock 7 of the database, transaction-wide, which every reconciler of the
- *	  control plane takes; never waited for. The snapshot of the pass is taken after it, so that
- *	  the pass sees all that the previous holder has committed.
+ *	  Locks: advisory lock 7 of the database, for the transaction. Every reconciler of the control
+ *	  plane takes this lock, and a pass never waits for it. The pass takes its snapshot after the
+ *	  lock, so that it sees everything that the previous holder committed.
  *
- *	  All waits of a pass for what others hold take at most PATIENCE_MS together (see patience.c),
- *	  as the pass holds the reconcilers' lock meanwhile. A lock that is not to be had is nobody's
- *	  fault: what needs it is left to the next pass, and one WARNING says what it is and who has it.
- *	  After a wait for a row, the presets are halved without patience, so that those that do not
- *	  need the row are done; after a wait for a whole table nothing more is tried.
+ *	  A pass waits for locks of other sessions at most PATIENCE_MS in total (see patience.c),
+ *	  because it holds the reconcilers' lock meanwhile. A lock that the pass cannot get is not a
+ *	  fault. The pass leaves what needs the lock to the next pass, and one WARNING names the lock
+ *	  and its holder. After a wait for a row, the pass halves the presets without patience, so that
+ *	  it still writes the presets that do not need the row. After a wait for a whole table it gives
+ *	  up at once.
  *
- *	  Faults: all presets are written in one subtransaction. When that fails, the presets are
- *	  halved until the faulty one alone is rolled back and reported. What is not the fault of a
- *	  preset (a cancel, a deadlock, a missing right) ends the whole pass without a trace.
+ *	  Faults: the pass writes all presets in one subtransaction. If that fails, it halves the
+ *	  presets until a faulty one is alone, rolls back that one and reports it. An error that is not
+ *	  the fault of a preset (a cancel, a deadlock, a missing right) rolls back the whole pass.
  *
  *	  A pass that wrote something keeps the lock for a moment after its commit: see lock_linger.c.
  */
@@ -48,7 +49,7 @@
 #include "base/subtransaction.h"
 #include "pass/wakeup.h"
 
-/* How long a pass waits for others, in milliseconds and in all. */
+/* How long a pass waits for other sessions in total, in milliseconds. */
 #define PATIENCE_MS 2000
 
 PG_FUNCTION_INFO_V1(prebuild_reconcile);
@@ -67,28 +68,31 @@ typedef struct Pass
 	bool paused;
 	TimestampTz at;
 	TimestampTz began; /* by the real clock */
-	Id *organizations; /* in which the system user needs a place */
+	Id *organizations; /* that the system user must join */
 	int norganizations;
-	ArrayParameter *jobs; /* new ones: those that totals.waiting counts, then what was undone */
-	int locked_out;		  /* presets that others' locks kept from being written */
-	int left_places;	  /* organizations, likewise */
-	StringInfoData left;  /* what else such locks left to the next pass, in words */
+	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
+	int locked_out;		  /* presets that a lock of another session kept from being written */
+	int left_places;	  /* organizations, for the same reason */
+	StringInfoData left;  /* what else such locks left to the next pass, as a list in words */
 	const char **checked; /* tables whose deferred constraints are checked */
 	int nchecked;
 } Pass;
 
-/* Do something for some of the pass's presets or organizations, which are numbered. */
+/* Do a step for n of the pass's presets or organizations, given by number. */
 typedef void (*Work)(Pass *pass, const int *items, int n);
 
-/* Say that it could not be done for one of them. */
+/* Report that the step failed for one of them. */
 typedef void (*Failure)(Pass *pass, int item, const ErrorData *error);
 
-/* True in a pass: the lock does not keep a trigger of the control plane from running another. */
+/*
+ * True during a pass. The lock does not stop a trigger in this session from starting another pass.
+ */
 static bool in_pass = false;
 
 /*
- * True for an error that may be the fault of one preset (or organization): bad values,
- * constraints, whatever triggers raise, a row that somebody holds for too long. The others are nobody's fault, or everybody's: they end the pass.
+ * True if one preset (or organization) may have caused the error: bad values, constraints, whatever
+ * triggers raise, a row that another session holds for too long. Every other error concerns the
+ * session or the whole database, and aborts the pass.
  */
 static bool
 may_be_the_items_fault(int sqlstate)
@@ -107,26 +111,26 @@ may_be_the_items_fault(int sqlstate)
 	}
 }
 
-/* May the error be the fault of one of the items? */
+/* may_be_the_items_fault(), as a callback. */
 static bool
 is_items_fault(const ErrorData *error)
 {
 	return may_be_the_items_fault(error->sqlerrcode);
 }
 
-/* Items of a pass, and what is to be done about them. */
+/* Items of a pass, and the step to run for them. */
 typedef struct Items
 {
 	Pass *pass;
 	Work work;
 	Failure failure;
 	const int *items;
-	PassTotals totals; /* of what was done */
+	PassTotals totals; /* of the tries that succeeded */
 } Items;
 
 /*
- * Choose the tables whose deferred constraints are checked with each try: those that a pass writes,
- * but for those that the caller of the transaction has violated already, and may yet mend.
+ * Choose the tables whose deferred constraints each try checks: those that a pass writes, except
+ * those that the caller's transaction already violates, because it may still repair that.
  */
 static void
 choose_checked_tables(Pass *pass)
@@ -150,7 +154,7 @@ choose_checked_tables(Pass *pass)
 	AtEOXact_GUC(true, guc_level);
 }
 
-/* Do the work for some of the items, in a subtransaction. */
+/* Halving callback: run the step for n of the items, in a subtransaction. */
 static void
 work_on_items(void *argument, int first, int n)
 {
@@ -158,7 +162,7 @@ work_on_items(void *argument, int first, int n)
 	int guc_level = plans_control_plane_path();
 
 	patience_arm();
-	/* what a try before has counted was undone */
+	/* forget the counts of an undone try */
 	items->pass->totals = items->totals;
 	items->work(items->pass, items->items + first, n);
 	constraints_check(items->pass->checked, items->pass->nchecked);
@@ -166,7 +170,7 @@ work_on_items(void *argument, int first, int n)
 	items->totals = items->pass->totals;
 }
 
-/* Say that it could not be done for one of the items. */
+/* Halving callback: report that the step failed for one of the items. */
 static void
 leave_out_item(void *argument, int item, const ErrorData *error)
 {
@@ -175,14 +179,14 @@ leave_out_item(void *argument, int item, const ErrorData *error)
 	items->failure(items->pass, items->items[item], error);
 }
 
-/* Is there no point in trying fewer items, as a lock that all of them need is not to be had? */
+/* Halving callback: stop halving, because every smaller try needs the same unavailable lock? */
 static bool
 gives_up(void *argument, const ErrorData *error)
 {
 	return patience_lose(error) && patience_is_over();
 }
 
-/* Do some work for all items but those for which it fails. Returns for how many it was done. */
+/* Run a step for all items but those for which it fails. Returns for how many it succeeded. */
 static int
 halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
 {
@@ -194,7 +198,7 @@ halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
 	return done;
 }
 
-/* Write some presets. */
+/* Step: write some presets. */
 static void
 write_presets(Pass *pass, const int *presets, int n)
 {
@@ -209,7 +213,7 @@ write_presets(Pass *pass, const int *presets, int n)
 	pass->totals.waiting += totals.waiting;
 }
 
-/* Note something that a lock of somebody else's leaves to the next pass. */
+/* Note what a lock of another session leaves to the next pass. */
 static void
 leave(Pass *pass, const char *what)
 {
@@ -217,8 +221,8 @@ leave(Pass *pass, const char *what)
 }
 
 /*
- * Do a part of the pass in a subtransaction. Returns false where a lock kept it from being done; it
- * is noted then as left to the next pass. Raises all other errors.
+ * Run a part of the pass in a subtransaction. If a lock of another session stops it, note it as
+ * left to the next pass and return false. Raises all other errors.
  */
 static bool
 attempt(Pass *pass, const char *what, SubtransactionWork work, void *argument)
@@ -252,7 +256,7 @@ record_failure(void *argument)
 	return true;
 }
 
-/* Report a preset that was rolled back. */
+/* Report a preset whose changes were rolled back. */
 static void
 report_preset(Pass *pass, int preset, const ErrorData *error)
 {
@@ -272,7 +276,7 @@ report_preset(Pass *pass, int preset, const ErrorData *error)
 	attempt(pass, "the event of a preset that failed", record_failure, &failed);
 }
 
-/* Give the system user its place in some organizations. */
+/* Step: make the system user join some organizations. */
 static void
 join_organizations(Pass *pass, const int *items, int n)
 {
@@ -283,7 +287,7 @@ join_organizations(Pass *pass, const int *items, int n)
 	membership_ensure(organizations, n, pass->at);
 }
 
-/* Report an organization in which the system user has no place. */
+/* Report an organization that the system user could not join. */
 static void
 report_organization(Pass *pass, int item, const ErrorData *error)
 {
@@ -300,7 +304,7 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 							 id, error->message)));
 }
 
-/* Give the system user its place in the organizations where it needs one. */
+/* Make the system user join the organizations that it must be in. */
 static void
 ensure_membership(Pass *pass)
 {
@@ -312,7 +316,7 @@ ensure_membership(Pass *pass)
 	halve_work(pass, join_organizations, report_organization, items, n);
 }
 
-/* The presets for which the pass has something to write; returns their number. */
+/* Collect the presets for which the pass has something to write. Returns their number. */
 static int
 presets_with_work(Pass *pass, int *presets)
 {
@@ -332,8 +336,9 @@ presets_with_work(Pass *pass, int *presets)
 }
 
 /*
- * Do what no fault is worth a pass for, in a subtransaction; a fault of one's own is a warning.
- * what: what it is about; undone: what was not done then.
+ * Run a part whose faults must not fail the pass, in a subtransaction. Its own faults become
+ * WARNINGs. what: names the part if a lock leaves it to the next pass; undone, hint: text of the
+ * WARNING.
  */
 static void
 do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undone,
@@ -364,8 +369,8 @@ fold_pool(void *argument)
 }
 
 /*
- * Bring the stored pool up to date, which makes the pass, and whoever reads until the next one,
- * fast. Without it everything is answered from the tables.
+ * Bring the stored pool up to date. This makes this pass, and all readers until the next one, fast.
+ * Without it they read the tables.
  */
 static void
 refresh_pool(Pass *pass)
@@ -396,7 +401,7 @@ prune_old(void *argument)
 	return true;
 }
 
-/* Keep the extension's own tables within bounds. */
+/* Keep the extension's own tables small. */
 static void
 prune(Pass *pass)
 {
@@ -415,8 +420,8 @@ post_jobs(void *argument)
 }
 
 /*
- * Wake the provisioners for all new jobs of the pass. No fault there is worth a pass, a right that
- * is missing included: the provisioners ask by themselves, too.
+ * Wake the provisioners for all new jobs of the pass. No fault in this fails the pass, not even a
+ * missing right, because the provisioners also ask by themselves.
  */
 static void
 wake_provisioners(Pass *pass)
@@ -437,7 +442,7 @@ wake_provisioners(Pass *pass)
 					  errhint("They find the new jobs when they ask by themselves.")));
 }
 
-/* Find out whether there is to be a pass, and what it is to do. */
+/* Find out whether reconciliation is paused, and otherwise what to do. */
 static bool
 judge(void *argument)
 {
@@ -454,7 +459,7 @@ judge(void *argument)
 	return true;
 }
 
-/* Write what the pass did. */
+/* Write the summary event and the statistics of the pass. */
 static bool
 sum_up(void *argument)
 {
@@ -466,7 +471,7 @@ sum_up(void *argument)
 	return true;
 }
 
-/* Say what locks of others have left to the next pass, if anything. */
+/* Warn of everything that locks of other sessions left to the next pass. */
 static void
 report_left(Pass *pass, int npresets)
 {
@@ -485,7 +490,7 @@ report_left(Pass *pass, int npresets)
 							  PATIENCE_MS / 1000)));
 }
 
-/* Run the pass, the lock being held and the active snapshot taken after it. */
+/* Run the pass. The caller holds the lock and took the active snapshot after it. */
 static void
 run_pass(Pass *pass)
 {
@@ -511,7 +516,7 @@ run_pass(Pass *pass)
 	report_left(pass, npresets);
 }
 
-/* Run the pass with its own snapshot and patience, the lock being held. */
+/* Run the pass with its own snapshot and patience. The caller holds the lock. */
 static void
 run_locked(FunctionCallInfo fcinfo, Pass *pass)
 {
@@ -528,7 +533,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 		refresh_pool(pass);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		run_pass(pass);
-		/* at the end, as it locks tables; the next pass builds the stored pool */
+		/* last, because it locks tables; the next pass builds the stored pool */
 		pool_state_mend();
 		PopActiveSnapshot();
 		plans_leave();

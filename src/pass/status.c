@@ -1,7 +1,8 @@
 /*
  * status.c
- *	  What a pass says of presets: the control plane's prebuild_status, the extension's marks, and
- *	  an event for each thing that begins or ends. Something that lasts is said once.
+ *	  Write what a pass finds out about presets: the control plane's prebuild_status, the
+ *	  extension's marks, and an event when a condition begins or ends. While a condition lasts, no
+ *	  pass repeats its event.
  */
 #include "compat.h"
 
@@ -16,7 +17,7 @@
 
 static const char *const status_labels[] = { "healthy", "hard_limited", "validation_failed" };
 
-/* True when a preset that the database cannot decide has not been reported as such. */
+/* True if the database cannot decide a preset, and no mark says so yet for the same reason. */
 static bool
 is_news_unsupported(const Judgement *judgement, int preset)
 {
@@ -27,7 +28,7 @@ is_news_unsupported(const Judgement *judgement, int preset)
 		   (mark == NULL || strcmp(mark->detail, judged->check_reason) != 0);
 }
 
-/* True when a preset that was reported as unsupported is no longer. */
+/* True if a preset that was reported as unsupported no longer is. */
 static bool
 is_supported_again(const Judgement *judgement, int preset)
 {
@@ -37,7 +38,9 @@ is_supported_again(const Judgement *judgement, int preset)
 		   judged->check != BUILD_UNSUPPORTED && judged->check != BUILD_NOT_YET;
 }
 
-/* True when the mark of our validation_failed has outlived it: somebody else has changed it. */
+/*
+ * True if the mark of our validation_failed must go, because somebody else has changed the status.
+ */
 static bool
 is_mark_outlived(const Judgement *judgement, int preset)
 {
@@ -46,7 +49,7 @@ is_mark_outlived(const Judgement *judgement, int preset)
 	return judgement->invalid[preset] != NULL && judged->new_status != STATUS_VALIDATION_FAILED;
 }
 
-/* True when there is something to write about a preset. */
+/* True if there is something to write about a preset. */
 bool
 status_has_changed(const Judgement *judgement, int preset)
 {
@@ -57,7 +60,7 @@ status_has_changed(const Judgement *judgement, int preset)
 		   judgement->failed[preset] != NULL;
 }
 
-/* Gather the event and marks for a preset whose stored status changes. */
+/* Add the events and the mark for a preset whose stored status changes to the batch. */
 static void
 describe_status_change(EventBatch *batch, const Preset *preset, const DecisionSettings *settings)
 {
@@ -77,7 +80,7 @@ describe_status_change(EventBatch *batch, const Preset *preset, const DecisionSe
 	}
 }
 
-/* Store the status of presets whose status changes. */
+/* Store the new status of presets. */
 static void
 update_status(ArrayParameter *ids, ArrayParameter *labels)
 {
@@ -97,8 +100,8 @@ update_status(ArrayParameter *ids, ArrayParameter *labels)
 }
 
 /*
- * Write what there is to say of some presets, in a constant number of statements. SPI is
- * connected.
+ * Write status, marks and events of some presets, in a constant number of statements, and queue the
+ * notifications. SPI is connected. Raises whatever the control plane's tables raise.
  */
 void
 status_write(const Judgement *judgement, const int *presets, int npresets)
@@ -140,8 +143,9 @@ status_write(const Judgement *judgement, const int *presets, int npresets)
 }
 
 /*
- * Report a preset that failed with an error and was rolled back: once while the error stays of
- * one kind, as its words may name a new workspace each time.
+ * Report a preset whose changes an error rolled back. Reports the error once, as long as the
+ * SQLSTATE stays the same, because the message may name another workspace in each pass. SPI is
+ * connected.
  */
 void
 status_write_failure(const Judgement *judgement, int preset, const ErrorData *error)
@@ -159,7 +163,7 @@ status_write_failure(const Judgement *judgement, int preset, const ErrorData *er
 	events_write(&batch, judgement->settings.at);
 }
 
-/* Write the summary of a pass that changed something. */
+/* Write the summary event of a pass, if the pass changed something. SPI is connected. */
 void
 status_write_summary(TimestampTz at, int created, int deleted, int canceled, int failed)
 {

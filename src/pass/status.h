@@ -1,6 +1,6 @@
 /*
  * status.h
- *	  What a pass says of presets: stored status, marks, events.
+ *	  Write what a pass finds out about presets: stored status, marks, events.
  */
 #ifndef PREBUILD_STATUS_H
 #define PREBUILD_STATUS_H

@@ -1,12 +1,12 @@
 /*
  * wakeup.c
- *	  Wake the provisioners for new jobs. A message is a hint, the daemons ask by themselves too,
- *	  but every half a minute only.
+ *	  Wake the provisioners for new jobs. A message is only a hint: the daemons also ask by
+ *	  themselves, but only every 30 seconds.
  *
- *	  coderd wakes one group of daemons (of equal tags and types) a message, whichever it finds
- *	  first among those that could run the job, and the group goes on until it finds no job. So one
- *	  message for many jobs leaves the other groups asleep. As many messages as there are jobs wake
- *	  everybody, and more than there are daemons wake nobody further.
+ *	  For each message, coderd wakes one group of daemons with equal tags and types. It takes the
+ *	  first group that it finds among those that could run the job, and that group continues until
+ *	  it finds no job. So one message for many jobs leaves the other groups asleep. As many messages
+ *	  as jobs wake every group; more messages than daemons wake no further one.
  */
 #include "compat.h"
 
@@ -21,10 +21,11 @@
 #define JOB_CHANNEL "provisioner_job_posted"
 
 /*
- * The messages for jobs: for each kind (organization, provisioner, tags) as many as there are jobs
- * of it or daemons alive that could run them, whichever is less, and at least one; with the number
- * of the kind. The id of a job makes each message another one, as the server drops equal ones;
- * nobody reads it. $1: the jobs' ids, $2: the time at which daemons are alive.
+ * The messages for jobs, with the number of their kind. A kind is an organization, a provisioner
+ * and tags. Each kind gets one message per job, but no more messages than living daemons that could
+ * run them, and at least one. The server drops equal messages of a transaction, so each carries the
+ * id of another job; nobody reads it. $1: the jobs' ids; $2: the time at which daemons must be
+ * alive.
  */
 #define MESSAGES                                                                                      \
 	"WITH live AS MATERIALIZED (SELECT pd.organization_id, pd.provisioners, pd.tags"                  \
@@ -42,9 +43,9 @@
 			  "  AS job (id) ORDER BY j.number"
 
 /*
- * Announce jobs at commit. jobs: their ids, a uuid array. at: the time at which it is asked which
- * daemons are alive. SPI is connected. A message that is too long is left out with a WARNING, one
- * for all of its kind. Raises what reading the tables raises.
+ * Announce jobs at commit. jobs: a uuid array of their ids; at: the time at which daemons must be
+ * alive. SPI is connected. Leaves out a message that is too long, with one WARNING for all of its
+ * kind. Raises whatever reading the tables raises.
  */
 void
 wakeup_provisioners(const ArrayParameter *jobs, int64_t at)

@@ -7,16 +7,16 @@
 
 #include "base/rows.h"
 
-/* A provisioner daemon that was not seen for so long is not alive. */
+/* A provisioner daemon that has not been seen for so long counts as dead. */
 #define DAEMON_TIMEOUT "90 seconds"
 
-/* Is the daemon "pd" alive at a time (an expression)? */
+/* Is the daemon "pd" alive at the time given by an expression? */
 #define DAEMON_LIVES(at)                                                                           \
 	"pd.last_seen_at {>=} (" at " {-} '" DAEMON_TIMEOUT "'::pg_catalog.interval)"
 
 /*
- * Does the daemon "pd" take a job like "j"? Its tags must contain the job's; a job without tags of
- * its own goes to daemons without such only.
+ * Does the daemon "pd" take a job like "j"? The daemon's tags must contain the job's. A job without
+ * tags of its own goes only to daemons without tags of their own.
  */
 #define DAEMON_TAKES                                                                               \
 	"(pd.organization_id {=} j.organization_id AND j.provisioner {=} ANY (pd.provisioners)"        \

@@ -2,11 +2,11 @@
  * worker_slots.c
  *	  The databases that have background workers, in shared memory.
  *
- * Locking contract: a slot's lock protects its fields and those of its lanes (see worker_slots.h
- * for the few that are read without). It is held for a few assignments only, never while anything
- * is waited for, and no other lock is taken under it. A latch is set under the slot's lock, and
- * its owner takes it out of the slot under that lock before it exits: so it is never set for
- * another process.
+ * Locking contract: a slot's lock protects its fields and those of its lanes (worker_slots.h
+ * names the few that may be read without it). Hold it for a few assignments only, never while
+ * waiting for anything, and take no other lock under it. Set a latch under the slot's lock. The
+ * latch's owner takes it out of the slot under that lock before exiting, so nobody ever sets it
+ * for another process.
  */
 #include "compat.h"
 
@@ -23,34 +23,40 @@
 #include "slots/worker_slots.h"
 
 /*
- * How long a worker that is starting is waited for: twice the pause that it makes after an error.
- * What takes longer may never come.
+ * How long to wait for a worker that is starting: twice the pause that it makes after an error. A
+ * worker that takes longer may never come.
  */
 #define STARTING_LIMIT_MS 10000
 
-/* The shortest time between two signals to the postmaster because of a lane. */
+/* The shortest time between two signals to the postmaster on behalf of a lane. */
 #define WAKE_INTERVAL_MS 250
 
 static shmem_request_hook_type request_before = NULL;
 static shmem_startup_hook_type startup_before = NULL;
 
-/* What the postmaster knows and its children inherit. */
+/* The databases' names. The postmaster makes the list and its children inherit it. */
 static List *database_names = NIL;
 
-/* Which lanes got a worker, as slot * WORKER_LANES + lane; the postmaster's, for initialize_slot() */
+/*
+ * The lanes that got a worker, as slot * WORKER_LANES + lane. The postmaster keeps this for
+ * initialize_slot().
+ */
 static List *registered_lanes = NIL;
 
-/* In shared memory; NULL unless the library was preloaded and databases are named. */
+/*
+ * In shared memory. NULL unless the server preloaded the library and prebuild.databases has
+ * names.
+ */
 static WorkerSlot *slots = NULL;
 
-/* How many slots there are; 0 when the library was not preloaded. */
+/* Return the number of slots; 0 if the server did not preload the library. */
 int
 worker_slots_count(void)
 {
 	return list_length(database_names);
 }
 
-/* A slot by its number. */
+/* Return a slot by its number. */
 WorkerSlot *
 worker_slot(int number)
 {
@@ -58,14 +64,14 @@ worker_slot(int number)
 	return &slots[number];
 }
 
-/* The name of a slot's database. */
+/* Return the name of a slot's database. */
 const char *
 worker_slot_name(int number)
 {
 	return list_nth(database_names, number);
 }
 
-/* Note that a lane has a worker. Called while the library is preloaded. */
+/* Note that a lane has a worker. Call this while the server preloads the library. */
 void
 worker_slots_registered(int number, WorkerLaneName lane)
 {
@@ -75,7 +81,7 @@ worker_slots_registered(int number, WorkerLaneName lane)
 	MemoryContextSwitchTo(context);
 }
 
-/* Ask for the shared memory. */
+/* Request the shared memory. */
 static void
 request_memory(void)
 {
@@ -84,7 +90,10 @@ request_memory(void)
 	RequestAddinShmemSpace(sizeof(int));
 }
 
-/* Fill a lane for a server that has just started; one without a worker says so from the start. */
+/*
+ * Initialize a lane for a server that has just started. A lane without a worker says so from the
+ * start.
+ */
 static void
 initialize_lane(WorkerLane *lane, bool registered, bool for_database)
 {
@@ -102,7 +111,7 @@ initialize_lane(WorkerLane *lane, bool registered, bool for_database)
 				 max_worker_processes);
 }
 
-/* Fill a slot for a server that has just started. */
+/* Initialize a slot for a server that has just started. */
 static void
 initialize_slot(int number, int tranche)
 {
@@ -124,7 +133,7 @@ initialize_slot(int number, int tranche)
 	ConditionVariableInit(&slot->flush_done);
 }
 
-/* Attach to the shared memory, or fill it, also after a crash. */
+/* Attach to the shared memory, or initialize it, also after a crash. */
 static void
 start_memory(void)
 {
@@ -146,7 +155,8 @@ start_memory(void)
 }
 
 /*
- * Read the list of databases and arrange for their slots. Called while the library is preloaded.
+ * Read the list of databases and set up their slots. Call this while the server preloads the
+ * library.
  */
 void
 worker_slots_init(void)
@@ -176,8 +186,8 @@ worker_slots_init(void)
 }
 
 /*
- * The slot of this session's database, or NO_SLOT. It may look into the catalog, so a transaction
- * must be in progress: never from a callback of a transaction's end.
+ * Return the slot of this session's database, or NO_SLOT. This may look into the catalog, so call
+ * it only in a transaction and never from a callback of a transaction's end.
  */
 int
 worker_slot_here(void)
@@ -199,14 +209,17 @@ worker_slot_here(void)
 	return number;
 }
 
-/* Does the worker for metadata run the passes, too, as max_worker_processes left one for both? */
+/*
+ * Does the worker for metadata run the passes, too, because max_worker_processes left room for
+ * only one?
+ */
 bool
 worker_slot_does_both(int number)
 {
 	return !slots[number].lanes[LANE_PASSES].registered;
 }
 
-/* Has a lane been starting, or has it left after its last writing, for longer than it may take? */
+/* Has a lane been starting, or draining, for longer than it may take? Takes no lock. */
 static bool
 overdue(WorkerLane *lane)
 {
@@ -216,8 +229,8 @@ overdue(WorkerLane *lane)
 }
 
 /*
- * Should reports for this slot be buffered? Takes no lock. A worker that is starting is given some
- * time, and no more: it may never come.
+ * Should sessions buffer reports for this slot? Takes no lock. Gives a starting worker some time
+ * and no more, because it may never come.
  */
 bool
 worker_slot_buffers(int number)
@@ -228,7 +241,7 @@ worker_slot_buffers(int number)
 	return state == WORKER_SERVING || (state == WORKER_STARTING && !overdue(lane));
 }
 
-/* Will the worker for metadata serve, or is it to be expected soon? Takes no lock. */
+/* Does the worker for metadata serve, or can we expect it to serve soon? Takes no lock. */
 bool
 worker_slot_expected(int number)
 {
@@ -238,7 +251,7 @@ worker_slot_expected(int number)
 										   (lane->pid != 0 || !overdue(lane)));
 }
 
-/* Wake the worker of a lane, if it runs. */
+/* Wake the worker of a lane, if it runs. Takes the slot's lock (shared). */
 void
 worker_slot_wake(int number, WorkerLaneName lane)
 {
@@ -251,9 +264,9 @@ worker_slot_wake(int number, WorkerLaneName lane)
 }
 
 /*
- * Wake the postmaster when a lane has no process although it should have one. Up to PostgreSQL 15
- * it can miss that a worker has ended, when the signal comes between its look and its sleep, and
- * then sleeps for up to a minute. Cheap while there is a process. Raises nothing.
+ * Wake the postmaster if a lane has no process although it should have one. Up to PostgreSQL 15
+ * the postmaster can miss that a worker has ended, if the signal comes between its look and its
+ * sleep. It then sleeps for up to a minute. Cheap while there is a process. Raises nothing.
  */
 void
 worker_slot_look_after(int number, WorkerLaneName name)
@@ -270,7 +283,7 @@ worker_slot_look_after(int number, WorkerLaneName name)
 		SendPostmasterSignal(PMSIGNAL_BACKGROUND_WORKER_CHANGE);
 }
 
-/* The same for all lanes of all slots: workers look after each other. */
+/* As worker_slot_look_after() for all lanes of all slots: workers look after each other. */
 void
 worker_slots_look_after_all(void)
 {
@@ -280,8 +293,8 @@ worker_slots_look_after_all(void)
 }
 
 /*
- * Say where the worker of a lane stands; detail: why, or NULL. Wakes those who wait for it. Returns
- * whether that is news.
+ * Set the state of a lane's worker and wake those who wait for it. detail: why, or NULL. Returns
+ * whether state or detail changed. Takes the slot's lock (exclusive).
  */
 bool
 worker_slot_set_state(int number, WorkerLaneName name, WorkerState state, const char *detail)
@@ -298,7 +311,7 @@ worker_slot_set_state(int number, WorkerLaneName name, WorkerState state, const 
 		pg_atomic_write_u64(&lane->starting_since, (uint64) now);
 	pg_atomic_write_u32(&lane->state, state);
 	strlcpy(lane->detail, detail ? detail : "", WORKER_TEXT_SIZE);
-	/* the passes follow */
+	/* the worker for passes follows */
 	if (news && name == LANE_METADATA && slot->lanes[LANE_PASSES].latch != NULL)
 		SetLatch(slot->lanes[LANE_PASSES].latch);
 	LWLockRelease(&slot->lock);
@@ -307,8 +320,8 @@ worker_slot_set_state(int number, WorkerLaneName name, WorkerState state, const 
 }
 
 /*
- * Where the worker of a lane stands, for a person; detail, of WORKER_TEXT_SIZE, receives what there
- * is to say of it, or an empty string.
+ * Return the state of a lane's worker, for a person. detail, of WORKER_TEXT_SIZE, receives what
+ * there is to say about it, or an empty string. Takes the slot's lock (shared).
  */
 WorkerState
 worker_slot_state(int number, WorkerLaneName name, char *detail)
@@ -331,7 +344,10 @@ worker_slot_state(int number, WorkerLaneName name, char *detail)
 	return state;
 }
 
-/* Keep the last error of a task (WorkerTask, TASK_START + lane). */
+/*
+ * Keep the last error of a task (WorkerTask; TASK_START + lane). Takes the slot's lock
+ * (exclusive).
+ */
 void
 worker_slot_note_error(int number, int task, int sqlstate, const char *message)
 {
@@ -346,7 +362,7 @@ worker_slot_note_error(int number, int task, int sqlstate, const char *message)
 	LWLockRelease(&slot->lock);
 }
 
-/* A state's name, for the operator. */
+/* Return a state's name, for the operator. */
 const char *
 worker_state_name(WorkerState state)
 {

@@ -1,8 +1,8 @@
 /*
  * worker_slots.h
- *	  The databases that have background workers, in shared memory: what each worker is doing, and
- *	  how to reach it. There is a slot for each name in prebuild.databases, for good, with two
- *	  lanes: a process each, so that what one does never waits for what the other does.
+ *	  The databases that have background workers, in shared memory: what each worker does, and how
+ *	  to reach it. Each name in prebuild.databases has a slot, for good. A slot has two lanes, a
+ *	  process each, so that what one process does never waits for what the other does.
  */
 #ifndef PREBUILD_WORKER_SLOTS_H
 #define PREBUILD_WORKER_SLOTS_H
@@ -18,16 +18,16 @@
 #define WORKER_TEXT_SIZE 512
 #define NO_SLOT (-1)
 
-/* What a process is for. Where there is none for passes, that for metadata does both. */
+/* What a process is for. If there is none for passes, the one for metadata does both. */
 typedef enum WorkerLaneName
 {
 	LANE_METADATA, /* finds the database and the role; writes buffered agent metadata */
-	LANE_PASSES	   /* follows that; runs passes and folds */
+	LANE_PASSES	   /* follows the other's lead; runs passes and folds */
 } WorkerLaneName;
 
 #define WORKER_LANES (LANE_PASSES + 1)
 
-/* What the next process for metadata is to do; each does one step, see worker.c. */
+/* What the next process for metadata does. Each process does one step, see worker.c. */
 typedef enum WorkerStep
 {
 	STEP_FIND_DATABASE,
@@ -35,16 +35,16 @@ typedef enum WorkerStep
 	STEP_SERVE
 } WorkerStep;
 
-/* Where a worker stands; that for metadata decides what becomes of reports. */
+/* What a worker does. The state of the one for metadata decides what sessions do with reports. */
 typedef enum WorkerState
 {
-	WORKER_STARTING, /* not up yet, or restarting: reports are buffered, for a while */
-	WORKER_SERVING,	 /* reports are buffered */
-	WORKER_DRAINING, /* writing for the last time: reports are written directly */
-	WORKER_UNABLE	 /* cannot serve for now: reports are written directly */
+	WORKER_STARTING, /* not up yet, or restarting: sessions buffer reports, for a while */
+	WORKER_SERVING,	 /* sessions buffer reports */
+	WORKER_DRAINING, /* writing for the last time: sessions write reports directly */
+	WORKER_UNABLE	 /* cannot serve for now: sessions write reports directly */
 } WorkerState;
 
-/* What an error is remembered by: the last one of each is kept. */
+/* What an error belongs to. A slot keeps the last error of each. */
 typedef enum WorkerTask
 {
 	TASK_FLUSH,
@@ -63,9 +63,9 @@ typedef struct WorkerError
 } WorkerError;
 
 /*
- * A lane. The slot's lock protects all of it, except: registered is constant; state,
- * starting_since and pid are changed under the lock but may be read without; postmaster_woken is
- * not under the lock.
+ * A lane. The slot's lock protects all of it, with these exceptions. registered is constant. Who
+ * changes state, starting_since or pid holds the lock, but readers need not. The lock does not
+ * protect postmaster_woken.
  */
 typedef struct WorkerLane
 {
@@ -74,7 +74,7 @@ typedef struct WorkerLane
 	pg_atomic_uint64 starting_since; /* a time, for a worker that is starting or draining */
 	pg_atomic_uint64 postmaster_woken;
 	WorkerStep step;
-	char role[NAMEDATALEN]; /* that it connects as */
+	char role[NAMEDATALEN]; /* of the worker's connection */
 	int pid;				/* of the worker's process, 0 = none */
 	Latch *latch;			/* of that process: a member of its PGPROC, valid while pid is set */
 	TimestampTz started_at;
@@ -85,14 +85,14 @@ typedef struct WorkerLane
 } WorkerLane;
 
 /*
- * A slot. lock protects all of it, except: database is constant; pass_requested and
- * check_requested are not under the lock.
+ * A slot. lock protects all of it, with these exceptions. database is constant. The lock does not
+ * protect pass_requested and check_requested.
  */
 typedef struct WorkerSlot
 {
 	char database[NAMEDATALEN];
 	pg_atomic_uint32 pass_requested;
-	pg_atomic_uint32 check_requested; /* the worker for metadata is to look whether it can serve */
+	pg_atomic_uint32 check_requested; /* the worker for metadata must look whether it can serve */
 	LWLock lock;
 
 	Oid database_oid;
@@ -105,7 +105,10 @@ typedef struct WorkerSlot
 	int64 failed_folds;
 	TimestampTz last_fold_at; /* 0 = never */
 
-	/* flushes that sessions wait for; each raises requested and waits for served to reach it */
+	/*
+	 * flushes that sessions wait for: each session raises flush_requested and waits for
+	 * flush_served to reach it
+	 */
 	uint64 flush_requested;
 	uint64 flush_served;
 	bool flush_failed;	 /* of the last one served */

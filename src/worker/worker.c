@@ -1,27 +1,27 @@
 /*
  * worker.c
- *	  The background workers, two for each database that prebuild.databases names: one writes
- *	  buffered agent metadata, the other brings the kept pool up to date and, where
- *	  prebuild.reconcile_interval says so, runs passes.
+ *	  The processes of the background workers. Each database in prebuild.databases has two workers.
+ *	  The metadata worker writes buffered agent metadata. The pass worker folds the log of the kept
+ *	  pool and, if prebuild.reconcile_interval is not 0, runs passes. See README.md.
  *
- * A process can connect once, to one database, as one role; so the life of the worker for metadata
- * is a chain of processes, each of which does one step and exits for the postmaster to start the
- * next:
+ * A process can connect only once, to one database, as one role. Therefore the metadata worker is a
+ * chain of processes. Each process does one step and exits, and the postmaster starts the next one:
  *
- *	  STEP_FIND_DATABASE	connected to no database: wait until the database exists and, where
- *							prebuild.worker_role names a role, until that can log in
- *	  STEP_FIND_ROLE		only where no role is named: connected as the bootstrap superuser, which
- *							a worker can without knowing any role; reads the owner of the control
- *							plane's workspaces from the system caches. It runs no SQL at all, so
- *							that nothing that anybody put into the database is ever run as superuser
- *	  STEP_SERVE			connected as that role
+ *	  STEP_FIND_DATABASE	Connects to no database. Waits until the database exists and, if
+ *							prebuild.worker_role names a role, until that role can log in.
+ *	  STEP_FIND_ROLE		Only if prebuild.worker_role is empty. Connects as the bootstrap
+ *							superuser, because a worker can do so without knowing any role. Reads
+ *							the owner of the control plane's workspaces from the system caches. Runs
+ *							no SQL at all, so it never runs a user's code as superuser.
+ *	  STEP_SERVE			Connects as the role that it found.
  *
- * However a process ends, the next one begins with the first step: so a dropped database, another
- * role or a changed owner need no case of their own. After an error it waits a while first.
+ * A process that ends in any other way leaves the first step to the next process. So a dropped
+ * database, another role or a changed owner need no code of their own. After an error, the next
+ * process waits RESTART_PAUSE_MS before it begins.
  *
- * The worker for passes follows it: it waits, not connected to anything, until the other one
- * serves, and connects as the same role. When the other one cannot serve any more, or does so as
- * another role, it exits and the next process waits again.
+ * The pass worker follows the metadata worker. It waits without a connection until the metadata
+ * worker serves, and then connects as the same role. When the metadata worker can no longer serve,
+ * or serves as another role, the pass worker exits and its next process waits again.
  */
 #include "compat.h"
 
@@ -44,21 +44,21 @@
 #include "worker/worker_serve.h"
 #include "slots/worker_slots.h"
 
-/* How long a worker waits before it starts again after an error. */
+/* How long the next process waits after an error. */
 #define RESTART_PAUSE_MS 5000
 
-/* How often a worker that cannot serve looks again. */
+/* How often a worker that cannot serve looks again for its database or role. */
 #define LOOK_AGAIN_MS 2000
 
-/* How often a worker that follows another one makes sure that this has a process. */
+/* How often a waiting pass worker checks that the metadata worker has a process. */
 #define FOLLOW_MS 500
 
-/* Whether the shutdown signal also cancels the statement that is running. */
+/* Whether SIGTERM also cancels the running statement. */
 static volatile sig_atomic_t cancel_on_shutdown = false;
 
 /*
- * Register the worker of a lane. Returns whether there was room for it: the postmaster only logs
- * that there is none, but it enters the others at the head of its list.
+ * Register the worker of a lane. Returns whether max_worker_processes had room for it. If not, the
+ * postmaster only logs that, so compare the head of its list, where it puts each new worker.
  */
 static bool
 register_worker(int number, WorkerLaneName lane)
@@ -68,7 +68,7 @@ register_worker(int number, WorkerLaneName lane)
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	/* the pause after an error is the worker's own affair */
+	/* restart at once, because the worker itself pauses after an error */
 	worker.bgw_restart_time = 0;
 	worker.bgw_main_arg = Int32GetDatum(number * WORKER_LANES + lane);
 	strlcpy(worker.bgw_library_name, "prebuild_ext", sizeof(worker.bgw_library_name));
@@ -81,13 +81,14 @@ register_worker(int number, WorkerLaneName lane)
 }
 
 /*
- * Register the workers: those for metadata first, as these can do all where there is no room for
- * more. Called while the library is preloaded.
+ * Register the workers. Register those for metadata first, because they can also run passes if
+ * there is no room for more. Called while the library is preloaded. Warns of each worker for which
+ * max_worker_processes has no room.
  */
 void
 worker_init(void)
 {
-	/* where children load the library anew, what the postmaster found is in shared memory */
+	/* a child that loads the library again finds the postmaster's result in shared memory */
 	if (IsUnderPostmaster || !IsPostmasterEnvironment)
 		return;
 	for (int lane = 0; lane < WORKER_LANES; lane++)
@@ -112,7 +113,7 @@ worker_init(void)
 	}
 }
 
-/* SIGTERM: finish, for which a running statement is canceled where that may be. */
+/* SIGTERM: request shutdown, and cancel the running statement if the task allows it. */
 static void
 handle_sigterm(SIGNAL_ARGS)
 {
@@ -128,22 +129,22 @@ handle_sigterm(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* Let SIGTERM cancel what is run from here on, or not; returns nothing. */
+/* Set whether SIGTERM cancels the statements that follow. */
 void
 worker_cancel_on_shutdown(bool cancel)
 {
 	cancel_on_shutdown = cancel;
 }
 
-/* True while this process is about to connect in order to serve. */
+/* True while this process connects in order to serve. */
 static bool connecting = false;
 
-/* The last error before this process serves, of which nobody else would keep anything. */
+/* The last error before this process serves. No task records it, so leave_slot() does. */
 static int start_sqlstate = 0;
 static char start_error[WORKER_TEXT_SIZE];
 static emit_log_hook_type log_before = NULL;
 
-/* Log hook until the process serves: keep the error that is about to end it. */
+/* Log hook until the process serves: keep the error that ends the process. */
 static void
 keep_start_error(ErrorData *error)
 {
@@ -156,7 +157,10 @@ keep_start_error(ErrorData *error)
 		log_before(error);
 }
 
-/* Exit callback: leave the slot, so that nobody sets a latch that is another process's by then. */
+/*
+ * Exit callback: leave the slot, so that no session sets the latch after another process has got
+ * it. Takes the slot's lock.
+ */
 static void
 leave_slot(int code, Datum argument)
 {
@@ -175,19 +179,22 @@ leave_slot(int code, Datum argument)
 	state = pg_atomic_read_u32(&lane->state);
 	if (state == WORKER_SERVING || state == WORKER_DRAINING)
 		pg_atomic_write_u64(&lane->starting_since, (uint64) now);
-	/* after the last writing nothing more is to be buffered until the next process serves */
+	/* stay WORKER_DRAINING after the last flush: buffer nothing until the next process serves */
 	if (state == WORKER_SERVING)
 		pg_atomic_write_u32(&lane->state, WORKER_STARTING);
 	LWLockRelease(&slot->lock);
 	if (start_sqlstate != 0)
 		worker_slot_note_error(number, TASK_START + name, start_sqlstate, start_error);
-	/* reports are written directly until a process gets in */
+	/* sessions write their reports directly until a process connects */
 	if (connecting)
 		worker_slot_set_state(number, name, WORKER_UNABLE,
 							  "the worker cannot connect, the server's log says why");
 }
 
-/* Take the lane for this process. Returns the step to do. */
+/*
+ * Take the lane for this process. Returns the step to do; *next_start receives the time at which to
+ * begin it, or 0. Takes the slot's lock.
+ */
 static WorkerStep
 enter_slot(int number, WorkerLaneName name, TimestampTz *next_start)
 {
@@ -209,7 +216,7 @@ enter_slot(int number, WorkerLaneName name, TimestampTz *next_start)
 	return step;
 }
 
-/* Have the next process of a lane wait so long before it begins. */
+/* Have the next process of a lane wait pause_ms before it begins. Takes the slot's lock. */
 void
 worker_pause_next(int number, WorkerLaneName name, int pause_ms)
 {
@@ -222,8 +229,9 @@ worker_pause_next(int number, WorkerLaneName name, int pause_ms)
 }
 
 /*
- * Exit for the postmaster to start the next process, which is to do this step. role: for
- * STEP_SERVE, who it is to connect as.
+ * Exit, so that the postmaster starts the next process, which does the step next. role: the role
+ * that STEP_SERVE connects as, or NULL to keep the lane's. Takes the slot's lock; leave_slot()
+ * takes it again.
  */
 void
 worker_exit(int number, WorkerLaneName name, WorkerStep next, const char *role)
@@ -237,13 +245,13 @@ worker_exit(int number, WorkerLaneName name, WorkerStep next, const char *role)
 	if (role != NULL)
 		strlcpy(lane->role, role, NAMEDATALEN);
 	LWLockRelease(&slot->lock);
-	/* with 0 the postmaster would not start it again; at shutdown it does not anyway */
+	/* after exit code 0 the postmaster would not start it again; at shutdown it never does */
 	proc_exit(1);
 }
 
 /*
- * Wait until the latch is set or the time has passed, and see to what the system asks of a
- * process meanwhile: signals of other processes, new settings. Returns whether settings changed.
+ * Wait until the latch is set or timeout_ms has passed, then process interrupts and a reload of the
+ * configuration. Returns whether the configuration was reloaded. Call it outside of a transaction.
  */
 bool
 worker_wait(long timeout_ms)
@@ -251,7 +259,7 @@ worker_wait(long timeout_ms)
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms,
 					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
-	/* there is no statement that a late cancel could be meant for */
+	/* no statement is running, so drop a cancel that came too late */
 	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
 	if (!ConfigReloadPending)
@@ -262,8 +270,9 @@ worker_wait(long timeout_ms)
 }
 
 /*
- * Do a step that only looks something up, again and again until it says what comes next. what:
- * the name of the step for pg_stat_activity.
+ * Repeat a look-up every LOOK_AGAIN_MS until it finds the next step, then exit for that step. Runs
+ * each look-up in a transaction and a memory context of its own. what: the name of the step for
+ * pg_stat_activity. Logs each new reason to wait. Does not return.
  */
 static void
 look_until_found(int number, WorkerLookup lookup, const char *what)
@@ -296,7 +305,7 @@ look_until_found(int number, WorkerLookup lookup, const char *what)
 	}
 }
 
-/* Connect as the lane's role, and serve. */
+/* Connect as the lane's role and serve. Does not return; the process ends if it cannot connect. */
 static void
 connect_and_serve(int number, WorkerLaneName lane)
 {
@@ -309,7 +318,10 @@ connect_and_serve(int number, WorkerLaneName lane)
 	worker_serve(number, lane);
 }
 
-/* Look whether the worker for metadata serves, and as whom, and say the same of the one for passes. */
+/*
+ * Does the metadata worker serve? If so, copy its role to the pass worker's lane. Otherwise set the
+ * pass worker's state to match. Takes the slot's lock.
+ */
 static bool
 other_serves(int number)
 {
@@ -332,7 +344,7 @@ other_serves(int number)
 	return true;
 }
 
-/* Wait until the worker for metadata serves, and then serve as the same role. */
+/* Wait until the metadata worker serves, then serve as the same role. Does not return. */
 static void
 follow(int number)
 {
@@ -345,7 +357,7 @@ follow(int number)
 	connect_and_serve(number, LANE_PASSES);
 }
 
-/* The entry point of a worker's process. argument: its slot and its lane. */
+/* The entry point of a worker's process. argument: slot * WORKER_LANES + lane. */
 void
 prebuild_worker_main(Datum argument)
 {

@@ -1,6 +1,6 @@
 /*
  * worker.h
- *	  The background workers: their processes.
+ *	  The processes of the background workers.
  */
 #ifndef PREBUILD_WORKER_H
 #define PREBUILD_WORKER_H
@@ -12,7 +12,7 @@
 extern void worker_init(void);
 extern PGDLLEXPORT void prebuild_worker_main(Datum argument);
 
-/* for the steps */
+/* for the files that do the steps */
 pg_noreturn extern void worker_exit(int number, WorkerLaneName lane, WorkerStep next,
 									const char *role);
 extern void worker_pause_next(int number, WorkerLaneName lane, int pause_ms);

@@ -1,6 +1,7 @@
 /*
  * worker_lookup.c
- *	  What a worker finds out before it connects as a role: by the catalog alone, without SQL.
+ *	  The look-ups of a worker before it connects as a role. They read the catalogs only and run no
+ *	  SQL.
  */
 #include "compat.h"
 
@@ -25,8 +26,9 @@
 #include "worker/worker_lookup.h"
 
 /*
- * The oid of a database, or InvalidOid; *open receives whether it takes connections. By a scan of
- * the whole catalog where the index is not known yet, as just after a server's start.
+ * Return the OID of a database, or InvalidOid if there is none. *open receives whether it accepts
+ * connections. Scans the whole catalog while the index is not known yet, as just after the server
+ * has started.
  */
 static Oid
 look_up_database(const char *name, bool *open)
@@ -48,7 +50,7 @@ look_up_database(const char *name, bool *open)
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
 		database = form->oid;
-		/* below -1: a DROP DATABASE of it was interrupted */
+		/* DROP DATABASE sets a limit below -1, which stays if it is interrupted */
 		*open = form->datallowconn && form->datconnlimit >= -1;
 	}
 	systable_endscan(scan);
@@ -57,16 +59,17 @@ look_up_database(const char *name, bool *open)
 }
 
 /*
- * Does somebody rename, copy, move or drop the database just now? That needs a lock on it which
- * keeps new connections out, and waits a few seconds for those that are there to go. In a
- * transaction, which keeps no lock because of it.
+ * Is another session renaming, copying, moving or dropping the database? Such a command takes a
+ * lock on the database that keeps out new connections, and then waits a few seconds until the
+ * existing connections are gone. Call it in a transaction. It takes that lock without waiting and
+ * releases it at once.
  */
 bool
 worker_database_wanted(Oid database)
 {
 	LOCKTAG tag;
 
-	/* what a process that connects takes */
+	/* the lock that a connecting process takes */
 	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
 	if (LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return true;
@@ -74,7 +77,7 @@ worker_database_wanted(Oid database)
 	return false;
 }
 
-/* Can the role log in? Otherwise result->detail says so. */
+/* Can the role log in? If not, result->detail says why. name: of the role. */
 static bool
 role_can_log_in(Oid role, const char *name, LookupResult *result)
 {
@@ -95,7 +98,10 @@ role_can_log_in(Oid role, const char *name, LookupResult *result)
 	return can;
 }
 
-/* Note which database has the slot's name; what waits for another one of that name is void. */
+/*
+ * Record which database has the slot's name. If it is a new database of that name, discard what is
+ * buffered for the old one. Takes the slot's lock.
+ */
 static void
 note_database(int number, Oid database)
 {
@@ -110,7 +116,11 @@ note_database(int number, Oid database)
 		batcher_forget_all(number);
 }
 
-/* Find the database, and the role where one is named. In a transaction without a database. */
+/*
+ * Find the database and, if prebuild.worker_role names one, the role. Returns whether the next step
+ * is known: then result has that step and the role, otherwise result->detail says why not. Call it
+ * in a transaction, without a database.
+ */
 bool
 worker_find_database(int number, LookupResult *result)
 {
@@ -144,7 +154,7 @@ worker_find_database(int number, LookupResult *result)
 	return role_can_log_in(get_role_oid(setting_worker_role, true), setting_worker_role, result);
 }
 
-/* The owner of a table. */
+/* Return the owner of a table, or InvalidOid if the table is gone. */
 static Oid
 table_owner(Oid table)
 {
@@ -160,10 +170,11 @@ table_owner(Oid table)
 }
 
 /*
- * Find the owner of the control plane's workspaces table, who must be no superuser: a trigger of
- * the tables would run as one. In a transaction as the bootstrap superuser: look-ups only. Where a
- * role is named meanwhile, or somebody wants the database for himself, result->next says to begin
- * again.
+ * Find the owner of the control plane's workspaces table. A superuser is not accepted, because the
+ * tables' triggers would run as superuser. Returns whether the next step is known: then result has
+ * that step and the role, otherwise result->detail says why not. If prebuild.worker_role names a
+ * role by now, or another session wants the database for itself, the next step is the first one.
+ * Call it in a transaction. As it may run as the bootstrap superuser, it only looks up catalogs.
  */
 bool
 worker_find_role(int number, LookupResult *result)

@@ -1,13 +1,13 @@
 /*
  * worker_lookup.h
- *	  What a worker finds out before it connects as a role: by the catalog alone, without SQL.
+ *	  The look-ups of a worker before it connects as a role.
  */
 #ifndef PREBUILD_WORKER_LOOKUP_H
 #define PREBUILD_WORKER_LOOKUP_H
 
 #include "slots/worker_slots.h"
 
-/* What a look-up found; when it did not: detail says why, for a person. */
+/* The result of a look-up. If it found nothing, detail tells the operator why. */
 typedef struct LookupResult
 {
 	WorkerStep next;

@@ -1,7 +1,7 @@
 /*
  * worker_metadata.c
- *	  A background worker's flushes of agent metadata: at the interval, for capacity, for sessions
- *	  that wait for one, and the last one.
+ *	  The flushes of the metadata worker: at the interval, when a full batch waits, when a session
+ *	  requests one, and at shutdown.
  */
 #include "compat.h"
 
@@ -13,14 +13,14 @@
 #include "slots/worker_slots.h"
 #include "worker/worker_task.h"
 
-/* How often a worker that holds back looks at the buffer. */
+/* How often a worker that postpones a full batch looks at the buffer. */
 #define HOLD_CHECK_MS 50
 
-/* Bounds of the pause after a failed flush, which otherwise is the flush interval. */
+/* After a failed flush, the worker pauses for the flush interval, but within these bounds. */
 #define MIN_RETRY_MS 1000
 #define MAX_RETRY_MS 10000
 
-/* Begin with the first flush an interval from now. */
+/* Set the first flush to one interval from now. */
 void
 metadata_work_init(MetadataWork *work, int number)
 {
@@ -30,7 +30,7 @@ metadata_work_init(MetadataWork *work, int number)
 	work->next_flush = worker_after_ms(setting_metadata_flush_interval);
 }
 
-/* Follow new settings. */
+/* After a reload, apply a shorter flush interval to the next flush. */
 void
 metadata_work_settings(MetadataWork *work)
 {
@@ -44,7 +44,10 @@ flush_task(void *argument)
 	metadata_flush(argument);
 }
 
-/* Flush for a reason. Returns whether it succeeded; *written receives the number of entries. */
+/*
+ * Flush for a reason. Returns whether it succeeded; *written receives the number of entries that
+ * left the buffer. After a failure, postpones the next flushes.
+ */
 static bool
 flush(MetadataWork *work, FlushReason reason, int64 *written)
 {
@@ -64,14 +67,14 @@ flush(MetadataWork *work, FlushReason reason, int64 *written)
 	return error == NULL;
 }
 
-/* Do as many entries wait as make a full batch? */
+/* Are there enough entries in the buffer for a full batch? */
 static bool
 full_batch_waits(const MetadataWork *work)
 {
 	return pg_atomic_read_u64(&work->database->waiting) >= (uint64) setting_metadata_batch_size;
 }
 
-/* Serve the sessions that wait for a flush, if any. */
+/* Flush for the sessions that wait for it, if any, and wake them. Takes the slot's lock. */
 static void
 flush_on_request(MetadataWork *work)
 {
@@ -97,9 +100,9 @@ flush_on_request(MetadataWork *work)
 }
 
 /*
- * Flush when a full batch waits. When reports come faster than that, three quarters of the time
- * are left to them: what comes meanwhile is merged, which is cheaper than to write every version.
- * A buffer that fills up, and no failure to write it, ends that patience.
+ * Flush if a full batch waits. If reports come faster than that, leave them three quarters of the
+ * time. The buffer merges them meanwhile, which is cheaper than writing every version. Flush
+ * without that delay if the buffer is more than half full, unless the last flush failed.
  */
 static void
 flush_for_capacity(MetadataWork *work)
@@ -136,19 +139,19 @@ metadata_work_do(MetadataWork *work)
 	flush_for_capacity(work);
 }
 
-/* When the next flush may be due. */
+/* Return when the next flush may be due. */
 TimestampTz
 metadata_work_next(const MetadataWork *work)
 {
-	/* nobody wakes a worker that holds back: look now and then whether the buffer fills up */
+	/* no session wakes a worker that postpones a full batch, so check its fill */
 	if (full_batch_waits(work))
 		return Min(work->next_flush, Min(work->hold_capacity, worker_after_ms(HOLD_CHECK_MS)));
 	return work->next_flush;
 }
 
 /*
- * Have sessions write their reports themselves, as the worker is about to do something else, and
- * write what is left. detail: why, for a person.
+ * Before the worker runs a pass or a fold, have sessions write their reports directly, and flush
+ * the buffer. detail: the reason that the operator sees. Sets the lane's state to WORKER_UNABLE.
  */
 void
 metadata_work_stand_aside(MetadataWork *work, const char *detail)
@@ -168,7 +171,7 @@ typedef struct LastFlush
 	int limit_ms;
 } LastFlush;
 
-/* Task: the last flush, which ends in time even when a statement hangs. */
+/* Task: the last flush. A statement timeout ends it in time even if a statement hangs. */
 static void
 last_flush_task(void *argument)
 {
@@ -180,8 +183,8 @@ last_flush_task(void *argument)
 }
 
 /*
- * Write what is left, in limit_ms at most; reports that come from now on are written by their
- * sessions.
+ * Flush the buffer for the last time, in limit_ms at most. Sets the lane's state to
+ * WORKER_DRAINING, so that from now on sessions write their reports directly.
  */
 void
 metadata_work_finish(MetadataWork *work, int limit_ms)

@@ -1,6 +1,6 @@
 /*
  * worker_metadata.h
- *	  A background worker's flushes of agent metadata: when, and why.
+ *	  The flushes of the metadata worker: when and why.
  */
 #ifndef PREBUILD_WORKER_METADATA_H
 #define PREBUILD_WORKER_METADATA_H
@@ -14,8 +14,8 @@ typedef struct MetadataWork
 	int number;
 	BatcherDatabase *database;
 	TimestampTz next_flush;
-	TimestampTz hold_capacity; /* no flush for capacity before this: see flush_for_capacity() */
-	bool failed;			   /* the last flush */
+	TimestampTz hold_capacity; /* no flush for capacity before this, see flush_for_capacity() */
+	bool failed;			   /* the last flush failed */
 } MetadataWork;
 
 extern void metadata_work_init(MetadataWork *work, int number);

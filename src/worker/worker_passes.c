@@ -1,6 +1,6 @@
 /*
  * worker_passes.c
- *	  A background worker's passes and folds.
+ *	  The passes and folds of the pass worker, or of a metadata worker that does both.
  */
 #include "compat.h"
 
@@ -12,7 +12,7 @@
 #include "slots/worker_slots.h"
 #include "worker/worker_task.h"
 
-/* Begin with a pass, where the worker runs them, and a fold. */
+/* Make a pass, if the worker runs passes, and a fold due at once. */
 void
 pass_work_init(PassWork *work, int number)
 {
@@ -20,33 +20,33 @@ pass_work_init(PassWork *work, int number)
 	work->number = number;
 }
 
-/* When the next pass is due; TIMESTAMP_INFINITY for never. */
+/* Return when the next pass is due; DT_NOEND means never. */
 static TimestampTz
 next_pass(const PassWork *work)
 {
 	if (setting_reconcile_interval == 0)
 		return DT_NOEND;
-	/* a pass that was asked for waits a second at most, and never follows the last one at once */
+	/* start a requested pass as soon as a second has passed since the last one */
 	if (pg_atomic_read_u32(&worker_slot(work->number)->pass_requested) != 0)
 		return TimestampTzPlusMilliseconds(work->last_pass, 1000);
 	return TimestampTzPlusMilliseconds(work->last_pass, (int64) setting_reconcile_interval * 1000);
 }
 
-/* When the next fold is due. */
+/* Return when the next fold is due. */
 static TimestampTz
 next_fold(const PassWork *work)
 {
 	return TimestampTzPlusMilliseconds(work->last_fold, (int64) setting_fold_interval * 1000);
 }
 
-/* When the next pass or fold is due. */
+/* Return when the next pass or fold is due. */
 TimestampTz
 pass_work_next(const PassWork *work)
 {
 	return Min(next_pass(work), next_fold(work));
 }
 
-/* Run a pass. */
+/* Run a pass, and count it in the slot under its lock. */
 static void
 run_pass(PassWork *work)
 {
@@ -69,8 +69,9 @@ run_pass(PassWork *work)
 }
 
 /*
- * Bring the stored pool up to date, for control planes that are attached. A role that only writes
- * metadata needs no right to it.
+ * Fold the log of the kept pool, if the control plane is attached. If the role may not call the
+ * function, do and count nothing, because a role that only writes metadata need not have that
+ * right. Takes the slot's lock.
  */
 static void
 run_fold(PassWork *work)
@@ -91,7 +92,7 @@ run_fold(PassWork *work)
 	LWLockRelease(&slot->lock);
 }
 
-/* Run a pass and a fold, where they are due. */
+/* Run a pass and a fold, if they are due. */
 void
 pass_work_do(PassWork *work)
 {

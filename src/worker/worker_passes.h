@@ -1,6 +1,6 @@
 /*
  * worker_passes.h
- *	  A background worker's passes and folds: when they are due, and what came of them.
+ *	  The passes and folds of the pass worker: when they are due, and their results.
  */
 #ifndef PREBUILD_WORKER_PASSES_H
 #define PREBUILD_WORKER_PASSES_H

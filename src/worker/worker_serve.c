@@ -1,7 +1,8 @@
 /*
  * worker_serve.c
- *	  What a background worker does once it is connected: make sure that it may serve, do the work
- *	  of its lane when that is due, and let go of its database when somebody wants that for himself.
+ *	  The loop of a worker that is connected. It checks that the worker may serve, does the work of
+ *	  its lane when that is due, and lets go of the database when another session wants it for
+ *	  itself.
  */
 #include "compat.h"
 
@@ -20,36 +21,36 @@
 #include "worker/worker_serve.h"
 #include "worker/worker_task.h"
 
-/* No statement of ours waits longer for a lock: the next task is due. */
+/* No statement of a worker waits longer for a lock, because it would delay the next task. */
 #define LOCK_TIMEOUT "5s"
 
-/* How long the last flush may take. */
+/* How long the last flush may take at shutdown. */
 #define SHUTDOWN_LIMIT_MS 15000
 
 /*
- * The same when somebody wants the database for himself. He waits for 5 s in all, from before the
- * check that finds it out.
+ * How long it may take when another session wants the database. That session waits for 5 s in all,
+ * and has begun to wait before check_database() notices it.
  */
 #define LET_GO_LIMIT_MS 1000
 
-/* How long the worker for passes then stays away: the other one is to have let go, too. */
+/* How long the pass worker then stays away, so that the metadata worker can let go, too. */
 #define LET_GO_PAUSE_MS 2000
 
-/* How often a worker makes sure that it may serve, and that the others have their processes. */
+/* How often a worker checks that it may serve, and that all other workers have a process. */
 #define CHECK_INTERVAL_MS 1000
 
 typedef struct Worker
 {
 	int number;
 	WorkerLaneName lane;
-	bool does_both; /* there is no worker for passes beside this one for metadata */
+	bool does_both; /* a metadata worker without a pass worker beside it */
 	bool serving;
 	TimestampTz next_check;
-	MetadataWork metadata; /* of the lane for metadata */
-	PassWork passes;	   /* of the lane for passes, or of who does both */
+	MetadataWork metadata; /* of the metadata worker */
+	PassWork passes;	   /* of the pass worker, or of one that does both */
 } Worker;
 
-/* What check_database() looks at. */
+/* The argument and the results of check_database(). */
 typedef struct DatabaseCheck
 {
 	const Worker *worker;
@@ -58,7 +59,10 @@ typedef struct DatabaseCheck
 	bool wanted;
 } DatabaseCheck;
 
-/* Task: is the extension there, is this still the right role, and may the worker stay? */
+/*
+ * Task: is the extension installed, has the role to connect as changed, and does another session
+ * want the database for itself?
+ */
 static void
 check_database(void *argument)
 {
@@ -79,7 +83,7 @@ check_database(void *argument)
 	CommitTransactionCommand();
 }
 
-/* Have the worker for metadata look now whether it may serve. */
+/* Have the metadata worker check now whether it may serve. */
 static void
 request_check(int number)
 {
@@ -87,7 +91,10 @@ request_check(int number)
 	worker_slot_wake(number, LANE_METADATA);
 }
 
-/* The worker for passes, before it exits because somebody wants the database: leave it to him. */
+/*
+ * Before the pass worker exits because another session wants the database, have its next process
+ * wait, and have the metadata worker check now whether it must let go, too.
+ */
 static void
 stay_away(const Worker *worker)
 {
@@ -95,7 +102,10 @@ stay_away(const Worker *worker)
 	request_check(worker->number);
 }
 
-/* Exit because somebody renames, copies, moves or drops the database, and waits for that. */
+/*
+ * Exit because another session waits to rename, copy, move or drop the database. A metadata worker
+ * that serves flushes first, in LET_GO_LIMIT_MS at most.
+ */
 pg_noreturn static void
 let_go(Worker *worker)
 {
@@ -109,7 +119,11 @@ let_go(Worker *worker)
 	worker_exit(worker->number, worker->lane, STEP_FIND_DATABASE, NULL);
 }
 
-/* Make sure that the worker may serve, or say why not; exits when it must not stay. */
+/*
+ * Check whether the worker may serve, and set the lane's state to the result. Exits if another
+ * session wants the database, and as the metadata worker if the role changed. If the check itself
+ * fails, leaves everything as it is.
+ */
 static void
 check_serving(Worker *worker)
 {
@@ -130,15 +144,18 @@ check_serving(Worker *worker)
 						  : check.role_changed ? WORKER_STARTING
 											   : WORKER_SERVING,
 						  installed ? NULL : "extension prebuild_ext is not installed");
-	/* the other one finds out as who to serve, if at all */
+	/* the metadata worker decides whether to serve, and as which role */
 	if (worker->lane == LANE_PASSES && !worker->serving)
 		request_check(worker->number);
-	/* without the extension there is nobody to whom what waits could matter */
+	/* without the extension nobody needs what is buffered, so discard it */
 	if (worker->lane == LANE_METADATA && !installed)
 		batcher_forget_all(worker->number);
 }
 
-/* The worker for passes: exit when the one for metadata cannot serve, or does as another role. */
+/*
+ * The pass worker: exit if the metadata worker cannot serve, or serves as another role. Takes the
+ * slot's lock.
+ */
 static void
 keep_following(Worker *worker)
 {
@@ -156,7 +173,7 @@ keep_following(Worker *worker)
 			follows = strcmp(other->role, slot->lanes[LANE_PASSES].role) == 0;
 			break;
 		default:
-			/* it is about to look */
+			/* it is about to check */
 			follows = true;
 	}
 	LWLockRelease(&slot->lock);
@@ -164,7 +181,10 @@ keep_following(Worker *worker)
 		worker_exit(worker->number, LANE_PASSES, STEP_FIND_DATABASE, NULL);
 }
 
-/* Run the pass or the fold that is due. Who does both leaves the reports to their sessions. */
+/*
+ * Run the pass and the fold that are due. A worker that does both has sessions write their reports
+ * directly meanwhile.
+ */
 static void
 do_passes(Worker *worker)
 {
@@ -208,7 +228,7 @@ work(Worker *worker)
 		do_passes(worker);
 }
 
-/* The time until something is due, in milliseconds. */
+/* Return the time until a check, a flush, a pass or a fold is due, in milliseconds. */
 static long
 time_to_wait(const Worker *worker)
 {
@@ -221,7 +241,7 @@ time_to_wait(const Worker *worker)
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next) + 1;
 }
 
-/* Pin what the role or the database may have set otherwise. */
+/* Override what the settings of the role or of the database would change for our statements. */
 static void
 pin_settings(void)
 {
@@ -233,7 +253,10 @@ pin_settings(void)
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* What is left to do when the process was told to end. */
+/*
+ * Finish after SIGTERM. The metadata worker flushes for the last time. The pass worker stays away
+ * if another session wants the database.
+ */
 static void
 finish(Worker *worker)
 {
@@ -241,7 +264,7 @@ finish(Worker *worker)
 
 	if (worker->lane == LANE_METADATA && worker->serving)
 		metadata_work_finish(&worker->metadata, SHUTDOWN_LIMIT_MS);
-	/* by force, as DROP DATABASE does? The next process would follow before the other one is gone */
+	/* DROP DATABASE (FORCE): the next process would connect before the metadata worker is gone */
 	else if (worker->lane == LANE_PASSES &&
 			 worker_run_task(worker->number, TASK_START + LANE_PASSES,
 							 "prebuild: looking for the extension", check_database,
@@ -250,7 +273,10 @@ finish(Worker *worker)
 		stay_away(worker);
 }
 
-/* Serve until the server or an operator ends the process, or its role should be another. */
+/*
+ * Serve until SIGTERM, or until the worker must exit, for example because its role changed. Call it
+ * once connected. Does not return. Each round's memory is freed after it.
+ */
 void
 worker_serve(int number, WorkerLaneName lane)
 {

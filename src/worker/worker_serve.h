@@ -1,6 +1,6 @@
 /*
  * worker_serve.h
- *	  What a background worker does once it is connected.
+ *	  The loop of a worker that is connected.
  */
 #ifndef PREBUILD_WORKER_SERVE_H
 #define PREBUILD_WORKER_SERVE_H

@@ -1,6 +1,7 @@
 /*
  * worker_status.c
- *	  The background workers of a database, for the operator.
+ *	  The function under the view prebuild_worker_status, which shows the operator the workers of
+ *	  the current database.
  */
 #include "compat.h"
 
@@ -14,7 +15,7 @@
 #include "pool/pool_state.h"
 #include "slots/worker_slots.h"
 
-/* Add a time; 0 is none. */
+/* Add a time; 0 becomes null. */
 static void
 put_time(ResultRow *row, TimestampTz at)
 {
@@ -24,14 +25,14 @@ put_time(ResultRow *row, TimestampTz at)
 		result_put_null(row, TIMESTAMPTZOID);
 }
 
-/* Add a text; an empty one is none. */
+/* Add a text; an empty one becomes null. */
 static void
 put_text(ResultRow *row, const char *text)
 {
 	result_put_text(row, text[0] != '\0' ? text : NULL);
 }
 
-/* Add where a lane's worker stands and which process it has. */
+/* Add a lane's state, its reason, its role and its process. */
 static void
 put_lane(ResultRow *row, int number, WorkerLaneName name, const WorkerLane *lane)
 {
@@ -57,7 +58,7 @@ put_error(ResultRow *row, const WorkerError *error)
 	put_time(row, error->at);
 }
 
-/* The error that came last, of whatever task. */
+/* Return the latest error of all tasks. */
 static const WorkerError *
 last_error(const WorkerSlot *slot)
 {
@@ -144,7 +145,10 @@ put_pool_unused(FunctionCallInfo fcinfo, ResultRow *row)
 
 PG_FUNCTION_INFO_V1(prebuild_worker_status_read);
 
-/* SQL: what the view prebuild_worker_status shows, in one row; NULL where there is no worker. */
+/*
+ * SQL: both lanes in one row, which the view prebuild_worker_status splits into two; NULL if the
+ * current database has no slot. Takes the slot's lock.
+ */
 Datum
 prebuild_worker_status_read(PG_FUNCTION_ARGS)
 {

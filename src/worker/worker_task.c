@@ -1,7 +1,7 @@
 /*
  * worker_task.c
- *	  What a background worker does is done as tasks, whose errors do not end the process: they are
- *	  logged, and the last one of each task is kept for the operator.
+ *	  The tasks of a background worker. An error in a task does not end the process. The worker logs
+ *	  it, and the slot keeps the last error of each task for the operator.
  */
 #include "compat.h"
 
@@ -24,7 +24,7 @@
 #include "slots/worker_slots.h"
 #include "worker/worker_task.h"
 
-/* A time in the future. */
+/* Return the time in so many milliseconds. */
 TimestampTz
 worker_after_ms(int64 milliseconds)
 {
@@ -32,9 +32,10 @@ worker_after_ms(int64 milliseconds)
 }
 
 /*
- * Run a task, which makes its own transactions. number and task: of the slot and WorkerTask, to
- * which an error is noted. Returns NULL when it is done; after an error, which is logged, its
- * message, palloc'd in the current context. Holds no lock afterwards, whatever happens.
+ * Run a task, which starts and commits its own transactions. number: the slot that keeps an error,
+ * under its lock; task: its WorkerTask. activity: for pg_stat_activity. Returns NULL on success.
+ * After an error, logs it and returns its message, palloc'd in the current context. Holds no lock
+ * afterwards, even after an error. SIGTERM cancels the task, unless it came before.
  */
 char *
 worker_run_task(int number, int task, const char *activity, TaskFunction function, void *argument)
@@ -65,7 +66,7 @@ worker_run_task(int number, int task, const char *activity, TaskFunction functio
 		FlushErrorState();
 		MemoryContextSwitchTo(context);
 		message = error->message ? error->message : "unknown error";
-		/* a task that made way for the end of the process is none that failed */
+		/* a task that the shutdown canceled has not failed */
 		if (last || !ShutdownRequestPending || error->sqlerrcode != ERRCODE_QUERY_CANCELED)
 			worker_slot_note_error(number, task, error->sqlerrcode, message);
 		RESUME_INTERRUPTS();
@@ -77,7 +78,7 @@ worker_run_task(int number, int task, const char *activity, TaskFunction functio
 	return message;
 }
 
-/* May the current user call the function in that schema? False also where there is none. */
+/* May the current user call the function in that schema? False also if there is none. */
 static bool
 may_call(const WorkerCall *call, Oid schema)
 {
@@ -91,8 +92,8 @@ may_call(const WorkerCall *call, Oid schema)
 }
 
 /*
- * Task: make a WorkerCall. Schema and rights are looked up in the catalog, before there is a
- * statement to plan: nothing depends on the order in which that would be evaluated.
+ * Task: make a WorkerCall in a transaction of its own. Looks up schema and rights in the catalogs
+ * before it plans the statement, so the result does not depend on the order of evaluation.
  */
 void
 worker_call(void *argument)

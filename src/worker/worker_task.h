@@ -1,6 +1,6 @@
 /*
  * worker_task.h
- *	  What a background worker does is done as tasks, whose errors do not end the process.
+ *	  The tasks of a background worker. An error in a task does not end the process.
  */
 #ifndef PREBUILD_WORKER_TASK_H
 #define PREBUILD_WORKER_TASK_H
@@ -11,15 +11,15 @@
 
 typedef void (*TaskFunction)(void *argument);
 
-/* A function of the extension to call. */
+/* A call of a function of the extension. */
 typedef struct WorkerCall
 {
 	const char *function;  /* its name */
 	int nargs;			   /* 0 or 1 */
-	Oid argtype;		   /* of the one */
+	Oid argtype;		   /* type of the argument */
 	const char *arguments; /* as SQL */
-	bool if_permitted;	   /* without the right to call it nothing happens */
-	bool called;		   /* it was: the extension is there, and the right, too */
+	bool if_permitted;	   /* do nothing without the right to call it */
+	bool called;		   /* result: the extension is installed and the right was there */
 } WorkerCall;
 
 extern char *worker_run_task(int number, int task, const char *activity, TaskFunction function,
