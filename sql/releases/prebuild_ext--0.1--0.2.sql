@@ -301,6 +301,9 @@ BEGIN
 	IF owner IS NULL THEN
 		RAISE EXCEPTION 'argument "owner" must not be null' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) role) THEN
+		RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object';
+	END IF;
 	IF owner THEN
 		functions := functions OPERATOR(pg_catalog.||) of_owner;
 	END IF;

@@ -9,6 +9,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_constraint.h"
 #include "commands/trigger.h"
 #include "nodes/makefuncs.h"
@@ -38,6 +39,19 @@ is_among(Oid oid, const Oid *oids, int n)
 	return false;
 }
 
+/* Look for the constraints of a name in a schema: SET CONSTRAINTS takes all of them. */
+static SysScanDesc
+begin_namesakes(Relation catalog, const char *name, Oid schema)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], Anum_pg_constraint_conname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(name));
+	ScanKeyInit(&keys[1], Anum_pg_constraint_connamespace, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(schema));
+	return systable_beginscan(catalog, ConstraintNameNspIndexId, true, NULL, 2, keys);
+}
+
 /*
  * Does another table have a constraint of this name, with checks that wait? Then we must not make
  * these checks, but SET CONSTRAINTS would, because it takes every constraint of a name in a
@@ -47,16 +61,11 @@ static bool
 has_waiting_namesake(Relation catalog, Form_pg_constraint constraint, const Oid *tables,
 					 int ntables)
 {
-	ScanKeyData keys[2];
-	SysScanDesc scan;
+	SysScanDesc scan =
+		begin_namesakes(catalog, NameStr(constraint->conname), constraint->connamespace);
 	HeapTuple tuple;
 	bool found = false;
 
-	ScanKeyInit(&keys[0], Anum_pg_constraint_conname, BTEqualStrategyNumber, F_NAMEEQ,
-				NameGetDatum(&constraint->conname));
-	ScanKeyInit(&keys[1], Anum_pg_constraint_connamespace, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(constraint->connamespace));
-	scan = systable_beginscan(catalog, ConstraintNameNspIndexId, true, NULL, 2, keys);
 	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_constraint other = (Form_pg_constraint) GETSTRUCT(tuple);
@@ -206,6 +215,35 @@ those_that_wait(const Deferrable *deferrable)
 }
 
 /*
+ * Those of the constraints that SET CONSTRAINTS refuses to defer again, because another constraint
+ * of the same name cannot be deferred.
+ */
+static List *
+those_with_fixed_namesakes(List *names)
+{
+	Relation catalog = table_open(ConstraintRelationId, AccessShareLock);
+	List *fixed = NIL;
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		RangeVar *name = lfirst(cell);
+		SysScanDesc scan =
+			begin_namesakes(catalog, name->relname, get_namespace_oid(name->schemaname, false));
+		HeapTuple tuple;
+		bool found = false;
+
+		while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+			found = !((Form_pg_constraint) GETSTRUCT(tuple))->condeferrable;
+		systable_endscan(scan);
+		if (found)
+			fixed = lappend(fixed, name);
+	}
+	table_close(catalog, AccessShareLock);
+	return fixed;
+}
+
+/*
  * Check the deferred constraints of some control plane tables now. A violation then fails in the
  * subtransaction and not at the commit, and deferred triggers run with the search_path that our
  * caller has set for them.
@@ -221,11 +259,22 @@ constraints_check(const char *const *tables, int n)
 {
 	Deferrable deferrable = find_deferrable(tables, n);
 	List *waiting = those_that_wait(&deferrable);
+	List *fixed = waiting == NIL ? NIL : those_with_fixed_namesakes(waiting);
+	List *settable = list_difference_ptr(waiting, fixed);
 
-	if (waiting != NIL)
+	if (settable != NIL)
 	{
-		set_constraints(waiting, false);
-		set_constraints(waiting, true);
+		set_constraints(settable, false);
+		set_constraints(settable, true);
+	}
+	/* nothing but undoing the check defers these again: the commit checks them once more */
+	if (fixed != NIL)
+	{
+		Probe look = { &deferrable, fixed, false };
+		ErrorData *error = subtransaction_run(probe, &look);
+
+		if (error != NULL)
+			ReThrowError(error);
 	}
 }
 

@@ -144,11 +144,14 @@ choose_checked_tables(Pass *pass)
 										   "groups",
 										   "group_members",
 										   "organization_members" };
+	/* the caller's deferred triggers, too, look for the control plane by bare names */
+	int guc_level = plans_control_plane_path();
 
 	pass->checked = palloc_array(const char *, lengthof(written));
 	for (size_t i = 0; i < lengthof(written); i++)
 		if (constraints_hold(written[i], is_items_fault))
 			pass->checked[pass->nchecked++] = written[i];
+	AtEOXact_GUC(true, guc_level);
 }
 
 /* Halving callback: run the step for n of the items, in a subtransaction. */

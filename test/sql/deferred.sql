@@ -99,6 +99,31 @@ INSERT INTO own VALUES (-1);
 SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
 ROLLBACK;
 
+-- one on a table of his own that cannot be deferred: SET CONSTRAINTS does not defer the control plane's again
+DO $$ BEGIN PERFORM plane('cp_fixed_namesake'); END $$;
+CREATE TABLE fixed_namesake (n int CONSTRAINT refuse CHECK (n > 0));
+SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
+SELECT is((SELECT count(*) FROM fired), 2, 'a deferred trigger that writes does so once here, too');
+BEGIN;
+DO $$ BEGIN UPDATE template_version_presets SET desired_instances = 3 WHERE id = p('good'); END $$;
+SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
+SELECT is((SELECT count(*) FROM fired), 2, 'and not before the commit');
+COMMIT;
+SELECT is((SELECT count(*) FROM fired), 3, 'but then');
+
+-- the caller has set off a deferred trigger himself, which finds its tables by bare names
+DO $$ BEGIN
+	PERFORM plane('cp_bare');
+	CREATE CONSTRAINT TRIGGER refuse_again AFTER UPDATE ON workspace_builds DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION refuse();
+END $$;
+SELECT prebuild('good', 'x') IS NOT NULL \g /dev/null
+BEGIN;
+UPDATE workspace_builds SET updated_at = t0();
+SELECT r.created, r.failed FROM prebuild_reconcile(t0()) r;
+COMMIT;
+SELECT is((SELECT count(*) FROM workspaces), 2, 'a deferred trigger that he has set off is no reason not to look');
+
 -- a constraint of the control plane that the caller himself has violated, and mends
 DO $$ BEGIN PERFORM plane('cp_both'); UPDATE template_version_presets SET desired_instances = 0 WHERE id = p('bad'); END $$;
 ALTER TABLE workspaces ADD CONSTRAINT owner_name UNIQUE (owner_id, name) DEFERRABLE INITIALLY DEFERRED;

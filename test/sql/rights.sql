@@ -26,6 +26,8 @@ JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.d
 JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 WHERE e.extname = 'prebuild_ext' AND c.relkind = 'v' ORDER BY 1;
 SELECT raises('SELECT prebuild_grant(NULL)', '22004', 'argument "role"', NULL, 'no role');
+SELECT raises('SELECT prebuild_grant(''-'')', '42704', 'role "-" does not exist', NULL, 'a role that is none');
+SELECT raises('SELECT prebuild_grant(1::oid::regrole)', '42704', 'role "1" does not exist', NULL, 'nor one that is gone');
 SELECT raises('SELECT prebuild_grant(''rights_app'', NULL)', '22004', 'argument "owner"', NULL, 'no owner');
 
 -- an owner of a control plane who does not own the extension
