@@ -76,6 +76,14 @@ typedef void (*shmem_request_hook_type)(void);
 #define compat_notify_committed() ProcessCompletedNotifies()
 #endif
 
+/* A limit for whole transactions, which would end a worker and not only its statement, is 17's. */
+#if PG_VERSION_NUM >= 170000
+#define compat_unset_transaction_timeout()                                                         \
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE)
+#else
+#define compat_unset_transaction_timeout() ((void) 0)
+#endif
+
 /* From 16 on, one function checks the ownership of any object, given its catalog. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_class_d.h"

@@ -46,6 +46,9 @@ worker_run_task(int number, int task, const char *activity, TaskFunction functio
 
 	pgstat_report_activity(STATE_RUNNING, activity);
 	worker_cancel_on_shutdown(!last);
+	/* a signal that came in between has not canceled anything */
+	if (!last && ShutdownRequestPending)
+		InterruptPending = QueryCancelPending = true;
 	PG_TRY();
 	{
 		function(argument);

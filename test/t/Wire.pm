@@ -4,6 +4,7 @@ package Wire;
 
 use strict;
 use warnings;
+use Errno;
 use IO::Socket::UNIX;
 
 # Connect as postgres, who needs no password, by the socket of a server.
@@ -26,7 +27,11 @@ sub _write
 
 	while (length $bytes)
 	{
-		my $written = syswrite($self->{socket}, $bytes) // die "cannot write: $!";
+		my $written = syswrite($self->{socket}, $bytes);
+
+		# a child of the test that ends is a signal
+		next if !defined $written && $!{EINTR};
+		defined $written or die "cannot write: $!";
 		substr($bytes, 0, $written, '');
 	}
 	return;
@@ -39,7 +44,10 @@ sub _read
 
 	while (length $bytes < $n)
 	{
-		sysread($self->{socket}, $bytes, $n - length $bytes, length $bytes) or die 'the server is gone';
+		my $read = sysread($self->{socket}, $bytes, $n - length $bytes, length $bytes);
+
+		next if !defined $read && $!{EINTR};
+		$read or die 'the server is gone';
 	}
 	return $bytes;
 }
