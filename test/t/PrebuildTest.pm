@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes qw(sleep);
 
 our @EXPORT = qw($project new_server load_fixture new_control_plane coder_releases new_coder_control_plane pool_size
-  wait_until wait_for_server
+  try_query wait_until wait_for_server
   answer start_session finish_session run_in_parallel);
 
 # the project's files, of which script/test leaves a copy that the servers' user can read
@@ -81,13 +81,31 @@ sub pool_size
 		'SELECT count(*) FROM workspaces WHERE owner_id = prebuild_system_user() AND NOT deleted');
 }
 
-# Wait until a query gives true.
+# What one query answers, or undef where it fails, even for want of a connection. The query is an argument
+# of psql: a psql that gets no connection reads no input, and writing to it would kill the test (EPIPE).
+sub try_query
+{
+	my ($node, $database, $query) = @_;
+	my ($output, $errors) = ('', '');
+	my $succeeded = IPC::Run::run(
+		[ 'psql', '-XAtq', '-d', $node->connstr($database), '-c', $query ],
+		'<', '/dev/null', '>', \$output, '2>', \$errors);
+
+	chomp $output;
+	return $succeeded ? $output : undef;
+}
+
+# Wait until a query gives true. The server may be down at first.
 sub wait_until
 {
 	my ($node, $database, $query) = @_;
 
-	$node->poll_query_until($database, $query) or die "timed out waiting for: $query";
-	return;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return if (try_query($node, $database, $query) // '') eq 't';
+		sleep 0.1;
+	}
+	die "timed out waiting for: $query";
 }
 
 # Wait until a server that a killed process has taken down takes connections again.
@@ -95,12 +113,8 @@ sub wait_for_server
 {
 	my ($node, $database) = @_;
 
-	for (1 .. 600)
-	{
-		return if ($node->psql($database, 'SELECT 1'))[0] == 0;
-		sleep 0.1;
-	}
-	die 'the server does not come back';
+	wait_until($node, $database, 'SELECT true');
+	return;
 }
 
 # What a background psql answers to a query. Minor releases of the server's test library disagree on
