@@ -80,6 +80,7 @@ read_preset(ControlPlaneSnapshot *snapshot, uint64 i)
 	preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
 	info->stored_status = row_text(i, 14);
 	preset->status = parse_status(info->stored_status);
+	preset->policy = HEALTH_POLICY_OFF;
 	info->organization_deleted = DatumGetBool(row_get(i, 15));
 	info->can_want = DatumGetBool(row_get(i, 16));
 }
@@ -230,7 +231,7 @@ control_plane_find_sick(PoolSnapshot *pool)
 		PoolMember *member = &pool->members[i];
 
 		if (decision_needs_health(pool, member))
-			member->sick = bsearch(&member->job_id, sick, nsick, sizeof(Id), id_compare) != NULL;
+			member->unwell = bsearch(&member->job_id, sick, nsick, sizeof(Id), id_compare) != NULL;
 	}
 }
 
@@ -251,5 +252,6 @@ control_plane_snapshot(TimestampTz at)
 	read_members(pool);
 	pool->order = palloc_array(PoolMember *, pool->nmembers + 1);
 	pool->heap = palloc_array(int, pool->npresets + 1);
+	pool->attempts = palloc_array(Attempt, pool->nmembers + pool->nfailures + 1);
 	return snapshot;
 }
