@@ -433,3 +433,15 @@ BEGIN
 	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 END
 $$;
+
+---- pausing -------------------------------------------------------------------
+
+DROP FUNCTION @extschema@.prebuild_pause();
+CREATE FUNCTION @extschema@.prebuild_pause(wait boolean DEFAULT true) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'prebuild_pause_0_2';
+
+COMMENT ON FUNCTION @extschema@.prebuild_pause(boolean) IS
+'Pause reconciliation, for every reconciler of the control plane; with wait, after the pass that is under way';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pause(boolean) FROM PUBLIC;

@@ -35,6 +35,7 @@
 #include "decision/judgement.h"
 #include "pass/lock_linger.h"
 #include "pass/membership.h"
+#include "pass/pass_lock.h"
 #include "pass/pass_stats.h"
 #include "base/patience.h"
 #include "pass/pause.h"
@@ -88,6 +89,13 @@ typedef void (*Failure)(Pass *pass, int item, const ErrorData *error);
  * True during a pass. The lock does not stop a trigger in this session from starting another pass.
  */
 static bool in_pass = false;
+
+/* Has a pass of this session begun and not ended? Then a trigger or a rule runs. */
+bool
+pass_is_under_way(void)
+{
+	return in_pass;
+}
 
 /*
  * True if one preset (or organization) may have caused the error: bad values, constraints, whatever
