@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "decision/control_plane.h"
+#include "decision/stages.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/ids.h"
 #include "base/plans.h"
@@ -115,7 +116,18 @@ read_presets(ControlPlaneSnapshot *snapshot)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Apply the schedules of one active preset. Warns of a fault in them. */
+/* Return the ids of the staged versions, as a uuid array. */
+static Datum
+staged_versions(const ControlPlaneSnapshot *snapshot)
+{
+	ArrayParameter *versions = array_new(UUIDOID);
+
+	for (int i = 0; i < snapshot->nstages; i++)
+		array_add_id(versions, &snapshot->stages[i].version_id);
+	return array_datum(versions);
+}
+
+/* Apply the schedules of one active or staged preset. Warns of a fault in them. */
 static void
 apply_schedules(ControlPlaneSnapshot *snapshot, int preset, const char *timezone, int nschedules,
 				const PresetSchedule *schedules, TimestampTz at)
@@ -140,12 +152,15 @@ apply_schedules(ControlPlaneSnapshot *snapshot, int preset, const char *timezone
 }
 
 /*
- * Read the schedules of presets of active versions, and compute what they want at the given time.
+ * Read the schedules of presets of active and of staged versions, and compute what they want at the
+ * given time.
  */
 static void
 read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 {
 	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	Datum values[] = { staged_versions(snapshot) };
 	uint64 n = plan_execute(
 		&plan,
 		"SELECT s.preset_id::pg_catalog.uuid, p.scheduling_timezone::pg_catalog.text,"
@@ -153,10 +168,11 @@ read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 		" FROM {cp}template_version_preset_prebuild_schedules s"
 		" JOIN {cp}template_version_presets p ON p.id {=} s.preset_id"
 		" JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
-		" JOIN {cp}templates t ON t.id {=} v.template_id AND t.active_version_id {=} v.id"
+		" JOIN {cp}templates t ON t.id {=} v.template_id"
+		" AND (t.active_version_id {=} v.id OR v.id {=} ANY ($1))"
 		" WHERE p.desired_instances IS NOT NULL AND NOT t.deleted AND t.deprecated {=} ''"
 		" ORDER BY s.preset_id, s.id",
-		PLAN_READ, 0, NULL, NULL, NULL);
+		PLAN_READ, 1, argtypes, values, NULL);
 	PresetSchedule *schedules = palloc_array(PresetSchedule, n + 1);
 	uint64 first = 0;
 
@@ -236,7 +252,7 @@ control_plane_find_sick(PoolSnapshot *pool)
 }
 
 /*
- * Read presets, schedules and pool in the active snapshot. at: the time for which to evaluate
+ * Read presets, stages, schedules and pool in the active snapshot. at: the time for which to evaluate
  * schedules. SPI must be connected. The result is palloc'd in the current context. Warns of
  * schedules that it ignores. Raises an error that names a missing table or column.
  */
@@ -248,6 +264,7 @@ control_plane_snapshot(TimestampTz at)
 
 	control_plane_require();
 	read_presets(snapshot);
+	stages_read(snapshot, at);
 	read_schedules(snapshot, at);
 	read_members(pool);
 	pool->order = palloc_array(PoolMember *, pool->nmembers + 1);

@@ -39,6 +39,8 @@ typedef struct ControlPlaneSnapshot
 {
 	PoolSnapshot pool;
 	PresetInfo *info; /* parallel to pool.presets */
+	int nstages;
+	struct Stage *stages; /* ordered by template */
 } ControlPlaneSnapshot;
 
 extern int control_plane_find_preset(const PoolSnapshot *pool, const Id *id);

@@ -11,6 +11,7 @@
 #include "utils/uuid.h"
 
 #include "decision/judgement.h"
+#include "decision/stages.h"
 #include "settings.h"
 
 static DecisionSettings
@@ -114,5 +115,6 @@ judgement_make(TimestampTz at)
 	check_builds(judgement);
 	control_plane_find_sick(pool);
 	decision_settle(pool, &judgement->settings);
+	stages_settle(judgement->snapshot);
 	return judgement;
 }

@@ -10,7 +10,9 @@
 #include "utils/timestamp.h"
 
 #include "base/arguments.h"
+#include "base/ids.h"
 #include "decision/judgement.h"
+#include "decision/stages.h"
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "base/rows.h"
@@ -102,7 +104,7 @@ prebuild_state(PG_FUNCTION_ARGS)
 			result_put_null(&row, TIMESTAMPTZOID);
 		result_put_bool(&row, preset->hard_limited);
 		result_put_text(&row, info->stored_status);
-		result_put_text(&row, preset->active ? info->cron_expression : NULL);
+		result_put_text(&row, preset->kept ? info->cron_expression : NULL);
 		result_row_store(rsinfo, &row);
 	}
 	plans_leave();
@@ -251,6 +253,43 @@ put_creation(const PlanRows *rows, const DecisionSettings *settings)
 		put_action(rows, "create", preset->create, NULL, missing);
 }
 
+/* Put the row for the staged version of a template, if a pass makes it the active one. */
+static void
+put_promotion(ReturnSetInfo *rsinfo, const ControlPlaneSnapshot *snapshot, const Id *template_id)
+{
+	for (int i = 0; i < snapshot->nstages; i++)
+	{
+		const Stage *stage = &snapshot->stages[i];
+		ResultRow row;
+
+		if (!stage->promotes || id_compare(&stage->template_id, template_id) != 0)
+			continue;
+		row.n = 0;
+		result_put_null(&row, UUIDOID);
+		result_put_uuid(&row, &stage->template_id);
+		result_put_text(&row, "promote");
+		result_put_int4(&row, stage->eligible);
+		result_put_null(&row, UUIDARRAYOID);
+		result_put_null(&row, TIMESTAMPTZOID);
+		result_put_text(&row, psprintf("the staged version becomes active: %s", stage->reason));
+		result_put_text(&row, stage->template_name);
+		result_put_null(&row, TEXTOID);
+		result_row_store(rsinfo, &row);
+	}
+}
+
+/* Is this the last preset of its template, of n in order from number i on? */
+static bool
+is_last_of_template(const PoolSnapshot *pool, const int *order, int i, int n)
+{
+	const Id *template_id = &pool->presets[order[i]].template_id;
+
+	while (++i < n)
+		if (id_compare(&pool->presets[order[i]].template_id, template_id) == 0)
+			return false;
+	return true;
+}
+
 /* prebuild_plan(at timestamptz): what prebuild_reconcile(at) would do */
 Datum
 prebuild_plan(PG_FUNCTION_ARGS)
@@ -274,6 +313,8 @@ prebuild_plan(PG_FUNCTION_ARGS)
 		put_departures(&rows, pool);
 		if (rows.preset->kept)
 			put_creation(&rows, &judgement->settings);
+		if (judgement->snapshot->nstages > 0 && is_last_of_template(pool, order, i, pool->npresets))
+			put_promotion(rsinfo, judgement->snapshot, &rows.preset->template_id);
 	}
 	plans_leave();
 	return (Datum) 0;

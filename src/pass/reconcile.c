@@ -41,6 +41,7 @@
 #include "pass/pause.h"
 #include "base/plans.h"
 #include "pool/pool_state.h"
+#include "pass/promotion.h"
 #include "pass/provision.h"
 #include "pass/pruning.h"
 #include "base/result_row.h"
@@ -418,6 +419,39 @@ prune(Pass *pass)
 	do_aside(pass, prune_old, "old events", "old events were not removed", NULL);
 }
 
+/* Step: promote and end some stages. */
+static void
+write_stages(Pass *pass, const int *stages, int n)
+{
+	promotion_write(pass->judgement, stages, n);
+}
+
+/* Report a stage that a pass could not promote or end. The next pass tries again. */
+static void
+report_stage(Pass *pass, int number, const ErrorData *error)
+{
+	const Stage *stage = &pass->judgement->snapshot->stages[number];
+	const char *name = stage->template_name != NULL ? stage->template_name : "?";
+
+	if (patience_lose(error))
+		leave(pass, psprintf("the staged version of template \"%s\"", name));
+	else
+		ereport(WARNING, (errcode(error->sqlerrcode),
+						  errmsg("the staged version of template \"%s\" was left as it is: %s",
+								 name, error->message),
+						  error->detail ? errdetail("%s", error->detail) : 0));
+}
+
+/* Make the staged versions active that are ready and are to become so, and end other stages. */
+static void
+settle_stages(Pass *pass)
+{
+	int *stages = palloc_array(int, pass->judgement->snapshot->nstages + 1);
+	int n = promotion_due(pass->judgement, stages);
+
+	halve_work(pass, write_stages, report_stage, stages, n);
+}
+
 static bool
 post_jobs(void *argument)
 {
@@ -518,6 +552,7 @@ run_pass(Pass *pass)
 		pass->jobs->n = pass->totals.waiting;
 		wake_provisioners(pass);
 		pass->npresets = pool->npresets;
+		settle_stages(pass);
 		prune(pass);
 		attempt(pass, "the record of the pass", sum_up, pass);
 	}

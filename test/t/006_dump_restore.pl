@@ -17,6 +17,9 @@ $node->safe_psql($db, q{
 	SELECT prebuild_reconcile();
 	SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET desired_instances = desired_instances + 1;
+	SELECT fixture.version('one', 'v2', active => false);
+	SELECT fixture.preset('v2', 'staged', 2);
+	SELECT prebuild_stage(fixture.v('v2'), share => 0.5, promote => true, valid_until => '2031-01-01Z');
 	SELECT prebuild_pause();
 	SELECT prebuild_attach(true, true);
 });
@@ -33,7 +36,10 @@ my @answers = (
 	'SELECT * FROM prebuild_pool()',
 	'SELECT * FROM prebuild_running()',
 	q{SELECT * FROM prebuild_state('2030-06-03 12:00+00')},
-	q{SELECT * FROM prebuild_plan('2030-06-03 12:00+00')});
+	q{SELECT * FROM prebuild_plan('2030-06-03 12:00+00')},
+	q{SELECT * FROM prebuild_stage},
+	q{SELECT * FROM prebuild_stage_status('2030-06-03 12:00+00')});
+isnt($node->safe_psql($db, $_), '', "an answer: $_") foreach @answers;
 
 my $folder = PostgreSQL::Test::Utils::tempdir;
 foreach my $format (qw(plain custom))
@@ -59,7 +65,7 @@ foreach my $format (qw(plain custom))
 		't|0', 'the pause is restored');
 	is( $node->safe_psql($copy,
 			'SELECT prebuild_resume(); SELECT created, failed FROM prebuild_reconcile()'),
-		"\n3|0", 'and passes go on in the copy');
+		"\n4|0", 'and passes go on in the copy');
 
 	# a dump of the restored database is the same text
 	if ($format eq 'plain')

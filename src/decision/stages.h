@@ -1,0 +1,48 @@
+/*
+ * stages.h
+ *	  Staged versions: not active yet, but their pools are built beside the active version's.
+ */
+#ifndef PREBUILD_STAGES_H
+#define PREBUILD_STAGES_H
+
+#include "decision/control_plane.h"
+
+/* Why a version is staged no longer. */
+typedef enum StageEnd
+{
+	STAGE_GOES_ON,
+	STAGE_EXPIRED,			  /* its valid_until has passed */
+	STAGE_PROMOTED_ELSEWHERE, /* it is the active version */
+	STAGE_DROPPED			  /* template or version can have no prebuilds any more */
+} StageEnd;
+
+typedef struct Stage
+{
+	/* as stored */
+	Id template_id;
+	Id version_id;
+	float4 share;
+	bool promote; /* a pass makes it the active version */
+	bool has_valid_until;
+	TimestampTz valid_until;
+	TimestampTz staged_at; /* tells a row from a later one of the same template */
+
+	/* as the control plane has it */
+	char *template_name; /* NULL if the template is gone */
+	Id active_version_id;
+	StageEnd end;
+
+	/* stages_settle() fills these */
+	int32_t target; /* sums over the version's presets */
+	int32_t eligible;
+	int32_t failed;
+	bool ready;
+	bool promotes; /* a pass at this time makes it the active version */
+	char *reason;  /* why it is ready or not, or why it ends */
+} Stage;
+
+extern void stages_read(ControlPlaneSnapshot *snapshot, TimestampTz at);
+extern void stages_settle(ControlPlaneSnapshot *snapshot);
+extern Stage *stages_find(const ControlPlaneSnapshot *snapshot, const Id *version_id);
+
+#endif /* PREBUILD_STAGES_H */
