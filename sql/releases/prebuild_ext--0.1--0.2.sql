@@ -456,6 +456,7 @@ CREATE TABLE @extschema@.prebuild_stage (
 	control_plane text NOT NULL,
 	template_id uuid NOT NULL,
 	template_version_id uuid NOT NULL,
+	replaces uuid NOT NULL,
 	share real NOT NULL CHECK (share > 0 AND share <= 1),
 	promote boolean NOT NULL,
 	valid_until timestamptz,
@@ -467,6 +468,8 @@ COMMENT ON TABLE @extschema@.prebuild_stage IS
 'Template versions whose pools passes build before the versions are active, one for each template';
 COMMENT ON COLUMN @extschema@.prebuild_stage.control_plane IS
 'The schema of the control plane that the template is of';
+COMMENT ON COLUMN @extschema@.prebuild_stage.replaces IS
+'The version that was active when this one was staged; no pass promotes over another one';
 
 CREATE FUNCTION @extschema@.prebuild_stage(
 	template_version_id uuid, share real DEFAULT 1.0, promote boolean DEFAULT false,

@@ -29,7 +29,8 @@ read_rows(ControlPlaneSnapshot *snapshot)
 	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema) };
 	uint64 n = plan_execute(&plan,
 							"SELECT s.template_id::pg_catalog.uuid,"
-							" s.template_version_id::pg_catalog.uuid, s.share::pg_catalog.float4,"
+							" s.template_version_id::pg_catalog.uuid,"
+							" s.replaces::pg_catalog.uuid, s.share::pg_catalog.float4,"
 							" s.promote::pg_catalog.bool, s.valid_until::pg_catalog.timestamptz,"
 							" s.staged_at::pg_catalog.timestamptz FROM {ext}prebuild_stage s"
 							" WHERE s.control_plane {=} $1 ORDER BY s.template_id",
@@ -45,12 +46,13 @@ read_rows(ControlPlaneSnapshot *snapshot)
 
 		stage->template_id = row_id(i, 1);
 		stage->version_id = row_id(i, 2);
-		stage->share = DatumGetFloat4(row_get(i, 3));
-		stage->promote = DatumGetBool(row_get(i, 4));
-		value = row_value(i, 5, &isnull);
+		stage->replaces = row_id(i, 3);
+		stage->share = DatumGetFloat4(row_get(i, 4));
+		stage->promote = DatumGetBool(row_get(i, 5));
+		value = row_value(i, 6, &isnull);
 		stage->has_valid_until = !isnull;
 		stage->valid_until = isnull ? 0 : DatumGetTimestampTz(value);
-		stage->staged_at = DatumGetTimestampTz(row_get(i, 6));
+		stage->staged_at = DatumGetTimestampTz(row_get(i, 7));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -244,6 +246,16 @@ reason_not_ready(const ControlPlaneSnapshot *snapshot, const Stage *stage, Stage
 	return numbers;
 }
 
+/*
+ * Has another version become active since this one was staged? Then somebody has decided anew, and
+ * a pass must not undo that.
+ */
+static bool
+is_overtaken(const Stage *stage)
+{
+	return id_compare(&stage->replaces, &stage->active_version_id) != 0;
+}
+
 /* Say of each stage whether the version is ready, and why. The snapshot must be settled. */
 void
 stages_settle(ControlPlaneSnapshot *snapshot)
@@ -257,12 +269,16 @@ stages_settle(ControlPlaneSnapshot *snapshot)
 		if (stage->end != STAGE_GOES_ON)
 			continue;
 		stage->ready = state == STAGE_READY;
-		stage->promotes = stage->ready && stage->promote;
+		stage->promotes = stage->ready && stage->promote && !is_overtaken(stage);
 		if (!stage->ready)
 			stage->reason = reason_not_ready(snapshot, stage, state);
 		else if (stage->target == 0)
 			stage->reason = pstrdup("its presets want no prebuilds at this time");
 		else
 			stage->reason = psprintf("%d of %d are eligible", stage->eligible, stage->target);
+		if (stage->promote && is_overtaken(stage))
+			stage->reason = psprintf("%s; no pass promotes it, because another version has become "
+									 "active since it was staged",
+									 stage->reason);
 	}
 }

@@ -21,6 +21,7 @@ typedef struct Stage
 	/* as stored */
 	Id template_id;
 	Id version_id;
+	Id replaces; /* the version that was active when this one was staged */
 	float4 share;
 	bool promote; /* a pass makes it the active version */
 	bool has_valid_until;

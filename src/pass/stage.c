@@ -251,24 +251,27 @@ static void
 store_stage(const Target *target, const Options *options)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TEXTOID, UUIDOID, UUIDOID, FLOAT4OID, BOOLOID, TIMESTAMPTZOID };
+	static const Oid argtypes[] = { TEXTOID,   UUIDOID, UUIDOID,	   UUIDOID,
+									FLOAT4OID, BOOLOID, TIMESTAMPTZOID };
 	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema),
 					   id_datum(&target->stage.template_id),
 					   id_datum(&target->stage.version_id),
+					   id_datum(&target->stage.active_version_id),
 					   Float4GetDatum(options->share),
 					   BoolGetDatum(options->promote),
 					   TimestampTzGetDatum(options->valid_until) };
-	const char *nulls = options->has_valid_until ? NULL : "     n";
+	const char *nulls = options->has_valid_until ? NULL : "      n";
 
-	if (plan_execute(&plan,
-					 "INSERT INTO {ext}prebuild_stage AS s (control_plane, template_id,"
-					 " template_version_id, share, promote, valid_until, staged_at)"
-					 " VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp())"
-					 " ON CONFLICT (control_plane, template_id) DO UPDATE"
-					 " SET share = excluded.share, promote = excluded.promote,"
-					 " valid_until = excluded.valid_until, staged_at = excluded.staged_at"
-					 " WHERE s.template_version_id {=} excluded.template_version_id",
-					 PLAN_FRESH_OWN, 6, argtypes, values, nulls) == 0)
+	if (plan_execute(
+			&plan,
+			"INSERT INTO {ext}prebuild_stage AS s (control_plane, template_id,"
+			" template_version_id, replaces, share, promote, valid_until, staged_at)"
+			" VALUES ($1, $2, $3, $4, $5, $6, $7, pg_catalog.clock_timestamp())"
+			" ON CONFLICT (control_plane, template_id) DO UPDATE"
+			" SET replaces = excluded.replaces, share = excluded.share, promote = excluded.promote,"
+			" valid_until = excluded.valid_until, staged_at = excluded.staged_at"
+			" WHERE s.template_version_id {=} excluded.template_version_id",
+			PLAN_FRESH_OWN, 7, argtypes, values, nulls) == 0)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

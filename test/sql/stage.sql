@@ -94,6 +94,23 @@ SELECT is(pass(), 'created 1, deleted 3', 'which does it');
 SELECT is(fixture.finish_jobs(t0()), 4, 'all is built');
 SELECT is(pass(), '', 'and then passes do nothing');
 
+\echo another version has become active since
+DO $$ BEGIN
+	PERFORM two_versions('fix', 1);
+	PERFORM prebuild_stage(v('fix-v2'), promote => true);
+	PERFORM pass();
+	PERFORM finish_jobs(t0());
+	PERFORM version('fix', 'fix-v3');
+END $$;
+SELECT fixture.stage_status('fix');
+SELECT is(count(*), 0, 'no promotion is planned') FROM prebuild_plan(t0()) WHERE action = 'promote';
+SELECT is(pass(), 'deleted 1', 'a pass keeps the staged pool');
+SELECT is(fixture.active('fix'), 'fix-v3', 'and does not undo what somebody has decided');
+SELECT prebuild_stage(v('fix-v2'), promote => true) \g /dev/null
+SELECT is(pass(), '', 'staged again');
+SELECT is(fixture.active('fix'), 'fix-v2', 'it is promoted');
+DO $$ BEGIN PERFORM pass(); PERFORM finish_jobs(t0()); END $$;
+
 \echo schedules of a staged version
 DO $$ BEGIN
 	PERFORM two_versions('night', 1);
@@ -260,9 +277,9 @@ DO $$ BEGIN
 		IF NEW.name = 'held' THEN RAISE 'this template is frozen'; END IF; RETURN NEW; END $f$;
 	CREATE TRIGGER refuse BEFORE UPDATE ON templates FOR EACH ROW EXECUTE FUNCTION fixture.refuse();
 	CREATE SCHEMA cp_stage_gone;
-	INSERT INTO prebuild_stage SELECT 'cp_stage_lost', template_id, template_version_id, share, promote, valid_until, staged_at
+	INSERT INTO prebuild_stage SELECT 'cp_stage_lost', template_id, template_version_id, replaces, share, promote, valid_until, staged_at
 	FROM prebuild_stage WHERE template_id = t('held') AND control_plane = 'cp_stage';
-	INSERT INTO prebuild_stage SELECT 'cp_stage_gone', template_id, template_version_id, share, promote, valid_until, staged_at
+	INSERT INTO prebuild_stage SELECT 'cp_stage_gone', template_id, template_version_id, replaces, share, promote, valid_until, staged_at
 	FROM prebuild_stage WHERE template_id = t('held') AND control_plane = 'cp_stage';
 END $$;
 SELECT pass() ~ 'failed';
