@@ -63,6 +63,8 @@ typedef struct Preset
 	int64_t last_invalidated_at;
 	PrebuildStatus status;	   /* as stored */
 	bool marked_invalid_by_us; /* the extension wrote the stored validation_failed */
+	/* the reader's own; the decision does not look at them */
+	struct PresetDetails *details;
 
 	/* decision_judge() fills these: the state */
 	bool active;

@@ -58,9 +58,10 @@ PG_FUNCTION_INFO_V1(prebuild_reconcile);
 typedef struct Pass
 {
 	Judgement *judgement;
+	int njudged;	  /* presets of the judgement, once the pass has written them */
+	Preset **presets; /* those with something to do */
+	int npresets;
 	int64_t clock; /* time of the next new row */
-	MemoryContext context;
-	int npresets; /* presets with something to do */
 	PassTotals totals;
 	int reconciled;
 	int backing_off;
@@ -79,7 +80,7 @@ typedef struct Pass
 } Pass;
 
 /* Do a step for n of the pass's presets or organizations, given by number. */
-typedef void (*Work)(Pass *pass, const int *items, int n);
+typedef void (*Work)(Pass *pass, int first, int n);
 
 /* Report that the step failed for one of them. */
 typedef void (*Failure)(Pass *pass, int item, const ErrorData *error);
@@ -124,7 +125,6 @@ typedef struct Items
 	Pass *pass;
 	Work work;
 	Failure failure;
-	const int *items;
 	PassTotals totals; /* of the tries that succeeded */
 } Items;
 
@@ -164,7 +164,7 @@ work_on_items(void *argument, int first, int n)
 	patience_arm();
 	/* forget the counts of an undone try */
 	items->pass->totals = items->totals;
-	items->work(items->pass, items->items + first, n);
+	items->work(items->pass, first, n);
 	constraints_check(items->pass->checked, items->pass->nchecked);
 	AtEOXact_GUC(true, guc_level);
 	items->totals = items->pass->totals;
@@ -176,7 +176,7 @@ leave_out_item(void *argument, int item, const ErrorData *error)
 {
 	Items *items = argument;
 
-	items->failure(items->pass, items->items[item], error);
+	items->failure(items->pass, item, error);
 }
 
 /* Halving callback: stop halving, because every smaller try needs the same unavailable lock? */
@@ -188,9 +188,9 @@ gives_up(void *argument, const ErrorData *error)
 
 /* Run a step for all items but those for which it fails. Returns for how many it succeeded. */
 static int
-halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
+halve_work(Pass *pass, Work work, Failure failure, int n)
 {
-	Items all = { pass, work, failure, items, pass->totals };
+	Items all = { pass, work, failure, pass->totals };
 	Halving halving = { &all, work_on_items, is_items_fault, leave_out_item };
 	int done = subtransaction_halve_until(&halving, gives_up, 0, n);
 
@@ -200,8 +200,9 @@ halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
 
 /* Step: write some presets. */
 static void
-write_presets(Pass *pass, const int *presets, int n)
+write_presets(Pass *pass, int first, int n)
 {
+	Preset **presets = pass->presets + first;
 	PassTotals totals;
 
 	pass->jobs->n = pass->totals.waiting;
@@ -242,9 +243,9 @@ attempt(Pass *pass, const char *what, SubtransactionWork work, void *argument)
 /* A preset that failed. */
 typedef struct FailedPreset
 {
-	const Judgement *judgement;
-	int preset;
+	const Preset *preset;
 	const ErrorData *error;
+	TimestampTz at; /* of the pass */
 } FailedPreset;
 
 static bool
@@ -252,16 +253,16 @@ record_failure(void *argument)
 {
 	const FailedPreset *failed = argument;
 
-	status_write_failure(failed->judgement, failed->preset, failed->error);
+	status_write_failure(failed->preset, failed->error, failed->at);
 	return true;
 }
 
 /* Report a preset whose changes were rolled back. */
 static void
-report_preset(Pass *pass, int preset, const ErrorData *error)
+report_preset(Pass *pass, int item, const ErrorData *error)
 {
-	const PresetInfo *info = &pass->judgement->snapshot->info[preset];
-	FailedPreset failed = { pass->judgement, preset, error };
+	const Preset *preset = pass->presets[item];
+	FailedPreset failed = { preset, error, pass->at };
 
 	if (patience_lose(error))
 	{
@@ -271,20 +272,16 @@ report_preset(Pass *pass, int preset, const ErrorData *error)
 	pass->failed++;
 	ereport(WARNING, (errcode(error->sqlerrcode),
 					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
-							 info->name, info->template_name, error->message),
+							 preset->details->name, preset->details->template_name, error->message),
 					  error->detail ? errdetail("%s", error->detail) : 0));
 	attempt(pass, "the event of a preset that failed", record_failure, &failed);
 }
 
 /* Step: make the system user join some organizations. */
 static void
-join_organizations(Pass *pass, const int *items, int n)
+join_organizations(Pass *pass, int first, int n)
 {
-	Id *organizations = palloc_array(Id, n);
-
-	for (int i = 0; i < n; i++)
-		organizations[i] = pass->organizations[items[i]];
-	membership_ensure(organizations, n, pass->at);
+	membership_ensure(pass->organizations + first, n, pass->at);
 }
 
 /* Report an organization that the system user could not join. */
@@ -304,35 +301,21 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 							 id, error->message)));
 }
 
-/* Make the system user join the organizations that it must be in. */
+/* Collect the presets for which the pass has something to write. */
 static void
-ensure_membership(Pass *pass)
+collect_presets(Pass *pass)
 {
-	int n = pass->norganizations;
-	int *items = palloc_array(int, n + 1);
+	const PoolSnapshot *pool = pass->judgement->pool;
 
-	for (int i = 0; i < n; i++)
-		items[i] = i;
-	halve_work(pass, join_organizations, report_organization, items, n);
-}
-
-/* Collect the presets for which the pass has something to write. Returns their number. */
-static int
-presets_with_work(Pass *pass, int *presets)
-{
-	const Judgement *judgement = pass->judgement;
-	const PoolSnapshot *pool = &judgement->snapshot->pool;
-	int n = 0;
-
+	pass->presets = palloc_array(Preset *, pool->npresets + 1);
 	for (int i = 0; i < pool->npresets; i++)
 	{
-		const Preset *preset = &pool->presets[i];
+		Preset *preset = &pool->presets[i];
 
 		pass->backing_off += preset->backing_off;
-		if (preset->nactions > 0 || preset->create > 0 || status_has_changed(judgement, i))
-			presets[n++] = i;
+		if (preset->nactions > 0 || preset->create > 0 || status_has_changed(preset))
+			pass->presets[pass->npresets++] = preset;
 	}
-	return n;
 }
 
 /*
@@ -452,8 +435,9 @@ judge(void *argument)
 	if (pass->paused)
 		return true;
 	pass->judgement = judgement_make(pass->at);
-	pass->organizations = palloc_array(Id, pass->judgement->snapshot->pool.npresets + 1);
-	pass->norganizations = membership_organizations(pass->judgement->snapshot, pass->organizations);
+	judgement_warn(pass->judgement);
+	pass->organizations = palloc_array(Id, pass->judgement->pool->npresets + 1);
+	pass->norganizations = membership_organizations(pass->judgement->pool, pass->organizations);
 	if (pass->norganizations > 0)
 		membership_require_system_user();
 	return true;
@@ -473,13 +457,14 @@ sum_up(void *argument)
 
 /* Warn of everything that locks of other sessions left to the next pass. */
 static void
-report_left(Pass *pass, int npresets)
+report_left(Pass *pass)
 {
 	if (pass->left_places > 0)
 		leave(pass,
 			  psprintf("the system user's place in %d of its organizations", pass->left_places));
 	if (pass->locked_out > 0)
-		leave(pass, psprintf("%d of %d presets with something to do", pass->locked_out, npresets));
+		leave(pass,
+			  psprintf("%d of %d presets with something to do", pass->locked_out, pass->npresets));
 	if (pass->left.len == 0)
 		return;
 	ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -494,26 +479,20 @@ report_left(Pass *pass, int npresets)
 static void
 run_pass(Pass *pass)
 {
-	const PoolSnapshot *pool;
-	int *presets;
-	int npresets = 0;
-
 	if (attempt(pass, "all of it", judge, pass) && !pass->paused)
 	{
-		pool = &pass->judgement->snapshot->pool;
 		choose_checked_tables(pass);
-		ensure_membership(pass);
-		presets = palloc_array(int, pool->npresets + 1);
-		npresets = presets_with_work(pass, presets);
+		halve_work(pass, join_organizations, report_organization, pass->norganizations);
+		collect_presets(pass);
 		pass->jobs = array_new(UUIDOID);
-		pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
+		pass->reconciled = halve_work(pass, write_presets, report_preset, pass->npresets);
 		pass->jobs->n = pass->totals.waiting;
 		wake_provisioners(pass);
-		pass->npresets = pool->npresets;
+		pass->njudged = pass->judgement->pool->npresets;
 		prune(pass);
 		attempt(pass, "the record of the pass", sum_up, pass);
 	}
-	report_left(pass, npresets);
+	report_left(pass);
 }
 
 /* Run the pass with its own snapshot and patience. The caller holds the lock. */
@@ -527,7 +506,6 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	{
 		patience_arm();
 		plans_enter(fcinfo);
-		pass->context = CurrentMemoryContext;
 		initStringInfo(&pass->left);
 		control_plane_require();
 		refresh_pool(pass);
@@ -552,7 +530,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 static Datum
 result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked)
 {
-	const int counts[] = { pass->npresets,		 pass->reconciled,		pass->totals.created,
+	const int counts[] = { pass->njudged,		 pass->reconciled,		pass->totals.created,
 						   pass->totals.deleted, pass->totals.canceled, pass->backing_off,
 						   pass->failed };
 	ResultRow row;
