@@ -79,12 +79,6 @@ typedef struct Pass
 	int nchecked;
 } Pass;
 
-/* Do a step for n of the pass's presets or organizations, given by number. */
-typedef void (*Work)(Pass *pass, int first, int n);
-
-/* Report that the step failed for one of them. */
-typedef void (*Failure)(Pass *pass, int item, const ErrorData *error);
-
 /*
  * True during a pass. The lock does not stop a trigger in this session from starting another pass.
  */
@@ -96,9 +90,9 @@ static bool in_pass = false;
  * session or the whole database, and aborts the pass.
  */
 static bool
-may_be_the_items_fault(int sqlstate)
+is_items_fault(const ErrorData *error)
 {
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
 		case ERRCODE_INVALID_TRANSACTION_STATE:
 		case ERRCODE_TRANSACTION_ROLLBACK:
@@ -108,25 +102,16 @@ may_be_the_items_fault(int sqlstate)
 		case ERRCODE_INTERNAL_ERROR:
 			return false;
 		default:
-			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE;
+			return error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE;
 	}
 }
 
-/* may_be_the_items_fault(), as a callback. */
+/* Is there no point in trying fewer items, because they all need the same unavailable lock? */
 static bool
-is_items_fault(const ErrorData *error)
+gives_up(const ErrorData *error)
 {
-	return may_be_the_items_fault(error->sqlerrcode);
+	return patience_lose(error) && patience_is_over();
 }
-
-/* Items of a pass, and the step to run for them. */
-typedef struct Items
-{
-	Pass *pass;
-	Work work;
-	Failure failure;
-	PassTotals totals; /* of the tries that succeeded */
-} Items;
 
 /*
  * Choose the tables whose deferred constraints each try checks: those that a pass writes, except
@@ -154,60 +139,38 @@ choose_checked_tables(Pass *pass)
 	AtEOXact_GUC(true, guc_level);
 }
 
-/* Halving callback: run the step for n of the items, in a subtransaction. */
-static void
-work_on_items(void *argument, int first, int n)
+/* Begin to write some items. Returns the GUC nest level, which end_try() ends. */
+static int
+begin_try(void)
 {
-	Items *items = argument;
 	int guc_level = plans_control_plane_path();
 
 	patience_arm();
-	/* forget the counts of an undone try */
-	items->pass->totals = items->totals;
-	items->work(items->pass, first, n);
-	constraints_check(items->pass->checked, items->pass->nchecked);
+	return guc_level;
+}
+
+/* End a try: check the deferred constraints of what it wrote. Raises what violates them. */
+static void
+end_try(const Pass *pass, int guc_level)
+{
+	constraints_check(pass->checked, pass->nchecked);
 	AtEOXact_GUC(true, guc_level);
-	items->totals = items->pass->totals;
 }
 
-/* Halving callback: report that the step failed for one of the items. */
+/* Write n of the presets with something to do, from number first on. */
 static void
-leave_out_item(void *argument, int item, const ErrorData *error)
+write_presets(void *argument, int first, int n)
 {
-	Items *items = argument;
-
-	items->failure(items->pass, item, error);
-}
-
-/* Halving callback: stop halving, because every smaller try needs the same unavailable lock? */
-static bool
-gives_up(void *argument, const ErrorData *error)
-{
-	return patience_lose(error) && patience_is_over();
-}
-
-/* Run a step for all items but those for which it fails. Returns for how many it succeeded. */
-static int
-halve_work(Pass *pass, Work work, Failure failure, int n)
-{
-	Items all = { pass, work, failure, pass->totals };
-	Halving halving = { &all, work_on_items, is_items_fault, leave_out_item };
-	int done = subtransaction_halve_until(&halving, gives_up, 0, n);
-
-	pass->totals = all.totals;
-	return done;
-}
-
-/* Step: write some presets. */
-static void
-write_presets(Pass *pass, int first, int n)
-{
+	Pass *pass = argument;
 	Preset **presets = pass->presets + first;
+	int guc_level = begin_try();
 	PassTotals totals;
 
+	/* forget the jobs of a try that was undone */
 	pass->jobs->n = pass->totals.waiting;
 	totals = provision_presets(pass->judgement, presets, n, &pass->clock, pass->jobs);
 	status_write(pass->judgement, presets, n);
+	end_try(pass, guc_level);
 	pass->totals.created += totals.created;
 	pass->totals.deleted += totals.deleted;
 	pass->totals.canceled += totals.canceled;
@@ -259,8 +222,9 @@ record_failure(void *argument)
 
 /* Report a preset whose changes were rolled back. */
 static void
-report_preset(Pass *pass, int item, const ErrorData *error)
+report_preset(void *argument, int item, const ErrorData *error)
 {
+	Pass *pass = argument;
 	const Preset *preset = pass->presets[item];
 	FailedPreset failed = { preset, error, pass->at };
 
@@ -277,17 +241,22 @@ report_preset(Pass *pass, int item, const ErrorData *error)
 	attempt(pass, "the event of a preset that failed", record_failure, &failed);
 }
 
-/* Step: make the system user join some organizations. */
+/* Make the system user join n of its organizations, from number first on. */
 static void
-join_organizations(Pass *pass, int first, int n)
+join_organizations(void *argument, int first, int n)
 {
+	const Pass *pass = argument;
+	int guc_level = begin_try();
+
 	membership_ensure(pass->organizations + first, n, pass->at);
+	end_try(pass, guc_level);
 }
 
 /* Report an organization that the system user could not join. */
 static void
-report_organization(Pass *pass, int item, const ErrorData *error)
+report_organization(void *argument, int item, const ErrorData *error)
 {
+	Pass *pass = argument;
 	char *id;
 
 	if (patience_lose(error))
@@ -338,7 +307,7 @@ do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undo
 		leave(pass, what);
 		return;
 	}
-	if (!may_be_the_items_fault(error->sqlerrcode))
+	if (!is_items_fault(error))
 		ReThrowError(error);
 	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
 					  hint ? errhint("%s", hint) : 0));
@@ -415,8 +384,7 @@ wake_provisioners(Pass *pass)
 	error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
 	if (error == NULL)
 		return;
-	if (!may_be_the_items_fault(error->sqlerrcode) &&
-		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+	if (!is_items_fault(error) && error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		ReThrowError(error);
 	(void) patience_lose(error);
 	ereport(WARNING, (errcode(error->sqlerrcode),
@@ -479,13 +447,17 @@ report_left(Pass *pass)
 static void
 run_pass(Pass *pass)
 {
+	static const Halving joining = { join_organizations, is_items_fault, gives_up,
+									 report_organization };
+	static const Halving writing = { write_presets, is_items_fault, gives_up, report_preset };
+
 	if (attempt(pass, "all of it", judge, pass) && !pass->paused)
 	{
 		choose_checked_tables(pass);
-		halve_work(pass, join_organizations, report_organization, pass->norganizations);
+		subtransaction_halve(&joining, pass, 0, pass->norganizations);
 		collect_presets(pass);
 		pass->jobs = array_new(UUIDOID);
-		pass->reconciled = halve_work(pass, write_presets, report_preset, pass->npresets);
+		pass->reconciled = subtransaction_halve(&writing, pass, 0, pass->npresets);
 		pass->jobs->n = pass->totals.waiting;
 		wake_provisioners(pass);
 		pass->njudged = pass->judgement->pool->npresets;
