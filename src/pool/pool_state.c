@@ -147,20 +147,19 @@ compute_touched(Oid control_plane, const Datum *by_kind, Touched *touched)
 
 /* OFFSET 0 makes the planner join by index probes only, as elsewhere in the pool. */
 #define BUILD_OF(job)                                                                              \
-	"LATERAL (SELECT wb.workspace_id FROM {cp}workspace_builds wb WHERE wb.job_id {=} " job        \
-	" OFFSET 0) b"
+	"LATERAL (SELECT wb.workspace_id FROM " BUILDS " wb WHERE wb.job_id {=} " job " OFFSET 0) b"
 	plan_execute(
 		&plan,
 		"WITH touched AS MATERIALIZED ("
 		" SELECT l.id FROM pg_catalog.unnest($2) AS l (id)"
 		" UNION SELECT b.workspace_id FROM pg_catalog.unnest($3) AS l (id), " BUILD_OF(
 			"l.id") " UNION SELECT b.workspace_id FROM pg_catalog.unnest($4) AS l (id),"
-					"  LATERAL (SELECT wr.job_id FROM {cp}workspace_resources wr WHERE wr.id {=} l.id"
+					"  LATERAL (SELECT wr.job_id FROM " RESOURCES " wr WHERE wr.id {=} l.id"
 					"   OFFSET 0) r, " BUILD_OF(
 						"r.job_id") ")"
 									" SELECT (SELECT pg_catalog.array_agg(t.id) FROM touched t), pg_catalog.array_agg(" MEMBER
-									") FROM touched t, LATERAL (SELECT o.id, o.owner_id, o.deleted, o.name, o.template_id,"
-									"  o.created_at FROM {cp}workspaces o WHERE o.id {=} t.id OFFSET 0) w"
+									") FROM touched t, LATERAL (SELECT o.* FROM " WORKSPACES
+									" o WHERE o.id {=} t.id OFFSET 0) w"
 									" LEFT JOIN" LATEST_BUILD " ON true WHERE " IS_IN_POOL,
 		PLAN_READ, 4, argtypes, values, NULL);
 	touched->ids = copy_array(1, &type);
@@ -176,8 +175,8 @@ compute_all(Oid control_plane, Touched *all)
 	static const Oid argtypes[] = { OIDOID };
 	Datum values[] = { ObjectIdGetDatum(control_plane) };
 
-	plan_execute(&plan, "SELECT pg_catalog.array_agg(" MEMBER ")" POOL_JOIN_LATEST_BUILD("LEFT"),
-				 PLAN_READ, 1, argtypes, values, NULL);
+	plan_execute(&plan, "SELECT pg_catalog.array_agg(" MEMBER ")" POOL, PLAN_READ, 1, argtypes,
+				 values, NULL);
 	all->members = copy_array(1, &all->array_type);
 	SPI_freetuptable(SPI_tuptable);
 }

@@ -16,17 +16,14 @@ typedef struct PoolView
 
 /*
  * The members of a view as rows of prebuild_pool_member, "m": stored rows, except for members that
- * were touched since the fold, which come as they are now. For PLAN_READ_OWN. Includes members
- * without a build, whose columns from build_id on are NULL.
+ * were touched since the fold, which come as they are now. So it is like TABLE_MEMBERS of
+ * pool_sql.h, with the kept columns. For PLAN_READ_OWN.
  */
 #define STORED_MEMBERS                                                                             \
 	" (SELECT s.* FROM {ext}prebuild_pool_state s"                                                 \
 	"  LEFT JOIN pg_catalog.unnest($2) AS touched (id) ON touched.id {=} s.id"                     \
 	"  WHERE s.control_plane {=} $1 AND touched.id IS NULL"                                        \
 	"  UNION ALL SELECT now.* FROM pg_catalog.unnest($3) AS now) m"
-
-/* True for a stored member that runs, like IS_RUNNING of pool_sql.h. */
-#define STORED_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"
 
 extern bool (*pool_state_mend_triggers)(void);
 
