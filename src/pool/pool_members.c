@@ -14,7 +14,7 @@
 #include "catalog/control_plane_catalog.h"
 #include "pool/pool_members.h"
 #include "pool/pool_sql.h"
-#include "pool/pool_state.h"
+#include "pool/pool_view.h"
 
 PG_FUNCTION_INFO_V1(prebuild_running);
 PG_FUNCTION_INFO_V1(prebuild_pool);
@@ -56,7 +56,7 @@ list_running(const Datum *preset_id, ReturnSetInfo *set)
 	PoolView view;
 
 	control_plane_require();
-	if (pool_state_view(&view))
+	if (pool_view_open(&view))
 		stored_running(&view, preset_id, set);
 	else if (preset_id == NULL)
 		plan_into_set(&all_plan, RUNNING(TABLE_MEMBERS) IN_ORDER, PLAN_READ, 0, NULL, NULL, NULL,
@@ -161,7 +161,7 @@ ask_for_members(void)
 	static KeptPlan plan, stored_plan;
 	PoolView view;
 
-	if (pool_state_view(&view))
+	if (pool_view_open(&view))
 		return plan_execute(&stored_plan, MEMBERS_WITH_BUILD(STORED_MEMBERS), PLAN_READ_OWN,
 							lengthof(view.values), view.argtypes, view.values, NULL);
 	return plan_execute(&plan, MEMBERS_WITH_BUILD(TABLE_MEMBERS), PLAN_READ, 0, NULL, NULL, NULL);
