@@ -85,7 +85,10 @@ typedef struct Claim
  * Eligible prebuilds, oldest first. "narrowed" is a further condition on the pool. OFFSET keeps the
  * planner from flattening the sub-selects, so that it reads the pool by its owner, sorts it, and
  * looks up builds one by one only for as long as the claim fetches rows. $1: preset; $2: template;
- * $3: active version; $4: the time before which a prebuild is expired.
+ * $3: active version; $4: the time before which a prebuild is not given away; $5: that before which
+ * it is expired, so that it is given away last; $6: an agent that was connected and has not been
+ * seen since then makes a prebuild sick, or NULL. The other signs of sickness keep a prebuild from
+ * being ready, and a sick one that is ready again is not sick.
  */
 #define ELIGIBLE(narrowed)                                                                         \
 	"SELECT w.id::pg_catalog.uuid, b.id::pg_catalog.uuid"                                          \
@@ -93,9 +96,10 @@ typedef struct Claim
 	"  FROM (SELECT w.id, w.created_at, w.template_id FROM {cp}workspaces w"                       \
 	"   WHERE " IS_IN_POOL narrowed " OFFSET 0) o"                                                 \
 	"  WHERE o.template_id {=} $2 AND o.created_at {>=} $4"                                        \
-	"  ORDER BY o.created_at, o.id OFFSET 0) w," LATEST_BUILD " WHERE " IS_RUNNING                 \
-	" AND b.template_version_id {=} $3 AND " CURRENT_PRESET " {=} $1 AND " IS_READY                \
-	" ORDER BY w.created_at, w.id"
+	"  ORDER BY o.created_at {<} $5, o.created_at, o.id OFFSET 0) w," LATEST_BUILD                 \
+	" WHERE " IS_RUNNING " AND b.template_version_id {=} $3 AND " CURRENT_PRESET " {=} $1 AND "    \
+	IS_READY " AND ($6 IS NULL OR NOT " OF_CONNECTIONS("{<} $6") ")"                               \
+	" ORDER BY w.created_at {<} $5, w.created_at, w.id"
 
 /* Raise an error unless the new owner exists, is not deleted and is not the system user. */
 static void

@@ -12,6 +12,7 @@
 
 #include "cron/preset_schedule.h"
 #include "decision/judgement.h"
+#include "decision/member_health.h"
 #include "settings.h"
 
 static DecisionSettings
@@ -102,10 +103,13 @@ judgement_make(TimestampTz at)
 	judgement->pool = pool;
 	judgement->settings = current_settings(at);
 	apply_marks(pool);
+	member_health_find_seen(pool, at);
+	member_health_find_attempts(pool);
 	decision_judge(pool, &judgement->settings);
 	check_builds(pool);
-	control_plane_find_sick(pool);
+	member_health_find_unwell(pool);
 	decision_settle(pool, &judgement->settings);
+	member_health_find_complaints(pool);
 	return judgement;
 }
 
