@@ -16,12 +16,12 @@
 #include "utils/timestamp.h"
 
 #include "catalog/control_plane_catalog.h"
+#include "catalog/provisioner_daemons.h"
 #include "base/ids.h"
 #include "base/plans.h"
 #include "pool/pool_lock.h"
 #include "pass/provision.h"
 #include "base/rows.h"
-#include "pass/wakeup.h"
 
 /* Input of a build's job. Every release of coderd that has the stage reads it under this name. */
 #define JOB_INPUT(build_id)                                                                        \
