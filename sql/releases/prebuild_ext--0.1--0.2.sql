@@ -86,6 +86,15 @@ COMMENT ON COLUMN @extschema@.prebuild_worker_status.pool_unused IS
 
 ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
 	ADD ATTRIBUTE preset_name text;
+ALTER TYPE @extschema@.prebuild_state_row ADD ATTRIBUTE sick integer,
+	ADD ATTRIBUTE staged boolean;
+COMMENT ON TYPE @extschema@.prebuild_state_row IS
+'A preset as prebuild_state() sees it; desired to pending_stale and sick count prebuilt workspaces, num_failed builds';
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_state_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_state_0_2';
 CREATE OR REPLACE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_plan_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
