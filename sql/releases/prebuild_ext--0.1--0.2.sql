@@ -88,8 +88,6 @@ ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
 	ADD ATTRIBUTE preset_name text;
 ALTER TYPE @extschema@.prebuild_state_row ADD ATTRIBUTE sick integer,
 	ADD ATTRIBUTE staged boolean;
-COMMENT ON TYPE @extschema@.prebuild_state_row IS
-'A preset as prebuild_state() sees it; desired to pending_stale and sick count prebuilt workspaces, num_failed builds';
 CREATE OR REPLACE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_state_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
@@ -191,7 +189,7 @@ COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
 COMMENT ON FUNCTION @extschema@.prebuild_fold() IS
 'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the number of log entries it took';
 COMMENT ON TYPE @extschema@.prebuild_state_row IS
-'A preset as prebuild_state() sees it; desired to pending_stale count prebuilt workspaces, num_failed builds';
+'A preset as prebuild_state() sees it; desired to pending_stale and sick count prebuilt workspaces, num_failed builds';
 COMMENT ON TYPE @extschema@.prebuild_plan_row IS
 'An action of a pass; count is of prebuilt workspaces';
 COMMENT ON TYPE @extschema@.prebuild_reconcile_row IS
