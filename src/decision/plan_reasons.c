@@ -107,6 +107,15 @@ reason_sick(const Preset *preset, PoolMember *const *members, int count)
 	return text.data;
 }
 
+/* Say how many of the members that failures left stay. */
+static char *
+reason_to_keep(int32 keep)
+{
+	if (keep == 0)
+		return pstrdup("");
+	return keep == 1 ? pstrdup("; the newest one stays") : psprintf("; the newest %d stay", keep);
+}
+
 /* Say which try to delete these members is next. */
 static char *
 reason_again(const Preset *preset, PoolMember *const *members, int count)
@@ -152,10 +161,9 @@ reason_to_go(const Preset *preset, PoolMember *const *members, int count)
 			return psprintf("%d valid ones are running, %d are desired%s", preset->valid,
 							preset->desired, reason_for_choice(members, count));
 		case VERDICT_DELETE_LEFT:
-			return psprintf("%d left by failed, canceled or stopped builds for more than %s; "
-							"the newest %d of the preset stay",
+			return psprintf("%d left by failed, canceled or stopped builds for more than %s%s",
 							count, span_text(preset->policy.failed_retention),
-							preset->policy.failed_keep);
+							reason_to_keep(preset->policy.failed_keep));
 		case VERDICT_DELETE_AGAIN:
 			return reason_again(preset, members, count);
 	}
