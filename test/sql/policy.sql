@@ -5,6 +5,13 @@ SET intervalstyle = postgres;
 
 CREATE FUNCTION fixture.state_of(preset_name text, wanted text, at timestamptz DEFAULT t0()) RETURNS text LANGUAGE plpgsql AS
 $$ BEGIN RETURN (SELECT to_jsonb(s) ->> wanted FROM prebuild_state(at) s WHERE s.preset_id = p(state_of.preset_name)); END $$;
+CREATE FUNCTION fixture.metrics(preset_name text) RETURNS text LANGUAGE plpgsql AS
+$$
+BEGIN
+	RETURN (SELECT string_agg(format('%s %s', m.name, m.value), ', ' ORDER BY m.name) FROM prebuild_metrics_read(t0(), 'pool') m
+		WHERE m.labels ->> 'preset_name' = metrics.preset_name AND m.name ~ '^prebuild_ext');
+END
+$$;
 CREATE FUNCTION fixture.reason(preset_name text, at timestamptz DEFAULT t0()) RETURNS text LANGUAGE plpgsql AS
 $$
 BEGIN
@@ -174,6 +181,7 @@ DO $$ BEGIN
 	PERFORM prebuild_set_policy(t('app'), require_provisioner => true);
 END $$;
 SELECT reason('app');
+SELECT is(metrics('app'), 'prebuild_ext_preset_no_provisioner 1', 'metrics say so');
 SELECT is(pass(), '', 'without a daemon nothing is built');
 DO $$ BEGIN
 	PERFORM daemon('dead', 'org', '{terraform}', '{"scope": "organization", "owner": ""}', t0() - interval '91 s');
@@ -203,6 +211,7 @@ END $$;
 \echo one that has all is alive
 SELECT reason('app');
 SELECT is(reason('app', t0() + interval '1 microsecond') ~ '^no_provisioner 4', true, 'until it has not been seen for 90 seconds');
+SELECT is(metrics('app'), NULL, 'as the metrics say');
 SELECT is(pass(), 'created 4', 'the pool is filled at once');
 DELETE FROM prebuild_policy;
 
@@ -272,6 +281,7 @@ SELECT reason('five');
 SELECT roll('five');
 SELECT expired_five('0', '0') \g /dev/null
 \echo none may be missing, so that one more is built
+SELECT is(metrics('five'), 'prebuild_ext_preset_serving 5, prebuild_ext_preset_waiting 4', 'metrics say so');
 SELECT reason('five');
 SELECT roll('five');
 SELECT expired_five('50%', '1') \g /dev/null
