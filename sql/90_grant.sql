@@ -40,9 +40,11 @@ DECLARE
 		prebuild_retry,
 		prebuild_running,
 		prebuild_schedules_check,
+		prebuild_set_policy,
 		prebuild_state,
 		prebuild_system_user,
 		prebuild_track_resource_replacement,
+		prebuild_unset_policy,
 		prebuild_verify,
 		prebuild_worker_status_read}';
 	-- they show what functions return, and no table

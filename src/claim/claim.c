@@ -35,6 +35,7 @@
 #include "base/arguments.h"
 #include "decision/control_plane.h"
 #include "decision/member_health.h"
+#include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/patience.h"
 #include "base/plans.h"
@@ -140,12 +141,13 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 				 " t.active_version_id::pg_catalog.uuid, t.deleted::pg_catalog.bool,"
 				 " t.deprecated {<>} '',"
 				 " COALESCE(p.invalidate_after_secs, 0)::pg_catalog.int4,"
-				 " %s::pg_catalog.timestamptz"
+				 " %s::pg_catalog.timestamptz, p.name::pg_catalog.text"
 				 " FROM {cp}template_version_presets p"
 				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id WHERE p.id {=} $1",
 				 control_plane_has(FEATURE_INVALIDATION) ? "p.last_invalidated_at" : "NULL");
 	bool found = plan_execute(&plan, statement, mode, 1, argtypes, values, NULL) > 0;
+	char *name = NULL;
 	bool isnull;
 	Datum value;
 
@@ -162,10 +164,12 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 		value = row_value(0, 7, &isnull);
 		preset->has_last_invalidated_at = !isnull;
 		preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
-		preset->policy = HEALTH_POLICY_OFF;
+		name = row_text(0, 8);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	pfree(statement);
+	if (found)
+		preset->policy = policy_of(&preset->template_id, name);
 	return found;
 }
 

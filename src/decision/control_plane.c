@@ -13,6 +13,7 @@
 
 #include "decision/control_plane.h"
 #include "decision/past_failures.h"
+#include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/ids.h"
 #include "base/plans.h"
@@ -72,7 +73,6 @@ read_preset(Preset *preset, uint64 i)
 	preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
 	details->stored_status = row_text(i, 14);
 	preset->status = parse_status(details->stored_status);
-	preset->policy = HEALTH_POLICY_OFF;
 	details->organization_deleted = DatumGetBool(row_get(i, 15));
 	details->can_want = DatumGetBool(row_get(i, 16));
 }
@@ -193,7 +193,7 @@ read_members(PoolSnapshot *pool)
 }
 
 /*
- * Read presets, schedules and pool in the active snapshot. at: the time for which to evaluate
+ * Read presets, policies, schedules and pool in the active snapshot. at: the time for which to evaluate
  * schedules. SPI must be connected. The result is palloc'd in the current context; its presets and
  * its members are ordered by id. Raises an error that names a missing table or column.
  */
@@ -204,6 +204,7 @@ control_plane_snapshot(TimestampTz at)
 
 	control_plane_require();
 	read_presets(pool);
+	policies_read(pool);
 	read_schedules(pool, at);
 	read_members(pool);
 	past_failures_read(pool);

@@ -15,7 +15,7 @@
 #include "base/rows.h"
 #include "pass/build_rows.h"
 #include "pass/deletion.h"
-#include "pass/wakeup.h"
+#include "catalog/provisioner_daemons.h"
 
 /*
  * The newest state of a workspace that is not empty, or else that of its previous build "p". A build

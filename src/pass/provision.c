@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog/control_plane_catalog.h"
+#include "catalog/provisioner_daemons.h"
 #include "base/ids.h"
 #include "base/plans.h"
 #include "decision/past_failures.h"
@@ -26,7 +27,6 @@
 #include "pass/status.h"
 #include "pool/pool_lock.h"
 #include "base/rows.h"
-#include "pass/wakeup.h"
 
 /* Collect the members of some presets that need an action. The array is palloc'd. */
 static PoolMember **
