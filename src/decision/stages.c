@@ -17,12 +17,13 @@
 #include "base/plans.h"
 #include "base/rows.h"
 #include "catalog/control_plane_catalog.h"
+#include "decision/control_plane.h"
 #include "decision/stages.h"
 #include "settings.h"
 
 /* Read the stored rows of this control plane, ordered by template. */
 static void
-read_rows(ControlPlaneSnapshot *snapshot)
+read_rows(Stages *stages)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { TEXTOID };
@@ -36,11 +37,11 @@ read_rows(ControlPlaneSnapshot *snapshot)
 							" WHERE s.control_plane {=} $1 ORDER BY s.template_id",
 							PLAN_READ_OWN, 1, argtypes, values, NULL);
 
-	snapshot->nstages = (int) n;
-	snapshot->stages = palloc0_array(Stage, n + 1);
+	stages->n = (int) n;
+	stages->rows = palloc0_array(Stage, n + 1);
 	for (uint64 i = 0; i < n; i++)
 	{
-		Stage *stage = &snapshot->stages[i];
+		Stage *stage = &stages->rows[i];
 		bool isnull;
 		Datum value;
 
@@ -99,7 +100,7 @@ judge_row(Stage *stage, uint64 i, TimestampTz at)
 
 /* Find out what has become of the templates and versions of all stages. */
 static void
-judge_rows(ControlPlaneSnapshot *snapshot, TimestampTz at)
+judge_rows(const Stages *stages, TimestampTz at)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID };
@@ -108,10 +109,10 @@ judge_rows(ControlPlaneSnapshot *snapshot, TimestampTz at)
 	Datum values[2];
 	uint64 n;
 
-	for (int i = 0; i < snapshot->nstages; i++)
+	for (int i = 0; i < stages->n; i++)
 	{
-		array_add_id(templates, &snapshot->stages[i].template_id);
-		array_add_id(versions, &snapshot->stages[i].version_id);
+		array_add_id(templates, &stages->rows[i].template_id);
+		array_add_id(versions, &stages->rows[i].version_id);
 	}
 	values[0] = array_datum(templates);
 	values[1] = array_datum(versions);
@@ -128,39 +129,49 @@ judge_rows(ControlPlaneSnapshot *snapshot, TimestampTz at)
 				 control_plane_has(FEATURE_ARCHIVED_VERSIONS) ? "v.archived IS TRUE" : "false"),
 		PLAN_READ, 2, argtypes, values, NULL);
 	for (uint64 i = 0; i < n; i++)
-		judge_row(&snapshot->stages[DatumGetInt64(row_get(i, 1)) - 1], i, at);
+		judge_row(&stages->rows[DatumGetInt64(row_get(i, 1)) - 1], i, at);
 	SPI_freetuptable(SPI_tuptable);
 }
 
 /* Find the stage of a version. Returns NULL if it is not staged. */
 Stage *
-stages_find(const ControlPlaneSnapshot *snapshot, const Id *version_id)
+stages_find(const Stages *stages, const Id *version_id)
 {
-	for (int i = 0; i < snapshot->nstages; i++)
-		if (id_compare(&snapshot->stages[i].version_id, version_id) == 0)
-			return &snapshot->stages[i];
+	for (int i = 0; i < stages->n; i++)
+		if (id_compare(&stages->rows[i].version_id, version_id) == 0)
+			return &stages->rows[i];
 	return NULL;
 }
 
+/* Return the ids of the staged versions, as a uuid array. */
+Datum
+stages_versions(const Stages *stages)
+{
+	ArrayParameter *versions = array_new(UUIDOID);
+
+	for (int i = 0; i < stages->n; i++)
+		array_add_id(versions, &stages->rows[i].version_id);
+	return array_datum(versions);
+}
+
 /*
- * Read the stages of this control plane in the active snapshot, and mark their presets, which must
- * have been read. at: the time at which stages must be valid. SPI is connected. Does nothing where
- * the extension's script is older than stages.
+ * Read the stages of this control plane in the active snapshot, and mark their presets in the pool,
+ * which must have been read. at: the time at which stages must be valid. SPI is connected. There are
+ * none where the extension's script is older than stages.
  */
 void
-stages_read(ControlPlaneSnapshot *snapshot, TimestampTz at)
+stages_read(PoolSnapshot *pool, TimestampTz at, Stages *stages)
 {
-	PoolSnapshot *pool = &snapshot->pool;
-
+	*stages = (Stages){ 0 };
 	if (!OidIsValid(get_relname_relid("prebuild_stage", plans_extension_schema())))
 		return;
-	read_rows(snapshot);
-	if (snapshot->nstages == 0)
+	read_rows(stages);
+	if (stages->n == 0)
 		return;
-	judge_rows(snapshot, at);
+	judge_rows(stages, at);
 	for (int i = 0; i < pool->npresets; i++)
 	{
-		Stage *stage = stages_find(snapshot, &pool->presets[i].template_version_id);
+		Stage *stage = stages_find(stages, &pool->presets[i].template_version_id);
 
 		if (stage != NULL && stage->end == STAGE_GOES_ON)
 			pool->presets[i].staged_share = stage->share;
@@ -224,9 +235,8 @@ reason_of_preset(const Preset *preset, StageState state)
 
 /* Say why a version is not ready. palloc'd. */
 static char *
-reason_not_ready(const ControlPlaneSnapshot *snapshot, const Stage *stage, StageState state)
+reason_not_ready(const PoolSnapshot *pool, const Stage *stage, StageState state)
 {
-	const PoolSnapshot *pool = &snapshot->pool;
 	char *numbers = psprintf("%d of %d are eligible", stage->eligible, stage->target);
 
 	if (state == STAGE_EMPTY)
@@ -241,7 +251,7 @@ reason_not_ready(const ControlPlaneSnapshot *snapshot, const Stage *stage, Stage
 			continue;
 		reason = reason_of_preset(preset, state);
 		if (reason != NULL)
-			return psprintf("%s; preset \"%s\": %s", numbers, snapshot->info[i].name, reason);
+			return psprintf("%s; preset \"%s\": %s", numbers, preset->details->name, reason);
 	}
 	return numbers;
 }
@@ -256,14 +266,14 @@ is_overtaken(const Stage *stage)
 	return id_compare(&stage->replaces, &stage->active_version_id) != 0;
 }
 
-/* Say of each stage whether the version is ready, and why. The snapshot must be settled. */
+/* Say of each stage whether the version is ready, and why. The pool must be settled. */
 void
-stages_settle(ControlPlaneSnapshot *snapshot)
+stages_settle(const Stages *stages, const PoolSnapshot *pool)
 {
-	for (int i = 0; i < snapshot->nstages; i++)
+	for (int i = 0; i < stages->n; i++)
 	{
-		Stage *stage = &snapshot->stages[i];
-		StageState state = decision_stage_state(&snapshot->pool, &stage->version_id, &stage->target,
+		Stage *stage = &stages->rows[i];
+		StageState state = decision_stage_state(pool, &stage->version_id, &stage->target,
 												&stage->eligible, &stage->failed);
 
 		if (stage->end != STAGE_GOES_ON)
@@ -271,7 +281,7 @@ stages_settle(ControlPlaneSnapshot *snapshot)
 		stage->ready = state == STAGE_READY;
 		stage->promotes = stage->ready && stage->promote && !is_overtaken(stage);
 		if (!stage->ready)
-			stage->reason = reason_not_ready(snapshot, stage, state);
+			stage->reason = reason_not_ready(pool, stage, state);
 		else if (stage->target == 0)
 			stage->reason = pstrdup("its presets want no prebuilds at this time");
 		else

@@ -5,7 +5,11 @@
 #ifndef PREBUILD_STAGES_H
 #define PREBUILD_STAGES_H
 
-#include "decision/control_plane.h"
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "decision/decision.h"
 
 /* Why a version is staged no longer. */
 typedef enum StageEnd
@@ -42,8 +46,16 @@ typedef struct Stage
 	char *reason;  /* why it is ready or not, or why it ends */
 } Stage;
 
-extern void stages_read(ControlPlaneSnapshot *snapshot, TimestampTz at);
-extern void stages_settle(ControlPlaneSnapshot *snapshot);
-extern Stage *stages_find(const ControlPlaneSnapshot *snapshot, const Id *version_id);
+/* The stages of a control plane, ordered by template. */
+typedef struct Stages
+{
+	int n;
+	Stage *rows;
+} Stages;
+
+extern void stages_read(PoolSnapshot *pool, TimestampTz at, Stages *stages);
+extern void stages_settle(const Stages *stages, const PoolSnapshot *pool);
+extern Stage *stages_find(const Stages *stages, const Id *version_id);
+extern Datum stages_versions(const Stages *stages);
 
 #endif /* PREBUILD_STAGES_H */

@@ -263,35 +263,33 @@ may_promote(const Stage *stage)
 }
 
 /*
- * Collect the stages of a judgement for which a pass has something to write: those that end and
- * those that it promotes. stages: the caller's, with room for all. Returns their number.
+ * Collect the stages for which a pass has something to write: those that end and those that it
+ * promotes. n: receives their number. The array is palloc'd.
  */
-int
-promotion_due(const Judgement *judgement, int *stages)
+const Stage **
+promotion_due(const Stages *stages, int *n)
 {
-	const ControlPlaneSnapshot *snapshot = judgement->snapshot;
-	int n = 0;
+	const Stage **due = palloc_array(const Stage *, stages->n + 1);
 
-	for (int i = 0; i < snapshot->nstages; i++)
+	*n = 0;
+	for (int i = 0; i < stages->n; i++)
 	{
-		const Stage *stage = &snapshot->stages[i];
+		const Stage *stage = &stages->rows[i];
 
 		if (stage->end != STAGE_GOES_ON || (stage->promotes && may_promote(stage)))
-			stages[n++] = i;
+			due[(*n)++] = stage;
 	}
-	return n;
+	return due;
 }
 
 /*
- * Promote and end n of a judgement's stages, given by their numbers. For a pass, in a subtransaction.
- * SPI is connected. Raises whatever the table of templates, its triggers and deferred constraints
- * raise.
+ * Promote and end n stages, for a pass, in a subtransaction. at: the time of the pass. SPI is
+ * connected. Raises whatever the table of templates, its triggers and deferred constraints raise.
  */
 void
-promotion_write(const Judgement *judgement, const int *stages, int n)
+promotion_write(const Stage *const *stages, int n, TimestampTz at)
 {
 	static const char *const written[] = { "templates" };
-	const ControlPlaneSnapshot *snapshot = judgement->snapshot;
 	const Stage **promoted = palloc_array(const Stage *, n + 1);
 	const Stage **ended = palloc_array(const Stage *, n + 1);
 	EventBatch batch = { 0 };
@@ -299,21 +297,17 @@ promotion_write(const Judgement *judgement, const int *stages, int n)
 	int nended = 0;
 
 	for (int i = 0; i < n; i++)
-	{
-		const Stage *stage = &snapshot->stages[stages[i]];
-
-		if (stage->end == STAGE_GOES_ON)
-			promoted[npromoted++] = stage;
+		if (stages[i]->end == STAGE_GOES_ON)
+			promoted[npromoted++] = stages[i];
 		else
-			ended[nended++] = stage;
-	}
-	if (promote(promoted, npromoted, &batch, judgement->settings.at, "\"by_pass\": true") > 0)
+			ended[nended++] = stages[i];
+	if (promote(promoted, npromoted, &batch, at, "\"by_pass\": true") > 0)
 		constraints_check(written, lengthof(written));
 	nended = nended > 0 ? delete_stages(ended, nended) : 0;
 	for (int i = 0; i < nended; i++)
 		event_add(&batch, end_events[ended[i]->end], &ended[i]->template_id, NULL, NULL,
 				  stage_event_detail(ended[i], text_field("reason", ended[i]->reason)));
-	events_write(&batch, judgement->settings.at);
+	events_write(&batch, at);
 }
 
 /*

@@ -371,14 +371,14 @@ prebuild_stage_status(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz at = argument_clock(fcinfo, 0, "at");
-	const ControlPlaneSnapshot *snapshot;
+	const Judgement *judgement;
 
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
-	snapshot = judgement_make(at)->snapshot;
-	for (int i = 0; i < snapshot->nstages; i++)
+	judgement = judgement_make(at);
+	for (int i = 0; i < judgement->stages.n; i++)
 	{
-		const Stage *stage = &snapshot->stages[i];
+		const Stage *stage = &judgement->stages.rows[i];
 		ResultRow row;
 
 		row.n = 0;
@@ -448,7 +448,7 @@ prebuild_promote(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	at = GetCurrentTimestamp();
-	stage = stages_find(judgement_make(at)->snapshot, &version_id);
+	stage = stages_find(&judgement_make(at)->stages, &version_id);
 	if (stage == NULL)
 		not_staged(&version_id);
 	require_promotable(stage, force);

@@ -20,6 +20,10 @@ $node->safe_psql($db, q{
 	SELECT fixture.version('one', 'v2', active => false);
 	SELECT fixture.preset('v2', 'staged', 2);
 	SELECT prebuild_stage(fixture.v('v2'), share => 0.5, promote => true, valid_until => '2031-01-01Z');
+	SELECT prebuild_set_policy(id, failed_keep => 2) FROM templates;
+	SELECT prebuild_set_policy(id, 'p2', mode => 'auto', min_instances => 1, max_instances => 5, service_level => 0.9,
+		unready_grace => '10min', disconnected_grace => '1h', failed_retention => '1 month', failed_keep => 0, delete_retries => 1,
+		hard_limit_retry => '1 day', require_provisioner => false, max_unavailable => '25%', max_surge => '1') FROM templates;
 	SELECT prebuild_pause();
 	SELECT prebuild_attach(true, true);
 });
@@ -38,8 +42,10 @@ my @answers = (
 	q{SELECT * FROM prebuild_state('2030-06-03 12:00+00')},
 	q{SELECT * FROM prebuild_plan('2030-06-03 12:00+00')},
 	q{SELECT * FROM prebuild_stage},
-	q{SELECT * FROM prebuild_stage_status('2030-06-03 12:00+00')});
+	q{SELECT * FROM prebuild_stage_status('2030-06-03 12:00+00')},
+	'SELECT y::text FROM prebuild_policy y ORDER BY preset_name');
 isnt($node->safe_psql($db, $_), '', "an answer: $_") foreach @answers;
+like($node->safe_psql($db, $answers[-1]), qr/^\(public,[^,]+,p2,auto,1,5,0\.9,.*25%,1\)\n\(public,[^,]+,,advise,.*,2,.*\)$/, 'with policies');
 
 my $folder = PostgreSQL::Test::Utils::tempdir;
 foreach my $format (qw(plain custom))
