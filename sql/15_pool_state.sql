@@ -24,7 +24,7 @@ CREATE TYPE @extschema@.prebuild_pool_member AS (
 	completed_at timestamptz,
 	job_never_taken boolean,
 	unwell boolean,
-	agents uuid[]
+	resources uuid[]
 );
 
 CREATE TABLE @extschema@.prebuild_pool_state OF @extschema@.prebuild_pool_member (

@@ -411,7 +411,7 @@ DELETE FROM @extschema@.prebuild_pool_state;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE completed_at timestamptz CASCADE;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE job_never_taken boolean CASCADE;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE unwell boolean CASCADE;
-ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE agents uuid[] CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE resources uuid[] CASCADE;
 
 CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
 AS 'MODULE_PATHNAME'

@@ -125,6 +125,8 @@ CREATE FUNCTION mixed.wrong(wanted text, phase text, errors boolean) RETURNS SET
 	FROM mixed.answers n LEFT JOIN mixed.answers o ON o.phase = wanted AND o.name = n.name
 	WHERE n.phase = wrong.phase AND CASE
 		WHEN n.state IS NOT NULL AND n.state IS NOT DISTINCT FROM o.state THEN false
+		-- the library of 0.1 has no better word for members of another kind
+		WHEN n.state = '42846' AND n.message LIKE '%prebuild_pool_member%' THEN NOT errors
 		WHEN n.state IS NOT NULL THEN NOT errors OR n.state !~ '^(42883|55000|42P01|42703|42704)$' OR o.state IS NOT NULL
 		WHEN o.state IS NOT NULL THEN true
 		WHEN o.name IS NULL OR n.name !~ '_(running|pool|state|plan|find_preset|build_inputs|desired_instances|forecast|matches|check|claim|identity|verify|encode|decode|report|upsert|reconcile|system_user)$'
