@@ -13,6 +13,7 @@
 #include "cron/preset_schedule.h"
 #include "decision/amount.h"
 #include "decision/judgement.h"
+#include "decision/member_health.h"
 #include "decision/provisioners.h"
 #include "settings.h"
 
@@ -117,11 +118,14 @@ judgement_make(TimestampTz at)
 	judgement->pool = pool;
 	judgement->settings = current_settings(at);
 	apply_marks(pool);
+	member_health_find_seen(pool, at);
+	member_health_find_attempts(pool);
 	decision_judge(pool, &judgement->settings);
 	check_builds(pool);
 	provisioners_check(pool, at);
-	control_plane_find_sick(pool);
+	member_health_find_unwell(pool);
 	decision_settle(pool, &judgement->settings);
+	member_health_find_complaints(pool);
 	return judgement;
 }
 

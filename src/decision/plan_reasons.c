@@ -10,6 +10,9 @@
 
 #include "decision/plan_reasons.h"
 
+/* Of how many sick members a reason says what is wrong with each. */
+#define MOST_COMPLAINTS 3
+
 /* An amount as one sets it. */
 static char *
 amount_text(Amount amount)
@@ -71,39 +74,18 @@ reason_to_stay(const Preset *preset)
 					preset->serving, amount_text(preset->policy.max_unavailable));
 }
 
-/* Say what is wrong with the sick members that go. */
+/* Say what is wrong with the sick members that go: of the first ones, each of it. */
 static char *
 reason_sick(const Preset *preset, PoolMember *const *members, int count)
 {
-	int state = 0;
-	int unready = 0;
-	int disconnected = 0;
-	const char *separator = ": ";
 	StringInfoData text;
 
-	for (int i = 0; i < count; i++)
-	{
-		state += members[i]->sickness == SICK_STATE;
-		unready += members[i]->sickness == SICK_UNREADY;
-		disconnected += members[i]->sickness == SICK_DISCONNECTED;
-	}
 	initStringInfo(&text);
 	appendStringInfo(&text, "%d of %d running are sick", preset->sick, preset->actual);
-	if (state > 0)
-	{
-		appendStringInfo(&text, "%s%d with an agent that failed or was shut down", separator,
-						 state);
-		separator = ", ";
-	}
-	if (unready > 0)
-	{
-		appendStringInfo(&text, "%s%d not ready %s after the build", separator, unready,
-						 span_text(preset->policy.unready_grace));
-		separator = ", ";
-	}
-	if (disconnected > 0)
-		appendStringInfo(&text, "%s%d disconnected for %s", separator, disconnected,
-						 span_text(preset->policy.disconnected_grace));
+	for (int i = 0; i < count && i < MOST_COMPLAINTS; i++)
+		appendStringInfo(&text, "%s%s", i == 0 ? ": " : "; ", members[i]->complaint);
+	if (count > MOST_COMPLAINTS)
+		appendStringInfo(&text, "; and %d more", count - MOST_COMPLAINTS);
 	return text.data;
 }
 

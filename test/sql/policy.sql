@@ -73,7 +73,7 @@ SELECT prebuild_set_policy(t('a'), 'large', failed_keep => 0, mode => 'off'), pr
 SELECT * FROM policies();
 \echo events
 SELECT concat_ws(' ', kind, (SELECT name FROM templates t WHERE t.id = template_id), preset_id, detail - 'by') FROM prebuild_event ORDER BY id;
-SELECT is(string_agg(DISTINCT detail ->> 'by', ', '), current_user::text, 'they say who') FROM prebuild_event;
+SELECT is(string_agg(DISTINCT detail ->> 'by', ', '), session_user::text, 'they say who') FROM prebuild_event;
 SELECT is(prebuild_unset_policy(t('a'), 'large'), true, 'it is unset');
 SELECT is(prebuild_unset_policy(t('a'), 'large'), false, 'once');
 SELECT is(prebuild_unset_policy(t('b')), false, 'what was not set');
