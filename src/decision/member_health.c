@@ -283,7 +283,7 @@ member_health_find_complaints(PoolSnapshot *pool)
 		"   (NOT b.disconnected AND wa.lifecycle_state::pg_catalog.text {<>} 'ready') DESC,"
 		"   CASE WHEN wa.first_connected_at IS NOT NULL THEN " AGENT_SEEN_AT " END,"
 		"   wa.name LIMIT 1) a",
-		PLAN_READ, 1, argtypes, values, NULL);
+		PLAN_READ, 2, argtypes, values, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		PoolMember *member = member_of_row(i, members, jobs->n);
