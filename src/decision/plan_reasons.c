@@ -10,9 +10,6 @@
 
 #include "decision/plan_reasons.h"
 
-/* Of how many sick members a reason says what is wrong with each. */
-#define MOST_COMPLAINTS 3
-
 /* An amount as one sets it. */
 static char *
 amount_text(Amount amount)
@@ -74,7 +71,10 @@ reason_to_stay(const Preset *preset)
 					preset->serving, amount_text(preset->policy.max_unavailable));
 }
 
-/* Say what is wrong with the sick members that go: of the first ones, each of it. */
+/* Of how many members a reason says what is wrong with each. */
+#define MOST_COMPLAINTS 3
+
+/* Say what is wrong with the sick members that go. */
 static char *
 reason_sick(const Preset *preset, PoolMember *const *members, int count)
 {
@@ -82,7 +82,7 @@ reason_sick(const Preset *preset, PoolMember *const *members, int count)
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "%d of %d running are sick", preset->sick, preset->actual);
-	for (int i = 0; i < count && i < MOST_COMPLAINTS; i++)
+	for (int i = 0; i < Min(count, MOST_COMPLAINTS); i++)
 		appendStringInfo(&text, "%s%s", i == 0 ? ": " : "; ", members[i]->complaint);
 	if (count > MOST_COMPLAINTS)
 		appendStringInfo(&text, "; and %d more", count - MOST_COMPLAINTS);
