@@ -193,9 +193,9 @@ read_members(PoolSnapshot *pool)
 }
 
 /*
- * Read presets, policies, schedules and pool in the active snapshot. at: the time for which to evaluate
- * schedules. SPI must be connected. The result is palloc'd in the current context; its presets and
- * its members are ordered by id. Raises an error that names a missing table or column.
+ * Read presets, policies, schedules and pool in the active snapshot. at: the time for which to
+ * evaluate schedules. SPI must be connected. The result is palloc'd in the current context; its
+ * presets and its members are ordered by id. Raises an error that names a missing table or column.
  */
 PoolSnapshot *
 control_plane_snapshot(TimestampTz at)

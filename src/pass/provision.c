@@ -17,7 +17,6 @@
 #include "utils/timestamp.h"
 
 #include "catalog/control_plane_catalog.h"
-#include "catalog/provisioner_daemons.h"
 #include "base/ids.h"
 #include "base/plans.h"
 #include "decision/past_failures.h"
