@@ -71,6 +71,7 @@ read_preset(Preset *preset, uint64 i)
 	preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
 	details->stored_status = row_text(i, 14);
 	preset->status = parse_status(details->stored_status);
+	preset->policy = HEALTH_POLICY_OFF;
 	details->organization_deleted = DatumGetBool(row_get(i, 15));
 	details->can_want = DatumGetBool(row_get(i, 16));
 }
@@ -221,7 +222,7 @@ control_plane_find_sick(PoolSnapshot *pool)
 		PoolMember *member = &pool->members[i];
 
 		if (decision_needs_health(pool, member))
-			member->sick = bsearch(&member->job_id, sick, nsick, sizeof(Id), id_compare) != NULL;
+			member->unwell = bsearch(&member->job_id, sick, nsick, sizeof(Id), id_compare) != NULL;
 	}
 }
 
@@ -241,5 +242,6 @@ control_plane_snapshot(TimestampTz at)
 	read_members(pool);
 	pool->order = palloc_array(PoolMember *, pool->nmembers + 1);
 	pool->heap = palloc_array(int, pool->npresets + 1);
+	pool->attempts = palloc_array(Attempt, pool->nmembers + pool->nfailures + 1);
 	return pool;
 }

@@ -143,8 +143,8 @@ reason_for_choice(PoolMember *const *members, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		sick += members[i]->sick;
-		not_ready += !members[i]->sick && !members[i]->ready;
+		sick += members[i]->unwell;
+		not_ready += !members[i]->unwell && !members[i]->ready;
 	}
 	if (sick > 0 && not_ready > 0)
 		return psprintf("; %d sick and %d not ready go first", sick, not_ready);
@@ -172,9 +172,8 @@ reason_to_go(const Preset *preset, PoolMember *const *members, int count)
 		case VERDICT_DELETE_EXPIRED:
 			return psprintf("%d of %d running are expired", preset->expired, preset->actual);
 		default:
-			return psprintf("%d valid ones are running, %d are desired%s",
-							preset->actual - preset->expired, preset->desired,
-							reason_for_choice(members, count));
+			return psprintf("%d valid ones are running, %d are desired%s", preset->valid,
+							preset->desired, reason_for_choice(members, count));
 	}
 }
 
@@ -206,8 +205,7 @@ put_creation(const PlanRows *rows, const DecisionSettings *settings)
 {
 	const Preset *preset = rows->preset;
 	char *missing = psprintf("%d of %d desired are missing (%d valid ones running, %d starting)",
-							 preset->shortfall, preset->desired, preset->actual - preset->expired,
-							 preset->starting);
+							 preset->shortfall, preset->desired, preset->valid, preset->starting);
 
 	if (preset->withheld == WITHHELD_BACKOFF)
 		put_action(rows, "backoff", preset->shortfall, NULL,
@@ -259,7 +257,7 @@ prebuild_plan(PG_FUNCTION_ARGS)
 		const PlanRows rows = { rsinfo, presets[i] };
 
 		put_departures(&rows, judgement->pool);
-		if (rows.preset->active)
+		if (rows.preset->kept)
 			put_creation(&rows, &judgement->settings);
 	}
 	plans_leave();
