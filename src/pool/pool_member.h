@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/id.h"
+#include "pool/member_columns.h"
 
 typedef enum Transition
 {
@@ -51,27 +52,27 @@ typedef enum Sickness
 	SICK_DISCONNECTED /* an agent that was connected has not been for long */
 } Sickness;
 
+/* How the struct declares each kind of field of MEMBER_COLUMNS. */
+#define FIELD_NONE
+#define FIELD_ID(name) Id name;
+#define FIELD_TIME(name) int64_t name;
+#define FIELD_NUMBER(name) int32_t name;
+#define FIELD_FLAG(name) bool name;
+#define FIELD_TRANSITION(name) Transition name;
+#define FIELD_JOB_STATUS(name) JobStatus name;
+#define FIELD_PRESET(name)                                                                         \
+	bool has_##name;                                                                               \
+	Id name##_id;
+#define FIELD_OF_COLUMN(name, type, value, field) FIELD_##field
+
 /* A workspace of the system user that is not deleted, with its latest build. */
 typedef struct PoolMember
 {
 	Id id;
-	int64_t created_at;
-	Id template_version_id; /* of the latest build, as are all the following */
-	Id build_id;
-	Id job_id;
-	int64_t build_created_at;
-	int32_t build_number;
-	Transition transition;
-	JobStatus job_status;
-	bool by_system_user;   /* initiated by the system user */
-	bool job_unclaimed;	   /* nobody has taken, started, canceled or completed its job */
-	bool job_never_taken;  /* its job is over, and no worker ever had it */
-	int64_t completed_at;  /* of the job; known for running members only */
-	bool ready;			   /* has agents and all are ready; known for running members only */
-	bool has_build_preset; /* the latest build carries a preset: */
-	Id build_preset_id;
-	bool has_current_preset; /* a start build carries a preset; the newest one's: */
-	Id current_preset_id;
+	MEMBER_COLUMNS(FIELD_OF_COLUMN, NOT_KEPT)
+
+	bool job_never_taken; /* its job is over, and no worker ever had it */
+	int64_t completed_at; /* of the job; known for running members only */
 
 	/*
 	 * An agent is in a state from which it does not get ready. Known for running members, if the
