@@ -58,26 +58,32 @@ PG_FUNCTION_INFO_V1(prebuild_reconcile);
 /* A pass under way. */
 typedef struct Pass
 {
+	TimestampTz at;
+	TimestampTz began; /* by the real clock */
+	bool paused;
+
+	/* what to do */
 	Judgement *judgement;
-	int njudged;	  /* presets of the judgement, once the pass has written them */
+	Id *organizations; /* that the system user must join */
+	int norganizations;
 	Preset **presets; /* those with something to do */
 	int npresets;
+	const char **checked; /* tables whose deferred constraints are checked */
+	int nchecked;
+
+	/* what it has done */
 	int64_t clock; /* time of the next new row */
 	PassTotals totals;
+	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
+	int njudged;		  /* presets of the judgement, once the pass has written them */
 	int reconciled;
 	int backing_off;
 	int failed;
-	bool paused;
-	TimestampTz at;
-	TimestampTz began; /* by the real clock */
-	Id *organizations; /* that the system user must join */
-	int norganizations;
-	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
-	int locked_out;		  /* presets that a lock of another session kept from being written */
-	int left_places;	  /* organizations, for the same reason */
-	StringInfoData left;  /* what else such locks left to the next pass, as a list in words */
-	const char **checked; /* tables whose deferred constraints are checked */
-	int nchecked;
+
+	/* what it left, because of a lock of another session */
+	int locked_out;		 /* presets with something to do */
+	int left_places;	 /* organizations to join */
+	StringInfoData left; /* what else, as a list in words */
 } Pass;
 
 /*
