@@ -46,7 +46,10 @@ backoff_delay(int32_t num_failed, const DecisionSettings *settings)
 	return settings->backoff_interval * num_failed;
 }
 
-/* Find the backoff of one preset from its n builds, newest first. */
+/*
+ * Find the backoff of one preset from its n builds, newest first. What a probe forgives, which
+ * judge_hard_limit() finds, does not count.
+ */
 static void
 judge_backoff(Preset *preset, const Attempt *builds, int n, const DecisionSettings *settings)
 {
@@ -56,7 +59,8 @@ judge_backoff(Preset *preset, const Attempt *builds, int n, const DecisionSettin
 
 	for (int i = 0; i < n; i++)
 	{
-		bool counts = builds[i].failed && builds[i].created_at >= since;
+		bool forgiven = preset->forgive && builds[i].created_at <= preset->forgive_until;
+		bool counts = builds[i].failed && !forgiven && builds[i].created_at >= since;
 
 		preset->num_failed += counts;
 		if (counts && i < window && last_failed == NULL)
@@ -196,7 +200,7 @@ failures_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		for (end = first + 1;
 			 end < n && snapshot->attempts[end].preset == snapshot->attempts[first].preset;)
 			end++;
-		judge_backoff(preset, &snapshot->attempts[first], end - first, settings);
 		judge_hard_limit(preset, &snapshot->attempts[first], end - first, settings);
+		judge_backoff(preset, &snapshot->attempts[first], end - first, settings);
 	}
 }
