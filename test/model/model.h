@@ -52,7 +52,7 @@ typedef struct Entry
 	uint8_t kind;
 	uint8_t preset;
 	uint8_t age;   /* of the latest build, in ticks, as far as it matters */
-	uint8_t since; /* ticks since the build ended or the agent was lost, 0 or 1 */
+	uint8_t since; /* ticks since the job ended or the agent was lost */
 	uint8_t attempts;
 	bool invalidated;
 	bool forgiven;

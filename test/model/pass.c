@@ -203,8 +203,8 @@ pass_is_idle(const Pass *pass)
 
 		if (preset->nactions > 0 || preset->create > 0 || preset->forgive)
 			return false;
-		if (preset->new_status != preset->status &&
-			(!pass->coder || preset->new_status == STATUS_HARD_LIMITED))
+		/* coderd does not know of past failures, so that the two may write it back and forth */
+		if (preset->new_status != preset->status && !(pass->config->powers & MAY_RECONCILE))
 			return false;
 	}
 	return !pass->promotes;
@@ -270,9 +270,7 @@ pass_apply(const Pass *pass, State *state)
 
 		for (int i = 0; i < preset->nactions; i++)
 			act(pass, state, pass->order[preset->first_action + i]);
-		/* coderd takes a hard limit back with a new version only */
-		if (!pass->coder || preset->new_status == STATUS_HARD_LIMITED)
-			state->status[p] = (uint8_t) preset->new_status;
+		state->status[p] = (uint8_t) preset->new_status;
 		for (int i = 0; preset->forgive && i < pass->state.n; i++)
 			if (pass->state.entries[i].preset == p &&
 				NOW - pass->state.entries[i].age * TICK + i <= preset->forgive_until)

@@ -167,15 +167,23 @@ check_deletions(const Pass *pass, int preset)
 							 : NULL;
 }
 
-/* True for a preset whose newest builds all failed. Sets the state of the newest failure. */
-static bool
-is_limited(const Pass *pass, int preset, int *newest_age, int *open)
+/* What the newest builds of a preset say about its hard limit. */
+typedef struct Limit
 {
-	bool probes = policy_of(pass)->hard_limit_retry > 0;
-	int failures = 0;
+	bool limited;
+	int open;		/* builds newer than the failures whose answer may still come */
+	int newest_age; /* of the newest failure */
+	int wait;		/* ticks that must be between it and a probe */
+} Limit;
 
-	*newest_age = -1;
-	*open = 0;
+static Limit
+limit_of(const Pass *pass, int preset)
+{
+	const HealthPolicy *policy = policy_of(pass);
+	Limit limit = { false, 0, 0, (int) (policy->hard_limit_retry / TICK) };
+	int failures = 0;
+	int next_age = 0; /* of the failure before the newest */
+
 	for (int i = pass->state.n - 1; i >= 0; i--)
 	{
 		const Entry *entry = &pass->state.entries[i];
@@ -186,18 +194,24 @@ is_limited(const Pass *pass, int preset, int *newest_age, int *open)
 			continue;
 		if (is_failure(pass, entry))
 		{
-			failures++;
-			if (*newest_age < 0)
-				*newest_age = entry->age;
+			if (failures++ == 0)
+				limit.newest_age = entry->age;
+			else if (failures == 2)
+				next_age = entry->age;
 		}
 		else if (IS(entry, BIT(KIND_FAILED) | BIT(KIND_GONE)) || is_sick(pass, entry))
 			continue; /* forgiven */
-		else if (!probes || IS(entry, READY))
+		else if (policy->hard_limit_retry == 0 || IS(entry, READY))
 			break;
-		else if (*newest_age < 0)
-			*open += IS(entry, BUILDING);
+		else if (failures == 0 && stays(pass, i))
+			limit.open += IS(entry, BUILDING) ||
+						  (IS(entry, UP) && entry->since * TICK < policy->hard_limit_retry);
 	}
-	return pass->config->hard_limit > 0 && failures >= pass->config->hard_limit;
+	limit.limited = pass->config->hard_limit > 0 && failures >= pass->config->hard_limit;
+	/* a failure beyond the limit, well after the one before, was a probe */
+	if (failures > pass->config->hard_limit && next_age - limit.newest_age >= limit.wait)
+		limit.wait = 2 * limit.wait < 2 ? 2 * limit.wait : 2;
+	return limit;
 }
 
 /* Creations of one preset: target and surge, backoff, hard limit, validation. */
@@ -207,8 +221,8 @@ check_creations(const Pass *pass, int preset)
 	const State *state = &pass->state;
 	int target = state_target(pass->config, state, preset);
 	int create = pass->presets[preset].create;
-	int there = 0, age, open;
-	bool limited = is_limited(pass, preset, &age, &open);
+	int there = 0;
+	Limit limit = limit_of(pass, preset);
 
 	if (create == 0)
 		return NULL;
@@ -221,11 +235,11 @@ check_creations(const Pass *pass, int preset)
 		return "more than target and surge";
 	if (pass->config->invalid[preset])
 		return "prebuilds are created that cannot be built";
-	if (limited && policy_of(pass)->hard_limit_retry == 0)
+	if (limit.limited && policy_of(pass)->hard_limit_retry == 0)
 		return "prebuilds are created of a hard-limited preset";
-	if (limited && (create > 1 || open > 0))
+	if (limit.limited && (create > 1 || limit.open > 0))
 		return "more than one probe at a time";
-	if (limited && age * TICK < policy_of(pass)->hard_limit_retry)
+	if (limit.limited && limit.newest_age < limit.wait)
 		return "a probe comes too soon";
 	return NULL;
 }
@@ -260,14 +274,13 @@ may_be_promoted(const Pass *pass, int version)
 	for (int p = 0; p < pass->config->npresets; p++)
 	{
 		int eligible = 0;
-		int age, open;
 
 		if (state_version(pass->config, p) != version)
 			continue;
 		for (int i = 0; i < pass->state.n; i++)
 			eligible += pass->state.entries[i].preset == p &&
 						is_eligible(pass, &pass->state.entries[i]) && stays(pass, i);
-		if (is_limited(pass, p, &age, &open) || pass->config->invalid[p] ||
+		if (limit_of(pass, p).limited || pass->config->invalid[p] ||
 			eligible < state_target(pass->config, &pass->state, p))
 			return false;
 	}
@@ -313,8 +326,7 @@ property_not_idempotent(const Pass *first, const Pass *second)
 			return "a second pass acts on members";
 		if (preset->create > 0)
 			return "a second pass creates";
-		if (preset->new_status != preset->status && preset->new_status != STATUS_HARD_LIMITED &&
-			!second->coder)
+		if (preset->new_status != preset->status && preset->new_status != STATUS_HARD_LIMITED)
 			return "a second pass changes the status";
 	}
 	return second->promotes ? "a second pass promotes" : NULL;
@@ -324,10 +336,8 @@ property_not_idempotent(const Pass *first, const Pass *second)
 static bool
 cannot_be_built(const Pass *pass, int preset)
 {
-	int age, open;
-
 	return pass->config->invalid[preset] ||
-		   (policy_of(pass)->hard_limit_retry == 0 && is_limited(pass, preset, &age, &open));
+		   (policy_of(pass)->hard_limit_retry == 0 && limit_of(pass, preset).limited);
 }
 
 /* What is missing of the goal of one preset. */
@@ -359,8 +369,6 @@ goal_missed_by(const Pass *pass, int preset)
 		return "more is left of failures than the evidence";
 	if (!is_kept(pass, preset))
 		return up > 0 ? "members of an old version are left" : NULL;
-	if (pass->presets[preset].new_status == STATUS_HARD_LIMITED && !cannot_be_built(pass, preset))
-		return "the preset is still hard-limited";
 	if (cannot_be_built(pass, preset))
 		return NULL;
 	/* without a grace, broken agents are nobody's affair, and what they should replace stays */

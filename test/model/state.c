@@ -74,7 +74,7 @@ longest_age(const Config *config, const Entry *entry)
 	if (IS(entry, BIT(KIND_FAILED) | BIT(KIND_GONE)))
 		return 2;
 	if (IS(entry, LEFT))
-		return config->policy.failed_retention > 0 ? 2 : 0;
+		return config->policy.failed_retention > 0 || config->policy.hard_limit_retry > 0 ? 2 : 0;
 	if (entry->kind == KIND_UNDELETED)
 		return config->policy.delete_retries > 0 ? 2 : 0;
 	if (entry->kind == KIND_DELETING)
@@ -93,7 +93,9 @@ normalize_entry(const Config *config, Entry *entry)
 	int longest = longest_age(config, entry);
 
 	entry->handle = 0;
-	if (entry->kind == KIND_STARTING && policy->unready_grace > 0)
+	if (policy->hard_limit_retry > 0 && IS(entry, BIT(KIND_STARTING) | BIT(KIND_UNWELL)))
+		entry->since = entry->since > 2 ? 2 : entry->since;
+	else if (policy->unready_grace > 0 && entry->kind == KIND_STARTING)
 		entry->since = entry->since > 0;
 	else if (entry->kind == KIND_LOST && policy->disconnected_grace > 0)
 		entry->since = entry->since > 0;
@@ -252,7 +254,7 @@ state_print(const State *state)
 		if (entry->age > 0)
 			printf(" age %d", entry->age);
 		if (entry->since > 0)
-			printf(" for long");
+			printf(" for %d", entry->since);
 		if (entry->attempts > 0)
 			printf(" tries %d", entry->attempts);
 		if (entry->invalidated)
