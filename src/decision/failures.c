@@ -133,7 +133,7 @@ find_run(Run *run, const Attempt *builds, int from, int n, bool probes)
 		else if (run->length == 0)
 		{
 			run->building = run->building || build->building;
-			if (!build->building && run->tried_at < build->over_at)
+			if (run->tried_at < build->over_at)
 				run->tried_at = build->over_at;
 		}
 	}
@@ -158,8 +158,9 @@ judge_probe(Preset *preset, const Run *run, const DecisionSettings *settings)
 
 /*
  * Find the hard limit of one preset from its n builds, newest first. A probe that became ready ends
- * it: the failures before must be forgotten at once, as a claim may take the member before the next
- * pass.
+ * it. A claim may take that member before the next pass: if the preset was hard-limited, or would be
+ * without it, the failures before it must be forgotten at once. The stored status is not enough, as
+ * coderd may have written it.
  */
 static void
 judge_hard_limit(Preset *preset, const Attempt *builds, int n, const DecisionSettings *settings)
@@ -179,7 +180,8 @@ judge_hard_limit(Preset *preset, const Attempt *builds, int n, const DecisionSet
 	else if (run.end < n)
 	{
 		find_run(&before, builds, run.end + 1, n, true);
-		preset->forgive = before.length >= limit;
+		preset->forgive =
+			preset->status == STATUS_HARD_LIMITED || run.length + before.length >= limit;
 		preset->forgive_until = preset->forgive ? builds[run.end].created_at : 0;
 	}
 }

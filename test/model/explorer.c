@@ -19,7 +19,7 @@
  *	  out: builds that are older than matters look as if they were younger (state_normalize()).
  *
  *	  usage: explorer [CONFIGURATION...]		(parts of names; all by default)
- *	  environment: MODEL_STATES (default 40000), MODEL_VERBOSE
+ *	  environment: MODEL_STATES (default 100000), MODEL_FIRST (end with the first fault)
  *
  *	  files: model.h, state.c (states), environment.c (steps), pass.c (passes), properties.c (what
  *	  must hold), configurations.c (what is explored)
@@ -31,7 +31,7 @@
 
 #include "model.h"
 
-#define DEFAULT_STATES 40000
+#define DEFAULT_STATES 100000
 #define MOST_ROUNDS 100
 
 /* A state that was reached, and how. */
@@ -441,7 +441,7 @@ main(int argc, char **argv)
 
 	if (limit <= 0)
 		limit = DEFAULT_STATES;
-	for (int i = 0; i < model_nconfigs; i++)
+	for (int i = 0; i < model_nconfigs && (fine || getenv("MODEL_FIRST") == NULL); i++)
 	{
 		if (!is_asked_for(&model_configs[i], argc, argv))
 			continue;

@@ -287,6 +287,31 @@ may_be_promoted(const Pass *pass, int version)
 	return true;
 }
 
+/*
+ * True if the newest answer that a hard-limited preset's probes got is a member that became ready,
+ * but the pass leaves failures from before that count. The member may be claimed the next moment.
+ */
+static bool
+forgets_to_forgive(const Pass *pass, int preset, const State *after)
+{
+	const State *before = &pass->state;
+	int newest = before->n - 1;
+
+	if (policy_of(pass)->hard_limit_retry == 0 || !is_kept(pass, preset) ||
+		before->status[preset] != STATUS_HARD_LIMITED || limit_of(pass, preset).limited)
+		return false;
+	while (newest >= 0 &&
+		   (before->entries[newest].preset != preset || !IS(&before->entries[newest], READY) ||
+			is_sick(pass, &before->entries[newest])))
+		newest--;
+	for (int i = 0; i < after->n; i++)
+		if (after->entries[i].preset == preset && after->entries[i].handle > 0 &&
+			after->entries[i].handle <= newest && !after->entries[i].forgiven &&
+			IS(&after->entries[i], BIT(KIND_FAILED) | BIT(KIND_GONE)))
+			return true;
+	return false;
+}
+
 /* What must hold of the state after the writes of a pass, whatever happened during it. */
 const char *
 property_broken_by_writes(const Pass *pass, const State *after)
@@ -303,6 +328,8 @@ property_broken_by_writes(const Pass *pass, const State *after)
 			most = 0;
 		if (state_count(after, p, BUILDING | UP) > (there > most ? there : most))
 			return "more than target and surge after the pass";
+		if (forgets_to_forgive(pass, p, after))
+			return "a probe became ready, but the failures before still count";
 	}
 	if (pass->promotes && !may_be_promoted(pass, 1 - before->active))
 		return "a staged version becomes active that is not ready";
