@@ -68,6 +68,8 @@ typedef struct Pass
 	bool paused;
 	TimestampTz at;
 	TimestampTz began; /* by the real clock */
+	bool folded;	   /* in the snapshot of the fold, of which this is the view */
+	PoolView view;
 	Id *organizations; /* that the system user must join */
 	int norganizations;
 	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
@@ -338,9 +340,9 @@ presets_with_work(Pass *pass, int *presets)
 /*
  * Run a part whose faults must not fail the pass, in a subtransaction. Its own faults become
  * WARNINGs. what: names the part if a lock leaves it to the next pass; undone, hint: text of the
- * WARNING.
+ * WARNING. Returns whether the part ended well.
  */
-static void
+static bool
 do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undone,
 		 const char *hint)
 {
@@ -349,34 +351,46 @@ do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undo
 	patience_arm();
 	error = subtransaction_run(work, pass);
 	if (error == NULL)
-		return;
+		return true;
 	if (patience_lose(error))
 	{
 		leave(pass, what);
-		return;
+		return false;
 	}
 	if (!may_be_the_items_fault(error->sqlerrcode))
 		ReThrowError(error);
 	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
 					  hint ? errhint("%s", hint) : 0));
+	return false;
 }
 
 static bool
 fold_pool(void *argument)
 {
-	pool_state_fold(false);
+	Pass *pass = argument;
+
+	pass->folded = pool_state_fold_for_pass(&pass->view);
 	return true;
 }
 
 /*
- * Bring the stored pool up to date. This makes this pass, and all readers until the next one, fast.
- * Without it they read the tables.
+ * Bring the stored pool up to date, and take the snapshot of the pass. This makes this pass, and
+ * all readers until the next one, fast. Without it they read the tables. If possible, the pass goes
+ * on in the snapshot of the fold, whose view of the stored pool needs no further look.
  */
 static void
 refresh_pool(Pass *pass)
 {
-	do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
-			 "prebuild_rebuild() builds it anew.");
+	if (do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
+				 "prebuild_rebuild() builds it anew.") &&
+		pass->folded)
+	{
+		/* let it see what the fold has written */
+		UpdateActiveSnapshotCommandId();
+		pool_view_keep(&pass->view);
+	}
+	else
+		PushActiveSnapshot(GetTransactionSnapshot());
 }
 
 static bool
@@ -531,7 +545,6 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 		initStringInfo(&pass->left);
 		control_plane_require();
 		refresh_pool(pass);
-		PushActiveSnapshot(GetTransactionSnapshot());
 		run_pass(pass);
 		/* last, because it locks tables; the next pass builds the stored pool */
 		pool_state_mend();
@@ -540,6 +553,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	}
 	PG_FINALLY();
 	{
+		pool_view_forget();
 		patience_end();
 	}
 	PG_END_TRY();

@@ -22,6 +22,8 @@
 #include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -151,6 +153,33 @@ pool_tables_at_rest(void)
 }
 
 /*
+ * Keep the tables, and those of the stored pool, from being truncated, written anew or replaced
+ * until the end of the transaction, which a snapshot from before does not show. Returns false, and
+ * locks nothing, unless the log's trigger exists. Takes AccessShareLock on each table; raises
+ * lock_not_available if it has to wait for too long. The caller may read the tables, see
+ * pool_tables_readable().
+ */
+bool
+pool_tables_hold(void)
+{
+	Oid schema = plans_extension_schema();
+	Oid workspaces = control_plane_table(pool_tables[0], true);
+	Oid log = get_relname_relid("prebuild_pool_log", schema);
+	Oid state = get_relname_relid("prebuild_pool_state", schema);
+
+	if (!OidIsValid(workspaces) || !OidIsValid(log) || !OidIsValid(state) ||
+		!OidIsValid(get_trigger_oid(workspaces, POOL_LOG_TRIGGER, true)))
+		return false;
+	for (size_t i = 0; i < lengthof(pool_tables); i++)
+		(void) RangeVarGetRelid(
+			makeRangeVar(pstrdup(setting_control_plane_schema), pstrdup(pool_tables[i]), -1),
+			AccessShareLock, true);
+	LockRelationOid(log, AccessShareLock);
+	LockRelationOid(state, AccessShareLock);
+	return true;
+}
+
+/*
  * May the current user read all rows of the tables? If not, read the tables, which apply the user's
  * rights.
  */
@@ -171,6 +200,14 @@ pool_tables_readable(void)
 			return false;
 	}
 	return true;
+}
+
+/* Return the oid of prebuild_pool_member in this database, or InvalidOid. */
+Oid
+pool_member_type(void)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
+						   ObjectIdGetDatum(plans_extension_schema()));
 }
 
 /* The oids of the types that MEMBER_COLUMNS names. */
@@ -195,9 +232,7 @@ pool_member_known(void)
 	} known[] = { { "control_plane", OIDOID },
 				  { "id", UUIDOID },
 				  MEMBER_COLUMNS(KNOWN_COLUMN, NOT_KEPT) };
-	Oid type =
-		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
-						ObjectIdGetDatum(plans_extension_schema()));
+	Oid type = pool_member_type();
 	TupleDesc columns = OidIsValid(type) ? lookup_rowtype_tupdesc_noerror(type, -1, true) : NULL;
 	bool same = columns != NULL && columns->natts == lengthof(known);
 
