@@ -4,7 +4,8 @@
  *
  *	  Locks: advisory lock 7 of the database, for the transaction. Every reconciler of the control
  *	  plane takes this lock, and a pass never waits for it. The pass takes its snapshot after the
- *	  lock, so that it sees everything that the previous holder committed.
+ *	  lock, so that it sees everything that the previous holder committed, and after it has locked
+ *	  the tables of the pool (pool_tables_lock()), which a snapshot from before might find empty.
  *
  *	  A pass waits for locks of other sessions at most PATIENCE_MS in total (see patience.c),
  *	  because it holds the reconcilers' lock meanwhile. A lock that the pass cannot get is not a
@@ -40,6 +41,7 @@
 #include "pass/pause.h"
 #include "base/plans.h"
 #include "pool/pool_state.h"
+#include "pool/pool_trust.h"
 #include "pass/provision.h"
 #include "pass/pruning.h"
 #include "base/result_row.h"
@@ -416,6 +418,12 @@ judge(void *argument)
 	pass->paused = pause_is_on();
 	if (pass->paused)
 		return true;
+	/* else the fold has done this; run_pass() pops the snapshot */
+	if (!pass->folded)
+	{
+		pool_tables_lock();
+		PushActiveSnapshot(GetTransactionSnapshot());
+	}
 	pass->judgement = judgement_make(pass->at);
 	judgement_warn(pass->judgement);
 	pass->organizations = palloc_array(Id, pass->judgement->pool->npresets + 1);
@@ -477,6 +485,8 @@ run_pass(Pass *pass)
 		pass->njudged = pass->judgement->pool->npresets;
 		prune(pass);
 		attempt(pass, "the record of the pass", sum_up, pass);
+		if (!pass->folded)
+			PopActiveSnapshot();
 	}
 	report_left(pass);
 }

@@ -153,6 +153,21 @@ pool_tables_at_rest(void)
 }
 
 /*
+ * Lock the tables of which the pool is computed until the end of the transaction. Decide on the
+ * pool in a snapshot that is taken afterwards: while we wait for a table, somebody may write it
+ * anew, as many an ALTER TABLE does, and a snapshot from before then finds it empty. Takes
+ * AccessShareLock on each table; raises lock_not_available if it has to wait for too long.
+ */
+void
+pool_tables_lock(void)
+{
+	for (size_t i = 0; i < lengthof(pool_tables); i++)
+		(void) RangeVarGetRelid(
+			makeRangeVar(pstrdup(setting_control_plane_schema), pstrdup(pool_tables[i]), -1),
+			AccessShareLock, true);
+}
+
+/*
  * Keep the tables, and those of the stored pool, from being truncated, written anew or replaced
  * until the end of the transaction, which a snapshot from before does not show. Returns false, and
  * locks nothing, unless the log's trigger exists. Takes AccessShareLock on each table; raises
@@ -170,10 +185,7 @@ pool_tables_hold(void)
 	if (!OidIsValid(workspaces) || !OidIsValid(log) || !OidIsValid(state) ||
 		!OidIsValid(get_trigger_oid(workspaces, POOL_LOG_TRIGGER, true)))
 		return false;
-	for (size_t i = 0; i < lengthof(pool_tables); i++)
-		(void) RangeVarGetRelid(
-			makeRangeVar(pstrdup(setting_control_plane_schema), pstrdup(pool_tables[i]), -1),
-			AccessShareLock, true);
+	pool_tables_lock();
 	LockRelationOid(log, AccessShareLock);
 	LockRelationOid(state, AccessShareLock);
 	return true;

@@ -25,6 +25,7 @@ typedef struct PoolTrust
 
 extern bool pool_tables_at_rest(void);
 extern bool pool_tables_readable(void);
+extern void pool_tables_lock(void);
 extern bool pool_tables_hold(void);
 extern Oid pool_member_type(void);
 extern bool pool_member_known(void);

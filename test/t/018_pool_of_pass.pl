@@ -87,17 +87,24 @@ foreach my $statement ('TRUNCATE prebuild_pool_state', 'TRUNCATE prebuild_pool_l
 	like($said, qr/lock timeout/, 'which waits for it');
 }
 
-# a table that is written anew while the fold waits for it: snapshots from before find it empty
-$node->safe_psql($db, q{UPDATE workspaces SET name = name || 'y' WHERE owner_id = prebuild_system_user()});
-my $writer = $node->background_psql($db);
-$writer->query_safe('BEGIN; ALTER TABLE workspace_builds ADD COLUMN extra double precision DEFAULT random()');
-my $pass = start_session($node, $db, "SET lock_timeout = '60s'; $created");
-wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'workspace_builds'::regclass AND NOT granted});
-$writer->query_safe('COMMIT');
-$writer->quit;
-finish_session($pass) or die "the pass failed: $pass->{output}";
-is($pass->{output}, 0, 'a pass is not misled by a table that is written anew before it gets its locks');
+# A table that is written anew while a pass waits for it: snapshots from before find it empty. What the
+# pass created.
+sub beside_rewrite
+{
+	$node->safe_psql($db, q{UPDATE workspaces SET name = name || 'y' WHERE owner_id = prebuild_system_user()});
+	my $writer = $node->background_psql($db);
+	$writer->query_safe('BEGIN; ALTER TABLE workspace_builds ADD COLUMN c' . int(rand(1e9)) . ' float8 DEFAULT random()');
+	my $pass = start_session($node, $db, "SET lock_timeout = '60s'; $created");
+	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'workspace_builds'::regclass AND NOT granted});
+	$writer->query_safe('COMMIT');
+	$writer->quit;
+	finish_session($pass) or die "the pass failed: $pass->{output}";
+	return $pass->{output};
+}
+is(beside_rewrite(), 0, 'a pass is not misled by a table that is written anew before it gets its locks');
 is($node->safe_psql($db, 'SELECT count(*) FROM prebuild_verify()'), 0, 'in the end the stored pool is right');
+$node->safe_psql($db, 'SELECT prebuild_detach()');
+is(beside_rewrite(), 0, 'nor is one of a control plane that is not attached');
 is(pool_size($node, $db), 9, 'and as large as it should be');
 
 $node->stop;
