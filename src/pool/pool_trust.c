@@ -228,6 +228,7 @@ pool_member_type(void)
 #define OID_OF_int4 INT4OID
 #define OID_OF_bool BOOLOID
 #define OID_OF_timestamptz TIMESTAMPTZOID
+#define OID_OF__uuid UUIDARRAYOID
 #define KNOWN_COLUMN(name, type, value, field) { #name, OID_OF_##type },
 
 /*
@@ -241,9 +242,7 @@ pool_member_known(void)
 	{
 		const char *name;
 		Oid type;
-	} known[] = { { "control_plane", OIDOID },
-				  { "id", UUIDOID },
-				  MEMBER_COLUMNS(KNOWN_COLUMN, NOT_KEPT) };
+	} known[] = { { "control_plane", OIDOID }, { "id", UUIDOID }, KEPT_COLUMNS(KNOWN_COLUMN) };
 	Oid type = pool_member_type();
 	TupleDesc columns = OidIsValid(type) ? lookup_rowtype_tupdesc_noerror(type, -1, true) : NULL;
 	bool same = columns != NULL && columns->natts == lengthof(known);
