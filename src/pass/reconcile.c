@@ -4,7 +4,8 @@
  *
  *	  Locks: advisory lock 7 of the database, for the transaction. Every reconciler of the control
  *	  plane takes this lock, and a pass never waits for it. The pass takes its snapshot after the
- *	  lock, so that it sees everything that the previous holder committed.
+ *	  lock, so that it sees everything that the previous holder committed, and after it has locked
+ *	  the tables of the pool (pool_tables_lock()), which a snapshot from before might find empty.
  *
  *	  A pass waits for locks of other sessions at most PATIENCE_MS in total (see patience.c),
  *	  because it holds the reconcilers' lock meanwhile. A lock that the pass cannot get is not a
@@ -41,6 +42,7 @@
 #include "pass/pause.h"
 #include "base/plans.h"
 #include "pool/pool_state.h"
+#include "pool/pool_trust.h"
 #include "pass/provision.h"
 #include "pass/pruning.h"
 #include "base/result_row.h"
@@ -61,6 +63,8 @@ typedef struct Pass
 	TimestampTz at;
 	TimestampTz began; /* by the real clock */
 	bool paused;
+	bool folded; /* in the snapshot of the fold, of which this is the view */
+	PoolView view;
 
 	/* what to do */
 	Judgement *judgement;
@@ -297,9 +301,9 @@ collect_presets(Pass *pass)
 /*
  * Run a part whose faults must not fail the pass, in a subtransaction. Its own faults become
  * WARNINGs. what: names the part if a lock leaves it to the next pass; undone, hint: text of the
- * WARNING.
+ * WARNING. Returns whether the part ended well.
  */
-static void
+static bool
 do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undone,
 		 const char *hint)
 {
@@ -308,34 +312,46 @@ do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undo
 	patience_arm();
 	error = subtransaction_run(work, pass);
 	if (error == NULL)
-		return;
+		return true;
 	if (patience_lose(error))
 	{
 		leave(pass, what);
-		return;
+		return false;
 	}
 	if (!is_items_fault(error))
 		ReThrowError(error);
 	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
 					  hint ? errhint("%s", hint) : 0));
+	return false;
 }
 
 static bool
 fold_pool(void *argument)
 {
-	pool_state_fold(false);
+	Pass *pass = argument;
+
+	pass->folded = pool_state_fold_for_pass(&pass->view);
 	return true;
 }
 
 /*
- * Bring the stored pool up to date. This makes this pass, and all readers until the next one, fast.
- * Without it they read the tables.
+ * Bring the stored pool up to date, and take the snapshot of the pass. This makes this pass, and
+ * all readers until the next one, fast. Without it they read the tables. If possible, the pass goes
+ * on in the snapshot of the fold, whose view of the stored pool needs no further look.
  */
 static void
 refresh_pool(Pass *pass)
 {
-	do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
-			 "prebuild_rebuild() builds it anew.");
+	if (do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
+				 "prebuild_rebuild() builds it anew.") &&
+		pass->folded)
+	{
+		/* let it see what the fold has written */
+		UpdateActiveSnapshotCommandId();
+		pool_view_keep(&pass->view);
+	}
+	else
+		PushActiveSnapshot(GetTransactionSnapshot());
 }
 
 static bool
@@ -419,6 +435,12 @@ judge(void *argument)
 	pass->paused = pause_is_on();
 	if (pass->paused)
 		return true;
+	/* else the fold has done this; run_pass() pops the snapshot */
+	if (!pass->folded)
+	{
+		pool_tables_lock();
+		PushActiveSnapshot(GetTransactionSnapshot());
+	}
 	pass->judgement = judgement_make(pass->at);
 	judgement_warn(pass->judgement);
 	pass->organizations = palloc_array(Id, pass->judgement->pool->npresets + 1);
@@ -482,6 +504,8 @@ run_pass(Pass *pass)
 				 "events of deletes that failed were not written", NULL);
 		prune(pass);
 		attempt(pass, "the record of the pass", sum_up, pass);
+		if (!pass->folded)
+			PopActiveSnapshot();
 	}
 	report_left(pass);
 }
@@ -500,7 +524,6 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 		initStringInfo(&pass->left);
 		control_plane_require();
 		refresh_pool(pass);
-		PushActiveSnapshot(GetTransactionSnapshot());
 		run_pass(pass);
 		/* last, because it locks tables; the next pass builds the stored pool */
 		pool_state_mend();
@@ -509,6 +532,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	}
 	PG_FINALLY();
 	{
+		pool_view_forget();
 		patience_end();
 	}
 	PG_END_TRY();
