@@ -134,7 +134,7 @@ RESET session_replication_role;
 -- wrong uses
 
 CREATE TRIGGER wrong AFTER UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION prebuild_claim_guard();
-SELECT raises($$UPDATE workspaces SET ttl = 1 WHERE name = 'mine'$$, '39P01', 'BEFORE UPDATE triggers for each row',
+SELECT raises($$UPDATE workspaces SET ttl = 1 WHERE name = 'mine'$$, '39P01', 'BEFORE UPDATE trigger for each row',
 	NULL, 'after');
 DROP TRIGGER wrong ON workspaces;
 CREATE TRIGGER wrong BEFORE INSERT ON workspaces FOR EACH ROW EXECUTE FUNCTION prebuild_claim_guard();
