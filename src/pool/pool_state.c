@@ -65,7 +65,7 @@
 
 /* Reason: a fold will make the stored pool trusted again. */
 #define NOT_BUILT                                                                                  \
-	"it was not built from the tables as they are now, which the next pass or prebuild_fold() mends"
+	"it was not built from the current tables; the next pass or prebuild_fold() rebuilds it"
 
 /* Repair triggers that miss changes. Returns whether it did. attach/ sets this. */
 bool (*pool_state_mend_triggers)(void) = NULL;
@@ -212,7 +212,8 @@ open_view(PoolView *view, const char **reason)
 		*reason = "the transaction is SERIALIZABLE";
 	else if (!pool_member_known())
 		*reason =
-			"this library keeps members otherwise than the installed version of the extension";
+			"the loaded library and the installed version of the extension define pool members "
+			"differently";
 	else if (!pool_tables_readable())
 		*reason = "the current role may not read all rows of its tables";
 	else if (!pool_tables_at_rest())
@@ -223,7 +224,7 @@ open_view(PoolView *view, const char **reason)
 	else if (!(trust = pool_trust()).trusted)
 		*reason = trust.fingerprint != NULL ? NOT_BUILT : NULL;
 	else if (!find_touched(&trust, FEW_ENTRIES + trust.members / 2, &touched))
-		*reason = "more has changed since the last fold than is worth it";
+		*reason = "too much has changed since the last fold";
 	else
 	{
 		view->argtypes[0] = OIDOID;
@@ -527,7 +528,7 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 	control_plane_require();
 	if (!pool_member_known())
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("type prebuild_pool_member is not as this library keeps members"),
+						errmsg("type prebuild_pool_member does not match the loaded library"),
 						errhint(VERSIONS_HINT)));
 	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK));
 	push_fold_snapshot();
@@ -539,9 +540,9 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the control plane in schema \"%s\" is not attached%s%s",
-							   setting_control_plane_schema, fault ? " as it should be: " : "",
+							   setting_control_plane_schema, fault ? " correctly: " : "",
 							   fault ? fault : ""),
-						fault == NULL  ? errhint("See prebuild_attach().")
+						fault == NULL  ? errhint("Attach it with prebuild_attach().")
 						: hint != NULL ? errhint("%s", hint)
 									   : 0));
 	}
@@ -573,7 +574,8 @@ say_not_in_use(const char *reason)
 				fault	 ? fault
 				: reason ? reason
 						 : "the control plane is not attached"),
-		 errdetail("Its tables are asked instead."), hint ? errhint("%s", hint) : 0));
+		 errdetail("The extension reads the control plane's tables instead."),
+		 hint ? errhint("%s", hint) : 0));
 }
 
 /* SQL: prebuild_verify() */

@@ -66,7 +66,7 @@ SELECT is(names(), 'one two', 'the answers are right');
 \echo prebuild_verify() says it whenever it is asked
 SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'no difference');
 SELECT is((SELECT string_agg(kind || ' ' || detail, '; ' ORDER BY id) FROM prebuild_event WHERE kind LIKE 'pool%'),
-	'pool_unused {"reason": "trigger \"stamp\" of table \"workspaces\" may change columns that a statement does not name, unseen by \"prebuild_pool_log\""}',
+	'pool_unused {"reason": "trigger \"stamp\" of table \"workspaces\" may change columns that a statement does not name, which trigger \"prebuild_pool_log\" does not see"}',
 	'one event');
 -- a pass of the owner puts it right, and the next one builds the pool
 DO $$ BEGIN
@@ -174,7 +174,7 @@ SELECT touch() \g /dev/null
 UPDATE workspace_agents SET lifecycle_state = 'ready';
 SELECT is(prebuild_fold(), 0, 'nothing is folded');
 SELECT is(logged(), 0, 'but the log of the other tables is emptied');
-SELECT raises('SELECT prebuild_rebuild()', '55000', 'trigger "prebuild_pool_log" of table "workspaces" is switched off',
+SELECT raises('SELECT prebuild_rebuild()', '55000', 'trigger "prebuild_pool_log" of table "workspaces" is disabled',
 	'prebuild_attach', 'a rebuild says why not');
 DO $$ BEGIN PERFORM prebuild_attach(); END $$;
 SELECT ok(used(), 'attached again, all is well');

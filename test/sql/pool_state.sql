@@ -352,7 +352,7 @@ DO $$ BEGIN PERFORM prebuild_detach(); END $$;
 SELECT is((SELECT count(*) FROM prebuild_pool_state) + (SELECT count(*) FROM prebuild_pool_log)
 	+ (SELECT count(*) FROM prebuild_pool_marker), 0, 'nor of one that is detached');
 SELECT is(running(), 'written (not ready)', 'which answers as before');
-SELECT raises('SELECT prebuild_pool_touched()', '39P01', 'triggers of prebuild_attach', NULL,
+SELECT raises('SELECT prebuild_pool_touched()', '39P01', 'trigger that prebuild_attach\(\) created', NULL,
 	'the trigger''s function is for triggers');
 CREATE TABLE fixture.somebodys (number int, other text);
 CREATE TRIGGER odd AFTER INSERT OR UPDATE OF number, other ON fixture.somebodys
