@@ -71,7 +71,7 @@ is($answer, 't|20|0|0|0', 'a pass that finds a table locked does nothing, and no
 cmp_ok($took, '<', 8, 'it waits once, not for each preset and try');
 cmp_ok($took, '>', 1.5, 'and does wait');
 is(warnings_in($said), 1, 'one warning') or diag($said);
-like($said, qr/left to the next pass: 20 of 20 presets with something to do/, 'says what was left');
+like($said, qr/skipping work until the next pass because of locks of other sessions: 20 of 20 presets that need changes/, 'says what was left');
 like($said, qr/waited for RowExclusiveLock on table "public.workspaces", held by process $pid \(ShareLock\)/,
 	'which table, in which mode, and who holds it');
 is($node->safe_psql($db, $events), 0, 'and there is no event of failed presets');
@@ -102,7 +102,7 @@ is($node->safe_psql($db, $pass), 't|20|20|20|0', 'the next pass does it all');
 ($answer, $said, $took) = timed($db, $pass);
 is($answer, 't|0|0|0|0', 'a pass that may not read leaves it all');
 cmp_ok($took, '<', 8, 'after one patience');
-like($said, qr/left to the next pass: all of it.*AccessShareLock on table "public.workspace_builds", held by process $pid \(AccessExclusiveLock\)/s,
+like($said, qr/skipping work until the next pass because of locks of other sessions: the whole pass.*AccessShareLock on table "public.workspace_builds", held by process $pid \(AccessExclusiveLock\)/s,
 	'and says so');
 is(warnings_in($said), 1, 'once');
 release($holder);
@@ -156,7 +156,7 @@ $node->safe_psql($db, q{
 	UPDATE template_version_presets SET desired_instances = 3});
 ($holder, $pid) = hold($db, 'SELECT FROM organizations FOR NO KEY UPDATE');
 ($answer, $said, $took) = timed($db, "SET lock_timeout = '60s'; $pass");
-like($said, qr/It was told: could not obtain lock on row in relation "organizations"/, 'a lock that a trigger did not get') or diag($said);
+like($said, qr/The error was: could not obtain lock on row in relation "organizations"/, 'a lock that a trigger did not get') or diag($said);
 is($node->safe_psql($db, $events), 1, 'is no fault either');
 cmp_ok($took, '<', 8, 'and no wait');
 release($holder);
@@ -269,7 +269,7 @@ my $track = q{SELECT prebuild_track_resource_replacement(b.workspace_id, b.id, '
 is($answer, 't', 'a locked queue of notifications fails no report of replaced resources');
 cmp_ok($took, '<', 8, 'and is waited for once, not for each of 12 admins');
 is(warnings_in($said), 1, 'with one warning') or diag($said);
-like($said, qr/table "public.notification_messages", held by process $pid \(ShareLock\)\. The 11 after it were not tried/,
+like($said, qr/table "public.notification_messages", held by process $pid \(ShareLock\)\. This also skips the 11 notifications after it/,
 	'that says what and how many');
 release($holder);
 ($answer, $said) = timed($db, $track);
@@ -283,7 +283,7 @@ is("$answer$said" . $node->safe_psql($db, 'SELECT count(*) FROM notification_mes
 	WHERE u.username = 'ada' LIMIT 1});
 cmp_ok($took, '<', 8, 'a claim does not wait for a table for ever');
 cmp_ok($took, '>', 1.5, 'but a while');
-like($said, qr/55P03.*DETAIL:  It waited for \w+ on table "public.workspaces", held by process $pid \(ShareLock\)/s,
+like($said, qr/55P03.*DETAIL:  The session waited for \w+ on table "public.workspaces", held by process $pid \(ShareLock\)/s,
 	'and then says what for') or diag($said);
 release($holder);
 
@@ -294,7 +294,7 @@ my $waiter = start_session($node, $db, 'BEGIN; LOCK TABLE workspaces');
 wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'workspaces'::regclass AND NOT granted});
 my $front = $node->safe_psql($db, q{SELECT pid FROM pg_locks WHERE relation = 'workspaces'::regclass AND NOT granted});
 ($answer, $said) = timed($db, $pass);
-like($said, qr/table "public.workspaces", for which others wait in front: process $front \(AccessExclusiveLock\)/,
+like($said, qr/table "public.workspaces", for which other sessions wait in front: process $front \(AccessExclusiveLock\)/,
 	'a lock that others wait for in front') or diag($said);
 release($holder);
 finish_session($waiter);
@@ -309,7 +309,7 @@ $node->poll_query_until($db, 'SELECT sum(passes) > 0 FROM prebuild_worker_status
 cmp_ok($node->safe_psql($db, 'SELECT seconds FROM prebuild_pass_stats'), '<', 4, 'a pass of the worker waits no longer');
 is($node->safe_psql($db, 'SELECT sum(failed_passes) FROM prebuild_worker_status'), 0, 'and does not fail');
 is($node->safe_psql($db, $events), 0, 'and blames no preset');
-like(slurp_file($node->logfile), qr/\] WARNING:  locks of other sessions left to the next pass: 20 of 20/,
+like(slurp_file($node->logfile), qr/\] WARNING:  skipping work until the next pass because of locks of other sessions: 20 of 20/,
 	'but says in the log what it left');
 release($holder);
 
