@@ -73,7 +73,7 @@ my @cases = (
 	[
 		'a role without the right to connect',
 		postgres => 'REVOKE CONNECT ON DATABASE plane FROM PUBLIC',
-		q{the worker cannot connect, the server's log says why},
+		q{the worker cannot connect; see the server log},
 		'GRANT CONNECT ON DATABASE plane TO PUBLIC'
 	]);
 

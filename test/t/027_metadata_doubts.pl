@@ -121,7 +121,7 @@ foreach my $code (qw(42501 XX000 XX001 40001 0A000 42P01 53200 58030))
 	is(stored("refused $code"), '0', "$code: not that one");
 }
 like(slurp_file($node->logfile),
-	qr/WARNING:  agent metadata was refused and is dropped: key "cpu" of agent 0{8}-0{4}-0{4}-0{4}-0{10}32: not this one/,
+	qr/WARNING:  dropping refused metadata key "cpu" of agent 0{8}-0{4}-0{4}-0{4}-0{10}32: not this one/,
 	'the log names the row');
 
 # from now on the worker knows
