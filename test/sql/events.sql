@@ -159,7 +159,7 @@ CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notification_messages DEFERRABLE 
 	FOR EACH ROW EXECUTE FUNCTION refuse();
 SELECT is(next_claim(), '', 'one that would refuse at commit');
 DROP TRIGGER late ON notification_messages;
--- what the caller himself has violated for a while is his own affair
+-- what the caller has violated before is not reported
 CREATE TABLE own (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);
 CREATE FUNCTION fixture.accept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notification_messages DEFERRABLE INITIALLY DEFERRED

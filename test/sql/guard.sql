@@ -1,6 +1,6 @@
--- The guard of claims made by plain SQL: put on and taken off, out of the way of everything else, and
--- the same for whoever updates a workspace, whatever he may read. Sessions that are too late for a
--- prebuild are in test/specs/claim_guard.spec.
+-- The guard of claims made by plain SQL: how to create and drop it, what it must not affect, and that it
+-- works for every role that updates a workspace, whatever the role may read. Sessions that are too late
+-- for a prebuild are in test/specs/claim_guard.spec.
 \set ECHO none
 \i test/fixture/fixture.sql
 

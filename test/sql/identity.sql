@@ -1,4 +1,4 @@
--- Whose agent it is: by the cache exactly what the query says, for whoever asks.
+-- Identities of agents: the cache gives every caller exactly what the query gives.
 \set ECHO none
 \i test/fixture/fixture.sql
 

@@ -1,5 +1,5 @@
-# What may go wrong between a report and the table: nothing that was taken is lost, except by a
-# crash of the server, after which everything works again.
+# Faults between a report and the table. No accepted report is lost, except in a crash of the server,
+# and everything works again after the crash.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# The background worker's manners: who it is, what it waits for, what it never delays, how it takes
-# new settings, errors, and the end of its database; and the passes that it runs.
+# The background worker: its role, what it waits for, what it never delays, how it reacts to new
+# settings, to errors and to the drop of its database; and the passes that it runs.
 
 use strict;
 use warnings;

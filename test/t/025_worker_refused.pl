@@ -1,5 +1,5 @@
-# A worker that is refused its connection: it says why, reports are written directly meanwhile, what
-# waited already stays and a flush says so; and the repair is noticed.
+# A worker that cannot connect reports why. Meanwhile sessions write reports directly, buffered entries
+# stay, and a flush raises an error. The worker serves again after the repair.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# Waiting for others: a pass, a claim, a report of replaced resources and a flush have one patience
-# each, whatever the number of presets, tries and messages, and say what they waited for.
+# A pass, a claim, a report of replaced resources and a flush wait for other sessions within one budget
+# each, whatever the number of presets, tries and messages, and report what they waited for.
 use strict;
 use warnings;
 use FindBin;
@@ -63,7 +63,7 @@ my ($holder, $pid, $answer, $said, $took, $code);
 # How many warnings there are in what a statement said.
 sub warnings_in { my @found = $_[0] =~ /WARNING:/g; return scalar @found; }
 
-# a table is locked, as by CREATE INDEX: one wait, one warning, nobody's fault
+# a table is locked, as by CREATE INDEX: one wait, one warning, and no preset has failed
 my $db = control_plane_with('plane', 20);
 ($holder, $pid) = hold($db, 'LOCK TABLE workspaces IN SHARE MODE');
 ($answer, $said, $took) = timed($db, $pass);
@@ -77,7 +77,7 @@ like($said, qr/waited for RowExclusiveLock on table "public.workspaces", held by
 is($node->safe_psql($db, $events), 0, 'and there is no event of failed presets');
 is($node->safe_psql($db, q{SELECT count(*) FROM prebuild_mark}), 0, 'nor a mark');
 
-# a session that has a lock_timeout of its own waits so long for each lock
+# a session with its own lock_timeout waits that long for each lock
 ($answer, $said, $took) = timed($db, "SET lock_timeout = '100ms'; $pass");
 is($answer, 't|20|0|0|0', 'with a lock_timeout of its own');
 cmp_ok($took, '<', 1.5, 'a pass waits no longer than that');
@@ -86,7 +86,7 @@ is(warnings_in($said), 1, 'and warns once, too');
 cmp_ok($took, '>', 3.5, 'nor shorter');
 is($node->safe_psql($db, "SET lock_timeout = '100ms'; $pass; SHOW lock_timeout") =~ s/.*\n//sr, '100ms',
 	'and its lock_timeout is as it was');
-# a session that is terminated while it waits takes nothing else down
+# terminating a session that waits affects no other session
 my $bystander = $node->background_psql($db);
 my $victim = start_session($node, $db, 'SELECT prebuild_reconcile()');
 wait_until($node, $db, q{SELECT count(pg_terminate_backend(pid)) = 1 FROM pg_locks
@@ -129,7 +129,7 @@ is(warnings_in($said), 1, 'one warning') or diag($said);
 like($said, qr/3 of 20 presets.*ShareLock on transaction \d+ \(while [^)]*\) in relation "template_version_presets"\), held by process $pid/s,
 	'which row it was');
 is($node->safe_psql($db, $events), 0, 'nobody has failed');
-# a fault beside it is told as ever
+# a fault of another preset is reported as usual
 $node->safe_psql($db, q{
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		IF NEW.template_version_preset_id = (SELECT id FROM template_version_presets WHERE name = 'p5') THEN
@@ -147,7 +147,7 @@ cmp_ok($took, '<', 8, 'after one patience');
 release($holder);
 is($node->safe_psql($db, $pass), 't|20|3|3|1', 'the rest is done by the next pass');
 
-# one who takes no time to refuse is no one to wait for
+# a lock that a trigger asks for with NOWAIT costs no waiting time
 $node->safe_psql($db, q{
 	CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		PERFORM FROM organizations FOR UPDATE NOWAIT;
@@ -161,7 +161,7 @@ is($node->safe_psql($db, $events), 1, 'is no fault either');
 cmp_ok($took, '<', 8, 'and no wait');
 release($holder);
 
-# a trigger that runs a function with a patience of its own: within a pass it is the pass's
+# a trigger that runs a function with its own budget: within a pass the pass's budget applies
 $db = control_plane_with('nested', 3);
 $node->safe_psql($db, q{
 	CREATE TABLE elsewhere (n int);
@@ -193,7 +193,7 @@ is($answer, 't|0|0|0|0', 'nothing is done while the system user cannot be looked
 is(warnings_in($said), 1, 'with one warning') or diag($said);
 release($holder);
 
-# the record of a failure is not worth a pass either
+# a pass goes on if it cannot record a failure
 $node->safe_psql($db, q{
 	DROP TRIGGER nested ON workspaces;
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -209,7 +209,7 @@ is($answer, 't|3|2|2|1', 'a pass that cannot write its events does the rest');
 like($said, qr/the event of a preset that failed.*table "public.prebuild_event", held by process $pid/s, 'and says so') or diag($said);
 release($holder);
 
-# many waits, each of which ends well, are one patience together
+# many short waits share one budget
 $db = control_plane_with('short', 3);
 my @short = map { start_session($node, $db, "BEGIN; LOCK TABLE $_->[0] IN SHARE MODE; SELECT pg_sleep($_->[1])") }
   ([ 'workspaces', 1.5 ], [ 'provisioner_jobs', 60 ]);
@@ -287,7 +287,7 @@ like($said, qr/55P03.*DETAIL:  The session waited for \w+ on table "public.works
 	'and then says what for') or diag($said);
 release($holder);
 
-# who waits behind one who waits
+# a session that waits behind another waiting session
 $db = control_plane_with('behind', 2);
 ($holder, $pid) = hold($db, 'SELECT FROM workspaces');
 my $waiter = start_session($node, $db, 'BEGIN; LOCK TABLE workspaces');

@@ -1,5 +1,5 @@
-# Too few background workers: a database that gets none says so and writes reports directly from the
-# start; one that gets a single worker has passes and metadata from it, and neither waits for the other.
+# Too few background workers. A database without one reports that, and its sessions write reports
+# directly from the start. A single worker runs both passes and flushes, and neither waits for the other.
 
 use strict;
 use warnings;
