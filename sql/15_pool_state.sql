@@ -1,7 +1,8 @@
 ---- the stored pool ----------------------------------------------------------
 
--- A pool member with its latest build, as pool_sql.h reads it from the control plane's tables.
--- control_plane is the oid of their schema, because a database may have several control planes.
+-- A pool member with its latest build. The columns after the key (control_plane, id) are those that
+-- src/pool/member_columns.h lists as KEPT, in the same order. control_plane is the oid of the tables'
+-- schema, because a database may have several control planes.
 CREATE TYPE @extschema@.prebuild_pool_member AS (
 	control_plane oid,
 	id uuid,

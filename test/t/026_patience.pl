@@ -229,7 +229,7 @@ $node->safe_psql($db, q{SELECT fixture.simple('t' || n, 1, org => 'o' || n) FROM
 ($answer, $said, $took) = timed($db, $pass);
 cmp_ok($took, '<', 8, 'organizations, too, are one patience');
 is(warnings_in($said), 1, 'and one warning') or diag($said);
-like($said, qr/place in 10 of its organizations\n.*table "public.groups", held by process $pid/, 'about the table');
+like($said, qr/membership of the system user in 10 organizations\n.*table "public.groups", held by process $pid/, 'about the table');
 release($holder);
 $node->safe_psql($db, $pass);
 is($node->safe_psql($db, q{SELECT count(*) FROM groups}), 10, 'the next pass makes the places');
