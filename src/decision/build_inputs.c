@@ -229,7 +229,7 @@ file_version(Batch *batch, Candidate *candidate)
 		rule_out(
 			batch, candidate, BUILD_UNSUPPORTED,
 			"the template sets workspace tags under count or for_each, or in a module, and only "
-			"Terraform can tell which of them hold");
+			"Terraform can tell which of them apply");
 		return;
 	}
 

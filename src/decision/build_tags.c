@@ -166,7 +166,7 @@ resolve_variable(const TagInputs *inputs, const NameValue *tag, const char *name
 	if (*variable->type != '\0' && strcmp(variable->type, "string") != 0)
 	{
 		*reason = psprintf("workspace tag \"%s\" refers to variable \"%s\" of type %s, which only "
-						   "Terraform can make a tag",
+						   "Terraform can convert to a tag",
 						   tag->name, name, parameter_value_excerpt(variable->type));
 		return BUILD_UNSUPPORTED;
 	}

@@ -246,8 +246,8 @@ report_preset(void *argument, int item, const ErrorData *error)
 	}
 	pass->failed++;
 	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
-							 preset->details->name, preset->details->template_name, error->message),
+					  errmsg("skipping preset \"%s\" of template \"%s\": %s", preset->details->name,
+							 preset->details->template_name, error->message),
 					  error->detail ? errdetail("%s", error->detail) : 0));
 	attempt(pass, "the event of a preset that failed", record_failure, &failed);
 }
@@ -276,9 +276,9 @@ report_organization(void *argument, int item, const ErrorData *error)
 		return;
 	}
 	id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the system user could not be given its place in organization %s: %s",
-							 id, error->message)));
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not add the system user to organization %s: %s", id, error->message)));
 }
 
 /* Collect the presets for which the pass has something to write. */
@@ -342,8 +342,8 @@ fold_pool(void *argument)
 static void
 refresh_pool(Pass *pass)
 {
-	if (do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
-				 "prebuild_rebuild() builds it anew.") &&
+	if (do_aside(pass, fold_pool, "the stored pool", "could not update the stored pool",
+				 "prebuild_rebuild() rebuilds it.") &&
 		pass->folded)
 	{
 		/* let it see what the fold has written */
@@ -390,9 +390,9 @@ note_given_up(void *argument)
 static void
 prune(Pass *pass)
 {
-	do_aside(pass, prune_marks, "marks of presets that are not active",
-			 "marks of presets that are not active were not removed", NULL);
-	do_aside(pass, prune_old, "old events", "old events were not removed", NULL);
+	do_aside(pass, prune_marks, "marks of inactive presets",
+			 "could not remove marks of inactive presets", NULL);
+	do_aside(pass, prune_old, "old events", "could not remove old events", NULL);
 }
 
 static bool
@@ -421,9 +421,9 @@ wake_provisioners(Pass *pass)
 		ReThrowError(error);
 	(void) patience_lose(error);
 	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the provisioners were not woken: %s", error->message),
+					  errmsg("could not wake the provisioners: %s", error->message),
 					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
-					  errhint("They find the new jobs when they ask by themselves.")));
+					  errhint("They find the new jobs when they poll next.")));
 }
 
 /* Find out whether reconciliation is paused, and otherwise what to do. */
@@ -468,17 +468,19 @@ report_left(Pass *pass)
 {
 	if (pass->left_places > 0)
 		leave(pass,
-			  psprintf("the system user's place in %d of its organizations", pass->left_places));
+			  psprintf("the membership of the system user in %d organizations", pass->left_places));
 	if (pass->locked_out > 0)
 		leave(pass,
-			  psprintf("%d of %d presets with something to do", pass->locked_out, pass->npresets));
+			  psprintf("%d of %d presets that need changes", pass->locked_out, pass->npresets));
 	if (pass->left.len == 0)
 		return;
 	ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					  errmsg("locks of other sessions left to the next pass: %s", pass->left.data),
+					  errmsg("skipping work until the next pass because of locks of other "
+							 "sessions: %s",
+							 pass->left.data),
 					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
-					  errhint("A pass waits %d s for others in all, or lock_timeout for each lock. "
-							  "pg_stat_activity shows what these sessions do.",
+					  errhint("A pass waits %d s for locks in total, or lock_timeout for each "
+							  "lock. pg_stat_activity shows what these sessions do.",
 							  PATIENCE_MS / 1000)));
 }
 
@@ -490,7 +492,7 @@ run_pass(Pass *pass)
 									 report_organization };
 	static const Halving writing = { write_presets, is_items_fault, gives_up, report_preset };
 
-	if (attempt(pass, "all of it", judge, pass) && !pass->paused)
+	if (attempt(pass, "the whole pass", judge, pass) && !pass->paused)
 	{
 		choose_checked_tables(pass);
 		subtransaction_halve(&joining, pass, 0, pass->norganizations);
@@ -576,8 +578,8 @@ prebuild_reconcile(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 			 errmsg("prebuild_reconcile() cannot run in a transaction of isolation level %s",
 					XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
-			 errhint("A pass has to see what was committed before it took its lock. Run it in a "
-					 "READ COMMITTED transaction.")));
+			 errhint("A pass must see what was committed before it took its lock. Run it in a READ "
+					 "COMMITTED transaction.")));
 
 	locked = !in_pass && DatumGetBool(DirectFunctionCall1(pg_try_advisory_xact_lock_int8,
 														  Int64GetDatum(RECONCILE_LOCK)));

@@ -381,7 +381,7 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 	control_plane_require();
 	if (!pool_member_known())
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("type prebuild_pool_member is not as this library keeps members"),
+						errmsg("type prebuild_pool_member does not match the loaded library"),
 						errhint(VERSIONS_HINT)));
 	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK));
 	push_fold_snapshot();
@@ -393,9 +393,9 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the control plane in schema \"%s\" is not attached%s%s",
-							   setting_control_plane_schema, fault ? " as it should be: " : "",
+							   setting_control_plane_schema, fault ? " correctly: " : "",
 							   fault ? fault : ""),
-						fault == NULL  ? errhint("See prebuild_attach().")
+						fault == NULL  ? errhint("Attach it with prebuild_attach().")
 						: hint != NULL ? errhint("%s", hint)
 									   : 0));
 	}

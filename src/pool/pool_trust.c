@@ -317,12 +317,12 @@ pool_trust_fault(Oid control_plane, char **hint)
 					   ObjectIdGetDatum(plans_extension_schema()) };
 	char *fault = NULL;
 
-#define ATTACH " 'prebuild_attach(), called by the owner of the tables, mends it.'"
+#define ATTACH " 'Call prebuild_attach() as the owner of the tables.'"
 #define LOG_TRIGGER "trigger \"" POOL_LOG_TRIGGER "\" of table \"%s\""
 	/* in the order in which to mend them; return the first one */
 	if (plan_execute(
 			&plan,
-			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'ALTER TABLE with SET LOGGED mends it.'"
+			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'Run ALTER TABLE ... SET LOGGED.'"
 			"  WHEN 2 THEN NULL ELSE" ATTACH " END"
 			" FROM (SELECT 1 AS rank, own.relname AS table_,"
 			"   pg_catalog.format('the extension''s table \"%s\" is unlogged', own.relname) AS fault"
@@ -336,8 +336,8 @@ pool_trust_fault(Oid control_plane, char **hint)
 			"    WHEN " HAS_CHILDREN " THEN 'other tables inherit from table \"%s\"'"
 			"    WHEN t.oid IS NULL THEN 'table \"%s\" lacks trigger \"" POOL_LOG_TRIGGER "\"'"
 			"    WHEN NOT " IS_ON_COLUMNS "    THEN '" LOG_TRIGGER
-			" is not as prebuild_attach() makes it now'"
-			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is switched off'"
+			" is not the one that prebuild_attach() creates'"
+			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is disabled'"
 			"    WHEN t.tgenabled {<>} 'A' THEN '" LOG_TRIGGER " does not fire in all sessions'"
 			"    WHEN u.oid IS NULL OR NOT " CALLS(
 				"u",
@@ -347,8 +347,8 @@ pool_trust_fault(Oid control_plane, char **hint)
 										 "    THEN 'trigger \"" POOL_TRUNCATE_TRIGGER
 										 "\" of table \"%s\" does not fire in all"
 										 " sessions' WHEN unseen.tgname IS NOT NULL THEN 'trigger \"%2$s\" of table \"%1$s\" may"
-										 " change columns that a statement does not name, unseen by \"" POOL_LOG_TRIGGER
-										 "\"'"
+										 " change columns that a statement does not name, which trigger \"" POOL_LOG_TRIGGER
+										 "\" does not see'"
 										 "    END, watched.table_, unseen.tgname)"
 										 "  FROM " WATCHED " LEFT JOIN pg_catalog.pg_class c"
 										 "   ON c.relname {=} watched.table_::pg_catalog.name AND c.relnamespace {=} $1"

@@ -26,7 +26,7 @@
 
 /* Reason: a fold will make the stored pool trusted again. */
 #define NOT_BUILT                                                                                  \
-	"it was not built from the tables as they are now, which the next pass or prebuild_fold() mends"
+	"it was not built from the current tables; the next pass or prebuild_fold() rebuilds it"
 
 /* The view that pool_view_keep() keeps, and its snapshot, or NULL. */
 static struct
@@ -110,7 +110,8 @@ open_view(PoolView *view, const char **reason)
 		*reason = "the transaction is SERIALIZABLE";
 	else if (!pool_member_known())
 		*reason =
-			"this library keeps members otherwise than the installed version of the extension";
+			"the loaded library and the installed version of the extension define pool members "
+			"differently";
 	else if (!pool_tables_readable())
 		*reason = "the current role may not read all rows of its tables";
 	else if (!pool_tables_at_rest())
@@ -126,7 +127,7 @@ open_view(PoolView *view, const char **reason)
 	else if (!(trust = pool_trust()).trusted)
 		*reason = trust.fingerprint != NULL ? NOT_BUILT : NULL;
 	else if (!pool_touched_find(&trust, POOL_FEW_ENTRIES + trust.members / 2, &touched))
-		*reason = "more has changed since the last fold than is worth it";
+		*reason = "too much has changed since the last fold";
 	else
 	{
 		view->argtypes[0] = OIDOID;
@@ -192,7 +193,8 @@ say_not_in_use(const char *reason)
 				fault	 ? fault
 				: reason ? reason
 						 : "the control plane is not attached"),
-		 errdetail("Its tables are asked instead."), hint ? errhint("%s", hint) : 0));
+		 errdetail("The extension reads the control plane's tables instead."),
+		 hint ? errhint("%s", hint) : 0));
 }
 
 /* SQL: prebuild_verify() */

@@ -106,8 +106,8 @@ worker_init(void)
 								: "database \"%s\" has one background worker for both agent "
 								  "metadata and passes",
 							worker_slot_name(i)),
-					 errhint("Raise max_worker_processes, which is %d: prebuild.databases needs "
-							 "two for each database.",
+					 errhint("Increase max_worker_processes, which is %d. prebuild.databases needs "
+							 "two background workers for each database.",
 							 max_worker_processes)));
 		}
 	}
@@ -188,7 +188,7 @@ leave_slot(int code, Datum argument)
 	/* sessions write their reports directly until a process connects */
 	if (connecting)
 		worker_slot_set_state(number, name, WORKER_UNABLE,
-							  "the worker cannot connect, the server's log says why");
+							  "the worker cannot connect; see the server log");
 }
 
 /*
@@ -297,7 +297,7 @@ look_until_found(int number, WorkerLookup lookup, const char *what)
 			worker_exit(number, LANE_METADATA, result.next, result.role);
 
 		if (worker_slot_set_state(number, LANE_METADATA, WORKER_UNABLE, result.detail))
-			ereport(LOG, (errmsg("prebuild worker for database \"%s\" waits: %s",
+			ereport(LOG, (errmsg("prebuild worker for database \"%s\" is waiting: %s",
 								 worker_slot_name(number), result.detail)));
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(context);

@@ -1,5 +1,5 @@
-# The workers let go of their database when somebody renames, copies or drops it or drops the
-# extension, write what waits before, and serve again as soon as they may.
+# The workers leave their database when somebody renames, copies or drops it or drops the extension.
+# They write the buffer before, and serve again as soon as they can.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# Workers that end come back at once, also on a server that nobody connects to and that does nothing
-# else; while one cannot come back nobody waits for it.
+# Workers that exit restart at once, even on an idle server without connections. While a worker cannot
+# restart, no session waits for it.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# The workers' processes are killed, one lane after the other, and start on a standby that is promoted:
-# both serve again, and the kept pool is right.
+# The workers' processes are killed, one lane after the other, and start on a promoted standby. Both
+# serve again, and the stored pool is right.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# An upgraded extension is the same as a fresh one, in every object and right of it; and what a later
-# script may not change, as libraries of two versions meet it.
+# An upgraded extension equals a fresh one in every object and right. A later script does not change
+# what libraries of other versions depend on.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -67,8 +67,8 @@ foreach my $schema ('public', '"A schema, quoted"')
 
 # What a script calls by a C name has the arguments and the result that the libraries of all releases
 # give it under that name. A row may get columns at its end; but the library of 0.1 builds most rows
-# without a look at their columns, and reads past its arrays then: there the function needs another
-# name (see result_row.h).
+# without checking their columns, and would read past its arrays. Such a function needs another name
+# (see result_row.h).
 my $functions = q{
 	SELECT p.prosrc || ' ' || concat_ws(' ', oidvectortypes(p.proargtypes), p.prorettype::regtype, p.proretset),
 		p.prosrc, p.prorettype::regtype, (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)

@@ -1,8 +1,8 @@
--- For the tests of upgrades: every function of the extension, whatever its version, with plausible
--- arguments; what it answers, without what it does. Beside the schema "fixture".
+-- For the tests of upgrades: calls every function of the extension, whatever its version, with
+-- plausible arguments, keeps the answers and undoes the effects. Needs the schema "fixture".
 CREATE SCHEMA mixed;
 
--- Something to be right about: presets of every kind, one with schedules, one that cannot be built,
+-- Data for the answers: presets of every kind, one with schedules, one that cannot be built,
 -- prebuilds that run, one that was given away, and metadata of agents.
 CREATE FUNCTION mixed.fleet() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
@@ -105,7 +105,7 @@ CREATE FUNCTION mixed.ask(phase text) RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FROM asked
 $$;
 
--- An answer without what is not the same twice, or says in words what may be said better.
+-- An answer without fields that differ in every call, and without texts that releases may reword.
 CREATE FUNCTION mixed.lasting(answer jsonb) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT coalesce(jsonb_agg(CASE jsonb_typeof(f) WHEN 'object' THEN f - '{elapsed,reason}'::text[] ELSE f END), '[]')
 	FROM jsonb_array_elements(answer) f
@@ -135,7 +135,7 @@ CREATE FUNCTION mixed.wrong(wanted text, phase text, errors boolean) RETURNS SET
 			IS DISTINCT FROM mixed.reduced(mixed.lasting(o.answer), mixed.lasting(n.answer)) END
 $$;
 
--- Writes of every kind to what triggers are on, which an application's must not fail by.
+-- Writes of every kind to tables with triggers. An application's writes must not fail because of these.
 CREATE FUNCTION mixed.write() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
 	UPDATE workspaces SET name = name || '.', owner_id = owner_id, deleted = deleted;
