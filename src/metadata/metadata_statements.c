@@ -105,8 +105,8 @@ metadata_lock_agents(MetadataRow **rows, int n)
 	array = PointerGetDatum(construct_array(ids, nids, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 	found = plan_execute(&plan, lock_agents, PLAN_FRESH, 1, &type, &array, NULL);
 	/*
-	 * Row locks need not survive a crash, so a commit of unlogged rows need not wait for WAL. That
-	 * takes half of the time of a batch, see bench/savings.sh.
+	 * Row locks need not survive a crash, so a commit of unlogged rows need not wait for WAL. The
+	 * wait would take as long again as the batch, see bench/savings.sh.
 	 */
 	XactLastRecEnd = last_record;
 
