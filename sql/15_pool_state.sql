@@ -1,7 +1,8 @@
 ---- the kept pool ------------------------------------------------------------
 
--- A pool member with its latest build, as the control plane's tables have it: what pool_sql.h
--- defines. control_plane is the oid of their schema, so that a database may have several.
+-- A pool member with its latest build, as the control plane's tables have it: the columns that
+-- src/pool/member_columns.h lists as KEPT, in the same order, after the key. control_plane is the oid
+-- of the tables' schema, so that a database may have several.
 CREATE TYPE @extschema@.prebuild_pool_member AS (
 	control_plane oid,
 	id uuid,

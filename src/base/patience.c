@@ -286,8 +286,8 @@ patience_lose(const ErrorData *error)
 }
 
 /* Has the work under way given up a wait? */
-bool
-patience_is_lost(void)
+static bool
+is_lost(void)
 {
 	return patience.depth > 0 && patience.lost;
 }
@@ -300,14 +300,14 @@ patience_is_lost(void)
 bool
 patience_is_over(void)
 {
-	return patience_is_lost() && (patience.on_table || GetCurrentTimestamp() >= patience.until);
+	return is_lost() && (patience.on_table || GetCurrentTimestamp() >= patience.until);
 }
 
 /* Return what the work waited for when it gave up, in sentences; NULL if it has not given up. */
 const char *
 patience_report(void)
 {
-	return patience_is_lost() ? patience.report : NULL;
+	return is_lost() ? patience.report : NULL;
 }
 
 /*

@@ -552,6 +552,8 @@ verdict_name(BuildCheck check)
 			return "invalid";
 		case BUILD_UNSUPPORTED:
 			return "unsupported";
+		case BUILD_NO_PROVISIONER:
+			break; /* depends on the moment, not on the inputs */
 	}
 	elog(ERROR, "unknown verdict %d", (int) check);
 }

@@ -11,12 +11,13 @@
 
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
 #include "base/arguments.h"
-#include "decision/control_plane.h"
 #include "catalog/control_plane_catalog.h"
+#include "decision/judgement.h"
 #include "pass/pass_stats.h"
 #include "pass/pause.h"
 #include "base/plans.h"
@@ -29,6 +30,9 @@ PG_FUNCTION_INFO_V1(prebuild_metrics_read);
 #define LABELS                                                                                     \
 	"pg_catalog.jsonb_build_object('template_name', s.template_name,"                              \
 	" 'preset_name', s.preset_name, 'organization_name', s.organization_name)"
+
+/* What the metrics of the pool tell of a preset, in columns. */
+#define POOL_COLUMNS 9
 
 /* Add one metric without labels. */
 static void
@@ -45,27 +49,77 @@ put_value(ReturnSetInfo *rsinfo, const char *name, double value, const char *hel
 	result_row_store(rsinfo, &row);
 }
 
+/*
+ * Judge the control plane, without the warnings of a pass, which each scrape would repeat. Like
+ * prebuild_state(), raise an error rather than count only the rows that a policy shows.
+ */
+static const PoolSnapshot *
+judge(TimestampTz at)
+{
+	int guc_level = NewGUCNestLevel();
+	const PoolSnapshot *pool;
+
+	set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+					  false);
+	pool = judgement_make(at)->pool;
+	AtEOXact_GUC(true, guc_level);
+	return pool;
+}
+
+/* Gather what the metrics tell of presets of active versions: an array for each column. */
+static void
+gather_presets(const PoolSnapshot *pool, Datum *arrays)
+{
+	ArrayParameter *columns[POOL_COLUMNS] = { array_new(TEXTOID), array_new(TEXTOID),
+											  array_new(TEXTOID), array_new(INT4OID),
+											  array_new(INT4OID), array_new(INT4OID),
+											  array_new(BOOLOID), array_new(BOOLOID),
+											  array_new(BOOLOID) };
+
+	for (int i = 0; i < pool->npresets; i++)
+	{
+		const Preset *preset = &pool->presets[i];
+
+		if (!preset->active)
+			continue;
+		array_add_text(columns[0], preset->details->template_name);
+		array_add_text(columns[1], preset->details->name);
+		array_add_text(columns[2], preset->details->organization_name);
+		array_add(columns[3], Int32GetDatum(preset->desired));
+		array_add(columns[4], Int32GetDatum(preset->actual));
+		array_add(columns[5], Int32GetDatum(preset->eligible));
+		array_add(columns[6], BoolGetDatum(preset->hard_limited));
+		array_add(columns[7], BoolGetDatum(preset->status == STATUS_VALIDATION_FAILED));
+		array_add(columns[8], BoolGetDatum(preset->backing_off));
+	}
+	for (int i = 0; i < POOL_COLUMNS; i++)
+		arrays[i] = array_datum(columns[i]);
+}
+
 /* pool: existing and desired prebuilds of active template versions */
 static void
 put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TIMESTAMPTZOID };
-	Datum values[] = { TimestampTzGetDatum(at) };
+	static const Oid argtypes[POOL_COLUMNS] = { TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+												INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+												BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID };
+	Datum values[POOL_COLUMNS];
 
+	gather_presets(judge(at), values);
 	result_store_rows(
 		rsinfo,
 		plan_execute(
 			&plan,
 			"SELECT m.name::pg_catalog.text, " LABELS ","
 			" m.value::pg_catalog.float8, 'gauge'::pg_catalog.text, m.help::pg_catalog.text"
-			" FROM (SELECT s.template_name, s.preset_name, s.organization_name,"
-			"   pg_catalog.sum(s.desired), pg_catalog.sum(s.actual),"
-			"   pg_catalog.sum(s.eligible), pg_catalog.bool_or(s.hard_limited),"
-			"   pg_catalog.bool_or(s.prebuild_status {=} 'validation_failed'),"
-			"   pg_catalog.bool_or(s.backoff_until {>=} $1)"
-			"  FROM {ext}prebuild_state($1) s WHERE s.active"
-			"  GROUP BY s.template_name, s.preset_name, s.organization_name)"
+			" FROM (SELECT p.template_name, p.preset_name, p.organization_name,"
+			"   pg_catalog.sum(p.desired), pg_catalog.sum(p.running), pg_catalog.sum(p.eligible),"
+			"   pg_catalog.bool_or(p.hard_limited), pg_catalog.bool_or(p.validation_failed),"
+			"   pg_catalog.bool_or(p.backing_off)"
+			"  FROM {unnest 9} p (template_name, preset_name, organization_name, desired, running,"
+			"   eligible, hard_limited, validation_failed, backing_off)"
+			"  GROUP BY p.template_name, p.preset_name, p.organization_name)"
 			"  s (template_name, preset_name, organization_name, desired, running, eligible,"
 			"   hard_limited, validation_failed, backing_off),"
 			" LATERAL (VALUES"
@@ -88,7 +142,7 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
 			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
-			PLAN_READ, 1, argtypes, values, NULL));
+			PLAN_READ, POOL_COLUMNS, argtypes, values, NULL));
 }
 
 /* Count the claims that replaced resources, as three arrays: templates, presets, counts. */
@@ -289,22 +343,6 @@ wanted(const char *part, const char *name)
 	return part == NULL || strcmp(part, name) == 0;
 }
 
-/*
- * Suppress warnings until AtEOXact_GUC(): otherwise each scrape would repeat the warnings of a
- * pass, to the client and in the server's log. Returns the GUC nest level to end.
- */
-static int
-silence(void)
-{
-	int level = NewGUCNestLevel();
-
-	set_config_option("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-					  true, 0, false);
-	set_config_option("log_min_messages", "error", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-					  0, false);
-	return level;
-}
-
 /* prebuild_metrics_read(at timestamptz, part text): one part of the metrics; all if part is NULL */
 Datum
 prebuild_metrics_read(PG_FUNCTION_ARGS)
@@ -312,16 +350,14 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz at = argument_time(fcinfo, 0, "at");
 	char *part = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
-	int level;
 
 	if (part != NULL)
 		check_part(part);
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
 	control_plane_require();
-	level = silence();
 	if (wanted(part, "pool"))
-		put_pool(rsinfo, at);
+		put_pool(rsinfo, argument_clock(fcinfo, 0, "at"));
 	if (wanted(part, "history"))
 		put_history(rsinfo);
 	if (wanted(part, "loop"))
@@ -330,7 +366,6 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 		put_metadata(rsinfo);
 	if (wanted(part, "identity"))
 		put_identity(rsinfo);
-	AtEOXact_GUC(true, level);
 	plans_leave();
 	return (Datum) 0;
 }

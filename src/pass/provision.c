@@ -48,18 +48,15 @@ trace_column(void)
 
 /* Collect the members of some presets that need an action. The array is palloc'd. */
 static PoolMember **
-gather_members(const Judgement *judgement, const int *presets, int npresets, int *nmembers)
+gather_members(const PoolSnapshot *pool, Preset *const *presets, int npresets, int *nmembers)
 {
-	const PoolSnapshot *pool = &judgement->snapshot->pool;
 	PoolMember **members = palloc_array(PoolMember *, pool->nmembers + 1);
 
 	*nmembers = 0;
 	for (int i = 0; i < npresets; i++)
 	{
-		const Preset *preset = &pool->presets[presets[i]];
-
-		for (int k = 0; k < preset->nactions; k++)
-			members[(*nmembers)++] = pool->order[preset->first_action + k];
+		for (int k = 0; k < presets[i]->nactions; k++)
+			members[(*nmembers)++] = pool->order[presets[i]->first_action + k];
 	}
 	return members;
 }
@@ -217,14 +214,14 @@ delete_members(const Judgement *judgement, PoolMember **members, int n, int64_t 
 		return;
 	for (int i = 0; i < n; i++)
 	{
-		int preset = decision_acting_preset(members[i]);
+		const Preset *preset = &judgement->pool->presets[decision_acting_preset(members[i])];
 
 		array_add_id(columns[0], &members[i]->id);
 		array_add_id(columns[1], &members[i]->build_id);
 		array_add_id(columns[2], id_new());
 		array_add_id(columns[3], id_new());
 		array_add(columns[4], TimestampTzGetDatum((*clock)++));
-		array_add_id(columns[5], &judgement->snapshot->pool.presets[preset].id);
+		array_add_id(columns[5], &preset->id);
 		array_add(columns[6], BoolGetDatum(members[i]->verdict == VERDICT_CANCEL));
 	}
 
@@ -271,8 +268,9 @@ typedef struct NewPrebuilds
 
 /* Add the values of one new prebuild of a preset. */
 static void
-add_prebuild(NewPrebuilds *new, const Preset *preset, const BuildInputs *inputs, TimestampTz at)
+add_prebuild(NewPrebuilds *new, const Preset *preset, TimestampTz at)
 {
+	const BuildInputs *inputs = preset->details->inputs;
 	Id *build_id = id_new();
 
 	array_add_id(new->workspace_ids, id_new());
@@ -298,7 +296,7 @@ add_prebuild(NewPrebuilds *new, const Preset *preset, const BuildInputs *inputs,
 
 /* Make the values of all new prebuilds of some presets, in the current memory context. */
 static NewPrebuilds
-make_prebuilds(const Judgement *judgement, const int *presets, int npresets, int64_t *clock)
+make_prebuilds(Preset *const *presets, int npresets, int64_t *clock)
 {
 	NewPrebuilds new = {
 		.workspace_ids = array_new(UUIDOID),
@@ -320,15 +318,11 @@ make_prebuilds(const Judgement *judgement, const int *presets, int npresets, int
 	};
 
 	for (int i = 0; i < npresets; i++)
-	{
-		const Preset *preset = &judgement->snapshot->pool.presets[presets[i]];
-
-		for (int k = 0; k < preset->create; k++)
+		for (int k = 0; k < presets[i]->create; k++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			add_prebuild(&new, preset, judgement->inputs[presets[i]], (*clock)++);
+			add_prebuild(&new, presets[i], (*clock)++);
 		}
-	}
 	return new;
 }
 
@@ -407,10 +401,10 @@ insert_parameters(const NewPrebuilds *new)
 
 /* Create the missing prebuilds of some presets. jobs: receives the new jobs. */
 static void
-create_prebuilds(const Judgement *judgement, const int *presets, int npresets, int64_t *clock,
-				 PassTotals *totals, ArrayParameter *jobs)
+create_prebuilds(Preset *const *presets, int npresets, int64_t *clock, PassTotals *totals,
+				 ArrayParameter *jobs)
 {
-	NewPrebuilds new = make_prebuilds(judgement, presets, npresets, clock);
+	NewPrebuilds new = make_prebuilds(presets, npresets, clock);
 
 	if (new.workspace_ids->n == 0)
 		return;
@@ -431,17 +425,17 @@ create_prebuilds(const Judgement *judgement, const int *presets, int npresets, i
  * plane's tables, constraints and triggers raise, so the caller must run it in a subtransaction.
  */
 PassTotals
-provision_presets(const Judgement *judgement, const int *presets, int npresets, int64_t *clock,
+provision_presets(const Judgement *judgement, Preset *const *presets, int npresets, int64_t *clock,
 				  ArrayParameter *jobs)
 {
 	PassTotals totals = { .waiting = -jobs->n };
 	int nmembers;
-	PoolMember **members = gather_members(judgement, presets, npresets, &nmembers);
+	PoolMember **members = gather_members(judgement->pool, presets, npresets, &nmembers);
 
 	nmembers = pool_lock(members, nmembers);
 	nmembers = cancel_jobs(members, nmembers, judgement->settings.at);
 	delete_members(judgement, members, nmembers, clock, &totals, jobs);
-	create_prebuilds(judgement, presets, npresets, clock, &totals, jobs);
+	create_prebuilds(presets, npresets, clock, &totals, jobs);
 	totals.waiting += jobs->n;
 	return totals;
 }

@@ -86,18 +86,18 @@ count_claims(TimestampTz at)
 }
 
 /*
- * Collect the presets of a judgement, and those whose marks must stay because they are active or
+ * Collect the presets of a judgement, and those whose marks must stay because they are active or staged, or
  * still have members to act on.
  */
 static void
 gather_presets(const Judgement *judgement, ArrayParameter *judged, ArrayParameter *kept)
 {
-	const PoolSnapshot *pool = &judgement->snapshot->pool;
+	const PoolSnapshot *pool = judgement->pool;
 
 	for (int i = 0; i < pool->npresets; i++)
 	{
 		array_add_id(judged, &pool->presets[i].id);
-		if (pool->presets[i].active || pool->presets[i].nactions > 0)
+		if (pool->presets[i].kept || pool->presets[i].nactions > 0)
 			array_add_id(kept, &pool->presets[i].id);
 	}
 }

@@ -58,9 +58,10 @@ PG_FUNCTION_INFO_V1(prebuild_reconcile);
 typedef struct Pass
 {
 	Judgement *judgement;
+	int njudged;	  /* presets of the judgement, once the pass has written them */
+	Preset **presets; /* those with something to do */
+	int npresets;
 	int64_t clock; /* time of the next new row */
-	MemoryContext context;
-	int npresets; /* presets with something to do */
 	PassTotals totals;
 	int reconciled;
 	int backing_off;
@@ -78,12 +79,6 @@ typedef struct Pass
 	int nchecked;
 } Pass;
 
-/* Do a step for n of the pass's presets or organizations, given by number. */
-typedef void (*Work)(Pass *pass, const int *items, int n);
-
-/* Report that the step failed for one of them. */
-typedef void (*Failure)(Pass *pass, int item, const ErrorData *error);
-
 /*
  * True during a pass. The lock does not stop a trigger in this session from starting another pass.
  */
@@ -95,9 +90,9 @@ static bool in_pass = false;
  * session or the whole database, and aborts the pass.
  */
 static bool
-may_be_the_items_fault(int sqlstate)
+is_items_fault(const ErrorData *error)
 {
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
 		case ERRCODE_INVALID_TRANSACTION_STATE:
 		case ERRCODE_TRANSACTION_ROLLBACK:
@@ -107,26 +102,16 @@ may_be_the_items_fault(int sqlstate)
 		case ERRCODE_INTERNAL_ERROR:
 			return false;
 		default:
-			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE;
+			return error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE;
 	}
 }
 
-/* may_be_the_items_fault(), as a callback. */
+/* Is there no point in trying fewer items, because they all need the same unavailable lock? */
 static bool
-is_items_fault(const ErrorData *error)
+gives_up(const ErrorData *error)
 {
-	return may_be_the_items_fault(error->sqlerrcode);
+	return patience_lose(error) && patience_is_over();
 }
-
-/* Items of a pass, and the step to run for them. */
-typedef struct Items
-{
-	Pass *pass;
-	Work work;
-	Failure failure;
-	const int *items;
-	PassTotals totals; /* of the tries that succeeded */
-} Items;
 
 /*
  * Choose the tables whose deferred constraints each try checks: those that a pass writes, except
@@ -154,59 +139,38 @@ choose_checked_tables(Pass *pass)
 	AtEOXact_GUC(true, guc_level);
 }
 
-/* Halving callback: run the step for n of the items, in a subtransaction. */
-static void
-work_on_items(void *argument, int first, int n)
+/* Begin to write some items. Returns the GUC nest level, which end_try() ends. */
+static int
+begin_try(void)
 {
-	Items *items = argument;
 	int guc_level = plans_control_plane_path();
 
 	patience_arm();
-	/* forget the counts of an undone try */
-	items->pass->totals = items->totals;
-	items->work(items->pass, items->items + first, n);
-	constraints_check(items->pass->checked, items->pass->nchecked);
+	return guc_level;
+}
+
+/* End a try: check the deferred constraints of what it wrote. Raises what violates them. */
+static void
+end_try(const Pass *pass, int guc_level)
+{
+	constraints_check(pass->checked, pass->nchecked);
 	AtEOXact_GUC(true, guc_level);
-	items->totals = items->pass->totals;
 }
 
-/* Halving callback: report that the step failed for one of the items. */
+/* Write n of the presets with something to do, from number first on. */
 static void
-leave_out_item(void *argument, int item, const ErrorData *error)
+write_presets(void *argument, int first, int n)
 {
-	Items *items = argument;
-
-	items->failure(items->pass, items->items[item], error);
-}
-
-/* Halving callback: stop halving, because every smaller try needs the same unavailable lock? */
-static bool
-gives_up(void *argument, const ErrorData *error)
-{
-	return patience_lose(error) && patience_is_over();
-}
-
-/* Run a step for all items but those for which it fails. Returns for how many it succeeded. */
-static int
-halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
-{
-	Items all = { pass, work, failure, items, pass->totals };
-	Halving halving = { &all, work_on_items, is_items_fault, leave_out_item };
-	int done = subtransaction_halve_until(&halving, gives_up, 0, n);
-
-	pass->totals = all.totals;
-	return done;
-}
-
-/* Step: write some presets. */
-static void
-write_presets(Pass *pass, const int *presets, int n)
-{
+	Pass *pass = argument;
+	Preset **presets = pass->presets + first;
+	int guc_level = begin_try();
 	PassTotals totals;
 
+	/* forget the jobs of a try that was undone */
 	pass->jobs->n = pass->totals.waiting;
 	totals = provision_presets(pass->judgement, presets, n, &pass->clock, pass->jobs);
 	status_write(pass->judgement, presets, n);
+	end_try(pass, guc_level);
 	pass->totals.created += totals.created;
 	pass->totals.deleted += totals.deleted;
 	pass->totals.canceled += totals.canceled;
@@ -242,9 +206,9 @@ attempt(Pass *pass, const char *what, SubtransactionWork work, void *argument)
 /* A preset that failed. */
 typedef struct FailedPreset
 {
-	const Judgement *judgement;
-	int preset;
+	const Preset *preset;
 	const ErrorData *error;
+	TimestampTz at; /* of the pass */
 } FailedPreset;
 
 static bool
@@ -252,16 +216,17 @@ record_failure(void *argument)
 {
 	const FailedPreset *failed = argument;
 
-	status_write_failure(failed->judgement, failed->preset, failed->error);
+	status_write_failure(failed->preset, failed->error, failed->at);
 	return true;
 }
 
 /* Report a preset whose changes were rolled back. */
 static void
-report_preset(Pass *pass, int preset, const ErrorData *error)
+report_preset(void *argument, int item, const ErrorData *error)
 {
-	const PresetInfo *info = &pass->judgement->snapshot->info[preset];
-	FailedPreset failed = { pass->judgement, preset, error };
+	Pass *pass = argument;
+	const Preset *preset = pass->presets[item];
+	FailedPreset failed = { preset, error, pass->at };
 
 	if (patience_lose(error))
 	{
@@ -271,26 +236,27 @@ report_preset(Pass *pass, int preset, const ErrorData *error)
 	pass->failed++;
 	ereport(WARNING, (errcode(error->sqlerrcode),
 					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
-							 info->name, info->template_name, error->message),
+							 preset->details->name, preset->details->template_name, error->message),
 					  error->detail ? errdetail("%s", error->detail) : 0));
 	attempt(pass, "the event of a preset that failed", record_failure, &failed);
 }
 
-/* Step: make the system user join some organizations. */
+/* Make the system user join n of its organizations, from number first on. */
 static void
-join_organizations(Pass *pass, const int *items, int n)
+join_organizations(void *argument, int first, int n)
 {
-	Id *organizations = palloc_array(Id, n);
+	const Pass *pass = argument;
+	int guc_level = begin_try();
 
-	for (int i = 0; i < n; i++)
-		organizations[i] = pass->organizations[items[i]];
-	membership_ensure(organizations, n, pass->at);
+	membership_ensure(pass->organizations + first, n, pass->at);
+	end_try(pass, guc_level);
 }
 
 /* Report an organization that the system user could not join. */
 static void
-report_organization(Pass *pass, int item, const ErrorData *error)
+report_organization(void *argument, int item, const ErrorData *error)
 {
+	Pass *pass = argument;
 	char *id;
 
 	if (patience_lose(error))
@@ -304,35 +270,21 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 							 id, error->message)));
 }
 
-/* Make the system user join the organizations that it must be in. */
+/* Collect the presets for which the pass has something to write. */
 static void
-ensure_membership(Pass *pass)
+collect_presets(Pass *pass)
 {
-	int n = pass->norganizations;
-	int *items = palloc_array(int, n + 1);
+	const PoolSnapshot *pool = pass->judgement->pool;
 
-	for (int i = 0; i < n; i++)
-		items[i] = i;
-	halve_work(pass, join_organizations, report_organization, items, n);
-}
-
-/* Collect the presets for which the pass has something to write. Returns their number. */
-static int
-presets_with_work(Pass *pass, int *presets)
-{
-	const Judgement *judgement = pass->judgement;
-	const PoolSnapshot *pool = &judgement->snapshot->pool;
-	int n = 0;
-
+	pass->presets = palloc_array(Preset *, pool->npresets + 1);
 	for (int i = 0; i < pool->npresets; i++)
 	{
-		const Preset *preset = &pool->presets[i];
+		Preset *preset = &pool->presets[i];
 
 		pass->backing_off += preset->backing_off;
-		if (preset->nactions > 0 || preset->create > 0 || status_has_changed(judgement, i))
-			presets[n++] = i;
+		if (preset->nactions > 0 || preset->create > 0 || status_has_changed(preset))
+			pass->presets[pass->npresets++] = preset;
 	}
-	return n;
 }
 
 /*
@@ -355,7 +307,7 @@ do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undo
 		leave(pass, what);
 		return;
 	}
-	if (!may_be_the_items_fault(error->sqlerrcode))
+	if (!is_items_fault(error))
 		ReThrowError(error);
 	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
 					  hint ? errhint("%s", hint) : 0));
@@ -432,8 +384,7 @@ wake_provisioners(Pass *pass)
 	error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
 	if (error == NULL)
 		return;
-	if (!may_be_the_items_fault(error->sqlerrcode) &&
-		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+	if (!is_items_fault(error) && error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		ReThrowError(error);
 	(void) patience_lose(error);
 	ereport(WARNING, (errcode(error->sqlerrcode),
@@ -452,8 +403,9 @@ judge(void *argument)
 	if (pass->paused)
 		return true;
 	pass->judgement = judgement_make(pass->at);
-	pass->organizations = palloc_array(Id, pass->judgement->snapshot->pool.npresets + 1);
-	pass->norganizations = membership_organizations(pass->judgement->snapshot, pass->organizations);
+	judgement_warn(pass->judgement);
+	pass->organizations = palloc_array(Id, pass->judgement->pool->npresets + 1);
+	pass->norganizations = membership_organizations(pass->judgement->pool, pass->organizations);
 	if (pass->norganizations > 0)
 		membership_require_system_user();
 	return true;
@@ -473,13 +425,14 @@ sum_up(void *argument)
 
 /* Warn of everything that locks of other sessions left to the next pass. */
 static void
-report_left(Pass *pass, int npresets)
+report_left(Pass *pass)
 {
 	if (pass->left_places > 0)
 		leave(pass,
 			  psprintf("the system user's place in %d of its organizations", pass->left_places));
 	if (pass->locked_out > 0)
-		leave(pass, psprintf("%d of %d presets with something to do", pass->locked_out, npresets));
+		leave(pass,
+			  psprintf("%d of %d presets with something to do", pass->locked_out, pass->npresets));
 	if (pass->left.len == 0)
 		return;
 	ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -494,26 +447,24 @@ report_left(Pass *pass, int npresets)
 static void
 run_pass(Pass *pass)
 {
-	const PoolSnapshot *pool;
-	int *presets;
-	int npresets = 0;
+	static const Halving joining = { join_organizations, is_items_fault, gives_up,
+									 report_organization };
+	static const Halving writing = { write_presets, is_items_fault, gives_up, report_preset };
 
 	if (attempt(pass, "all of it", judge, pass) && !pass->paused)
 	{
-		pool = &pass->judgement->snapshot->pool;
 		choose_checked_tables(pass);
-		ensure_membership(pass);
-		presets = palloc_array(int, pool->npresets + 1);
-		npresets = presets_with_work(pass, presets);
+		subtransaction_halve(&joining, pass, 0, pass->norganizations);
+		collect_presets(pass);
 		pass->jobs = array_new(UUIDOID);
-		pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
+		pass->reconciled = subtransaction_halve(&writing, pass, 0, pass->npresets);
 		pass->jobs->n = pass->totals.waiting;
 		wake_provisioners(pass);
-		pass->npresets = pool->npresets;
+		pass->njudged = pass->judgement->pool->npresets;
 		prune(pass);
 		attempt(pass, "the record of the pass", sum_up, pass);
 	}
-	report_left(pass, npresets);
+	report_left(pass);
 }
 
 /* Run the pass with its own snapshot and patience. The caller holds the lock. */
@@ -527,7 +478,6 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	{
 		patience_arm();
 		plans_enter(fcinfo);
-		pass->context = CurrentMemoryContext;
 		initStringInfo(&pass->left);
 		control_plane_require();
 		refresh_pool(pass);
@@ -552,7 +502,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 static Datum
 result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked)
 {
-	const int counts[] = { pass->npresets,		 pass->reconciled,		pass->totals.created,
+	const int counts[] = { pass->njudged,		 pass->reconciled,		pass->totals.created,
 						   pass->totals.deleted, pass->totals.canceled, pass->backing_off,
 						   pass->failed };
 	ResultRow row;

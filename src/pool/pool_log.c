@@ -1,6 +1,6 @@
 /*
  * pool_log.c
- *	  The triggers that log the rows on which the pool may depend. pool_state.c resolves the log.
+ *	  The triggers that log the rows on which the pool may depend. pool_touched.c resolves the log.
  *
  *	  Locks: a trigger appends the raw id of the touched row and does nothing else. It looks nothing
  *	  up, locks no row, and writes no row that another transaction writes. So it adds no lock

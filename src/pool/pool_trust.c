@@ -35,21 +35,20 @@
 
 #include "catalog/control_plane_catalog.h"
 #include "base/plans.h"
+#include "pool/member_columns.h"
 #include "pool/pool_log.h"
 #include "pool/pool_trust.h"
 #include "base/rows.h"
 #include "settings.h"
 
-static const char *const pool_tables[] = { "workspaces", "workspace_builds", "provisioner_jobs",
-										   "workspace_resources", "workspace_agents" };
+#define NAME_OF_TABLE(table, kind, columns) table,
+static const char *const pool_tables[] = { POOL_TABLES(NAME_OF_TABLE, NAME_OF_TABLE) };
 
 /* The same tables with the kinds and columns of their triggers, as rows of VALUES. */
+#define FIRST_WATCHED(table, kind, columns) "('" table "', '" kind "', '" columns "')"
+#define NEXT_WATCHED(table, kind, columns) ", " FIRST_WATCHED(table, kind, columns)
 #define WATCHED                                                                                    \
-	"(VALUES ('workspaces', 'pool', '" POOL_LOG_WORKSPACES "'),"                                   \
-	" ('workspace_builds', 'workspace', '" POOL_LOG_BUILDS "'),"                                   \
-	" ('provisioner_jobs', 'job', '" POOL_LOG_JOBS "'),"                                           \
-	" ('workspace_resources', 'job', '" POOL_LOG_RESOURCES "'),"                                   \
-	" ('workspace_agents', 'resource', '" POOL_LOG_AGENTS "')) AS watched (table_, kind, names)"
+	"(VALUES " POOL_TABLES(FIRST_WATCHED, NEXT_WATCHED) ") AS watched (table_, kind, names)"
 
 /*
  * A table's trigger "t" sees every change if all of the following hold. $1 is the control plane's
@@ -121,7 +120,8 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r' AND c.relpersistence {=} 'p'"               \
 	"  AND NOT " HAS_CHILDREN " JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"               \
 	"  AND t.tgname {=} '" POOL_LOG_TRIGGER "'"                                                    \
-	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} 5 AND (SELECT pg_catalog.count(*)"  \
+	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} (SELECT pg_catalog.count(*)"        \
+	"  FROM " WATCHED ") AND (SELECT pg_catalog.count(*)"                                          \
 	"  FROM " OWN_TABLES " AND own.relpersistence {=} 'p') {=} 2"
 
 /*
@@ -173,9 +173,17 @@ pool_tables_readable(void)
 	return true;
 }
 
+/* The oids of the types that MEMBER_COLUMNS names. */
+#define OID_OF_uuid UUIDOID
+#define OID_OF_text TEXTOID
+#define OID_OF_int4 INT4OID
+#define OID_OF_bool BOOLOID
+#define OID_OF_timestamptz TIMESTAMPTZOID
+#define KNOWN_COLUMN(name, type, value, field) { #name, OID_OF_##type },
+
 /*
  * Does prebuild_pool_member in this database have the columns that this library gives a member
- * (MEMBER of pool_sql.h)? An older or newer script may define others: then read the tables.
+ * (MEMBER_COLUMNS)? An older or newer script may define others: then read the tables.
  */
 bool
 pool_member_known(void)
@@ -184,25 +192,9 @@ pool_member_known(void)
 	{
 		const char *name;
 		Oid type;
-	} known[] = {
-		{ "control_plane", OIDOID },
-		{ "id", UUIDOID },
-		{ "name", TEXTOID },
-		{ "template_id", UUIDOID },
-		{ "created_at", TIMESTAMPTZOID },
-		{ "build_id", UUIDOID },
-		{ "template_version_id", UUIDOID },
-		{ "build_number", INT4OID },
-		{ "transition", TEXTOID },
-		{ "job_status", TEXTOID },
-		{ "by_system_user", BOOLOID },
-		{ "job_unclaimed", BOOLOID },
-		{ "job_id", UUIDOID },
-		{ "build_created_at", TIMESTAMPTZOID },
-		{ "build_preset_id", UUIDOID },
-		{ "current_preset_id", UUIDOID },
-		{ "ready", BOOLOID },
-	};
+	} known[] = { { "control_plane", OIDOID },
+				  { "id", UUIDOID },
+				  MEMBER_COLUMNS(KNOWN_COLUMN, NOT_KEPT) };
 	Oid type =
 		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
 						ObjectIdGetDatum(plans_extension_schema()));
