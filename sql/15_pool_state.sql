@@ -20,7 +20,11 @@ CREATE TYPE @extschema@.prebuild_pool_member AS (
 	build_created_at timestamptz,
 	build_preset_id uuid,
 	current_preset_id uuid,
-	ready boolean
+	ready boolean,
+	completed_at timestamptz,
+	job_never_taken boolean,
+	unwell boolean,
+	agents uuid[]
 );
 
 CREATE TABLE @extschema@.prebuild_pool_state OF @extschema@.prebuild_pool_member (

@@ -22,17 +22,19 @@ CREATE TYPE @extschema@.prebuild_state_row AS (
 	backoff_until timestamptz,
 	hard_limited boolean,
 	prebuild_status text,
-	cron_expression text
+	cron_expression text,
+	sick integer,
+	staged boolean
 );
 
 COMMENT ON TYPE @extschema@.prebuild_state_row IS
-'A preset as prebuild_state() sees it; desired to pending_stale count prebuilt workspaces, num_failed builds';
+'A preset as prebuild_state() sees it; desired to pending_stale and sick count prebuilt workspaces, num_failed builds';
 
 CREATE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_state_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
 SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
-AS 'MODULE_PATHNAME', 'prebuild_state';
+AS 'MODULE_PATHNAME', 'prebuild_state_0_2';
 
 COMMENT ON FUNCTION @extschema@.prebuild_state(timestamptz) IS
 'State of each preset that has desired instances, at a time; ordered by organization, template and preset';

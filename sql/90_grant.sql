@@ -19,6 +19,7 @@ DECLARE
 		prebuild_agent_metadata_upsert,
 		prebuild_build_inputs,
 		prebuild_claim,
+		prebuild_clean,
 		prebuild_cron_matches,
 		prebuild_desired_instances,
 		prebuild_find_preset,
@@ -36,11 +37,14 @@ DECLARE
 		prebuild_reconcile,
 		prebuild_required_rights,
 		prebuild_resume,
+		prebuild_retry,
 		prebuild_running,
 		prebuild_schedules_check,
+		prebuild_set_policy,
 		prebuild_state,
 		prebuild_system_user,
 		prebuild_track_resource_replacement,
+		prebuild_unset_policy,
 		prebuild_verify,
 		prebuild_worker_status_read}';
 	-- they show what functions return, and no table

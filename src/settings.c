@@ -9,6 +9,7 @@
 #include "nodes/pg_list.h"
 #include "utils/varlena.h"
 
+#include "decision/amount.h"
 #include "settings.h"
 
 char *setting_control_plane_schema = NULL;
@@ -17,10 +18,21 @@ int setting_backoff_lookback = 3600;
 int setting_backoff_max = 0;
 int setting_failure_hard_limit = 3;
 int setting_max_creates_per_pass = 0;
-int setting_max_building = 0;
+char *setting_max_building = NULL;
 int setting_lock_linger = 20;
 int setting_event_retention = 7 * 24 * 60;
 bool setting_notify_hard_limit = false;
+
+/* healthy pools */
+int setting_unready_grace = 0;
+int setting_disconnected_grace = 0;
+int setting_failed_retention = 0;
+int setting_failed_keep = 1;
+int setting_delete_retries = 0;
+int setting_hard_limit_retry = 0;
+bool setting_require_provisioner = false;
+char *setting_max_unavailable = NULL;
+char *setting_max_surge = NULL;
 
 /* agent metadata and the worker */
 int setting_metadata_flush_interval = 5000;
@@ -61,6 +73,40 @@ check_schema_name(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("A schema name has 1 to %d bytes.", NAMEDATALEN - 1);
 	return false;
+}
+
+/* Accept the text of an amount. */
+static bool
+check_amount(char **newval, void **extra, GucSource source)
+{
+	Amount amount;
+
+	if (amount_parse(*newval, &amount))
+		return true;
+	GUC_check_errdetail("It has to be a number from 0 to %d, or a percentage from 0%% to %d%%, in "
+						"digits alone.",
+						AMOUNT_MOST, AMOUNT_MOST_PERCENT);
+	return false;
+}
+
+/* As check_amount(), for a cap: 0 is no cap, so that nobody knows what 0% would be. */
+static bool
+check_cap(char **newval, void **extra, GucSource source)
+{
+	if (strcmp(*newval, "0%") != 0)
+		return check_amount(newval, extra, source);
+	GUC_check_errdetail("A cap of 0%% would be no cap and the smallest one at once.");
+	GUC_check_errhint("Use 0 for no cap, and 1%% for the smallest one.");
+	return false;
+}
+
+/* Define a setting that takes an amount and that any session may change for itself. */
+static void
+define_amount(const char *name, const char *description, char **variable, const char *value,
+			  GucStringCheckHook check)
+{
+	DefineCustomStringVariable(name, description, "A number, or a percentage such as 25%.",
+							   variable, value, PGC_USERSET, 0, check, NULL, NULL);
 }
 
 /* Define an integer setting that any session may change for itself. */
@@ -143,6 +189,43 @@ define_metadata_settings(void)
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
+/* Define the settings that keep pools healthy. prebuild_policy has values of single presets. */
+static void
+define_health_settings(void)
+{
+	define_int("prebuild.unready_grace",
+			   "How long after its build a prebuild may be without being ready (0: for ever).",
+			   &setting_unready_grace, INT_MAX / 2, GUC_UNIT_S);
+	define_int("prebuild.disconnected_grace",
+			   "How long an agent of a prebuild may be disconnected (0: for ever).",
+			   &setting_disconnected_grace, INT_MAX / 2, GUC_UNIT_S);
+	define_int("prebuild.failed_retention",
+			   "How long a prebuild stays whose build failed, was canceled or stopped it (0: for "
+			   "ever).",
+			   &setting_failed_retention, INT_MAX / 2, GUC_UNIT_S);
+	define_int("prebuild.failed_keep",
+			   "How many of these stay for each preset, however old they are.",
+			   &setting_failed_keep, INT_MAX / 2, 0);
+	define_int("prebuild.delete_retries", "How often a failed delete build is tried again.",
+			   &setting_delete_retries, INT_MAX / 2, 0);
+	define_int("prebuild.hard_limit_retry",
+			   "Time from the last failure of a hard-limited preset to a build that tries it again "
+			   "(0: never).",
+			   &setting_hard_limit_retry, 24 * 60 * 60, GUC_UNIT_S);
+	DefineCustomBoolVariable("prebuild.require_provisioner",
+							 "Create a prebuild only while a live daemon could build it.", NULL,
+							 &setting_require_provisioner, setting_require_provisioner, PGC_USERSET,
+							 0, NULL, NULL, NULL);
+	define_amount("prebuild.max_unavailable",
+				  "How many of a preset's desired prebuilds may be missing because expired ones "
+				  "were deleted.",
+				  &setting_max_unavailable, "100%", check_amount);
+	define_amount("prebuild.max_surge",
+				  "How many prebuilds of a preset there may be beyond its desired ones, as "
+				  "replacements are built before the expired ones go.",
+				  &setting_max_surge, "100%", check_amount);
+}
+
 /*
  * Define all settings. _PG_init calls this once. Raises no error that a user can cause.
  *
@@ -169,9 +252,10 @@ settings_init(void)
 			   &setting_failure_hard_limit, INT_MAX / 2, 0);
 	define_int("prebuild.max_creates_per_pass", "Most prebuilds that one pass creates (0: no cap).",
 			   &setting_max_creates_per_pass, INT_MAX / 2, 0);
-	define_int("prebuild.max_building",
-			   "Most prebuild start jobs that may be pending or running at once (0: no cap).",
-			   &setting_max_building, INT_MAX / 2, 0);
+	define_amount("prebuild.max_building",
+				  "Most prebuild start jobs that may be pending or running at once, as a number "
+				  "or part of the live daemons (0: no cap).",
+				  &setting_max_building, "0", check_cap);
 	define_int("prebuild.lock_linger",
 			   "Longest time that a pass keeps the reconcilers' lock after its commit (0: none).",
 			   &setting_lock_linger, 10 * 1000, GUC_UNIT_MS);
@@ -189,6 +273,7 @@ settings_init(void)
 							 "hard limit.",
 							 NULL, &setting_notify_hard_limit, setting_notify_hard_limit,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	define_health_settings();
 	define_metadata_settings();
 	compat_reserve_guc_prefix("prebuild");
 }

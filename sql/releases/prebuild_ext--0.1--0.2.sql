@@ -86,6 +86,13 @@ COMMENT ON COLUMN @extschema@.prebuild_worker_status.pool_unused IS
 
 ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
 	ADD ATTRIBUTE preset_name text;
+ALTER TYPE @extschema@.prebuild_state_row ADD ATTRIBUTE sick integer,
+	ADD ATTRIBUTE staged boolean;
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_state_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_state_0_2';
 CREATE OR REPLACE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_plan_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
@@ -182,7 +189,7 @@ COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
 COMMENT ON FUNCTION @extschema@.prebuild_fold() IS
 'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the number of log entries it took';
 COMMENT ON TYPE @extschema@.prebuild_state_row IS
-'A preset as prebuild_state() sees it; desired to pending_stale count prebuilt workspaces, num_failed builds';
+'A preset as prebuild_state() sees it; desired to pending_stale and sick count prebuilt workspaces, num_failed builds';
 COMMENT ON TYPE @extschema@.prebuild_plan_row IS
 'An action of a pass; count is of prebuilt workspaces';
 COMMENT ON TYPE @extschema@.prebuild_reconcile_row IS
@@ -247,6 +254,7 @@ DECLARE
 		prebuild_agent_metadata_upsert,
 		prebuild_build_inputs,
 		prebuild_claim,
+		prebuild_clean,
 		prebuild_cron_matches,
 		prebuild_desired_instances,
 		prebuild_find_preset,
@@ -264,11 +272,14 @@ DECLARE
 		prebuild_reconcile,
 		prebuild_required_rights,
 		prebuild_resume,
+		prebuild_retry,
 		prebuild_running,
 		prebuild_schedules_check,
+		prebuild_set_policy,
 		prebuild_state,
 		prebuild_system_user,
 		prebuild_track_resource_replacement,
+		prebuild_unset_policy,
 		prebuild_verify,
 		prebuild_worker_status_read}';
 	-- they show what functions return, and no table
@@ -394,6 +405,14 @@ REVOKE ALL ON FUNCTION @extschema@.prebuild_required_rights() FROM PUBLIC;
 
 ---- the kept pool ------------------------------------------------------------
 
+-- the stored members lack the new columns: believe them no more, until a fold has built them anew
+DELETE FROM @extschema@.prebuild_pool_marker;
+DELETE FROM @extschema@.prebuild_pool_state;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE completed_at timestamptz CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE job_never_taken boolean CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE unwell boolean CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE agents uuid[] CASCADE;
+
 CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -433,3 +452,180 @@ BEGIN
 	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 END
 $$;
+
+---- policies -----------------------------------------------------------------
+
+-- What keeps the pools of a template healthy, or of its presets of one name, whatever their version.
+CREATE TABLE @extschema@.prebuild_policy (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text,
+	mode text NOT NULL DEFAULT 'advise' CONSTRAINT prebuild_policy_mode
+		CHECK (mode OPERATOR(pg_catalog.=) ANY ('{off,advise,auto}')),
+	min_instances integer CONSTRAINT prebuild_policy_min_instances
+		CHECK (min_instances OPERATOR(pg_catalog.>=) 0),
+	max_instances integer CONSTRAINT prebuild_policy_max_instances
+		CHECK (max_instances OPERATOR(pg_catalog.>=) 0
+			AND NOT max_instances OPERATOR(pg_catalog.<) min_instances),
+	service_level double precision CONSTRAINT prebuild_policy_service_level
+		CHECK (service_level OPERATOR(pg_catalog.>=) 0.5::double precision
+			AND service_level OPERATOR(pg_catalog.<) 1::double precision),
+	unready_grace interval CONSTRAINT prebuild_policy_unready_grace
+		CHECK (unready_grace OPERATOR(pg_catalog.>=) '0'::interval
+			AND unready_grace OPERATOR(pg_catalog.<=) '12427 days'::interval),
+	disconnected_grace interval CONSTRAINT prebuild_policy_disconnected_grace
+		CHECK (disconnected_grace OPERATOR(pg_catalog.>=) '0'::interval
+			AND disconnected_grace OPERATOR(pg_catalog.<=) '12427 days'::interval),
+	failed_retention interval CONSTRAINT prebuild_policy_failed_retention
+		CHECK (failed_retention OPERATOR(pg_catalog.>=) '0'::interval
+			AND failed_retention OPERATOR(pg_catalog.<=) '12427 days'::interval),
+	failed_keep integer CONSTRAINT prebuild_policy_failed_keep
+		CHECK (failed_keep OPERATOR(pg_catalog.>=) 0),
+	delete_retries integer CONSTRAINT prebuild_policy_delete_retries
+		CHECK (delete_retries OPERATOR(pg_catalog.>=) 0),
+	hard_limit_retry interval CONSTRAINT prebuild_policy_hard_limit_retry
+		CHECK (hard_limit_retry OPERATOR(pg_catalog.>=) '0'::interval
+			AND hard_limit_retry OPERATOR(pg_catalog.<=) '1 day'::interval),
+	require_provisioner boolean,
+	max_unavailable text CONSTRAINT prebuild_policy_max_unavailable
+		CHECK (max_unavailable OPERATOR(pg_catalog.~)
+			'^((0|[1-9][0-9]{0,8})|(0|[1-9][0-9]{0,2}|1000)%)$'),
+	max_surge text CONSTRAINT prebuild_policy_max_surge
+		CHECK (max_surge OPERATOR(pg_catalog.~)
+			'^((0|[1-9][0-9]{0,8})|(0|[1-9][0-9]{0,2}|1000)%)$')
+);
+
+-- two indexes, as NULLs are distinct from each other in one
+CREATE UNIQUE INDEX prebuild_policy_preset_idx
+	ON @extschema@.prebuild_policy (control_plane, template_id, preset_name)
+	WHERE preset_name IS NOT NULL;
+CREATE UNIQUE INDEX prebuild_policy_template_idx
+	ON @extschema@.prebuild_policy (control_plane, template_id)
+	WHERE preset_name IS NULL;
+
+COMMENT ON TABLE @extschema@.prebuild_policy IS
+'How the pools of a template''s presets are kept; prebuild_set_policy() writes it';
+COMMENT ON COLUMN @extschema@.prebuild_policy.control_plane IS
+'The schema of the control plane that the template is of';
+COMMENT ON COLUMN @extschema@.prebuild_policy.preset_name IS
+'The name of the presets, in all versions; NULL for those that have no row of their own, and for what theirs leaves NULL';
+COMMENT ON COLUMN @extschema@.prebuild_policy.mode IS
+'Whether the number of prebuilds is left as it is (off), only advised (advise) or chosen (auto)';
+COMMENT ON COLUMN @extschema@.prebuild_policy.service_level IS
+'The share of demands that should find a prebuild; NULL for 0.99';
+COMMENT ON COLUMN @extschema@.prebuild_policy.unready_grace IS
+'As the setting prebuild.unready_grace; NULL for the template''s row, then the setting; so are the following';
+
+-- They are data: a dump carries them.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_policy';
+	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+END
+$$;
+
+CREATE FUNCTION @extschema@.prebuild_set_policy(
+	template_id uuid, preset_name text DEFAULT NULL, mode text DEFAULT 'advise',
+	min_instances integer DEFAULT NULL, max_instances integer DEFAULT NULL,
+	service_level double precision DEFAULT NULL,
+	unready_grace interval DEFAULT NULL, disconnected_grace interval DEFAULT NULL,
+	failed_retention interval DEFAULT NULL, failed_keep integer DEFAULT NULL,
+	delete_retries integer DEFAULT NULL, hard_limit_retry interval DEFAULT NULL,
+	require_provisioner boolean DEFAULT NULL, max_unavailable text DEFAULT NULL,
+	max_surge text DEFAULT NULL)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'prebuild_set_policy';
+
+COMMENT ON FUNCTION @extschema@.prebuild_set_policy(uuid, text, text, integer, integer,
+	double precision, interval, interval, interval, integer, integer, interval, boolean, text, text) IS
+'Set how the pools of a template''s presets are kept, or of those of one name; replaces what an earlier call set';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_set_policy(uuid, text, text, integer, integer,
+	double precision, interval, interval, interval, integer, integer, interval, boolean, text, text)
+FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_unset_policy(template_id uuid, preset_name text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'prebuild_unset_policy';
+
+COMMENT ON FUNCTION @extschema@.prebuild_unset_policy(uuid, text) IS
+'Undo prebuild_set_policy(); false when there is nothing to undo';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_unset_policy(uuid, text) FROM PUBLIC;
+
+---- failures -----------------------------------------------------------------
+
+-- The builds that failed and whose member is gone (kind "failed" or "sick") still count for backoff
+-- and hard limit. "undeleted" is a delete build that a pass will not try again.
+CREATE TABLE @extschema@.prebuild_failure (
+	build_id uuid PRIMARY KEY,
+	preset_id uuid NOT NULL,
+	workspace_id uuid NOT NULL,
+	kind text NOT NULL,
+	built_at timestamptz NOT NULL,
+	control_plane text NOT NULL
+);
+CREATE INDEX prebuild_failure_preset_id_built_at_idx
+	ON @extschema@.prebuild_failure (preset_id, built_at);
+
+COMMENT ON TABLE @extschema@.prebuild_failure IS
+'Failed builds that a pass remembers after it deleted their member';
+
+CREATE TABLE @extschema@.prebuild_forgiven (
+	preset_id uuid PRIMARY KEY,
+	until timestamptz NOT NULL,
+	control_plane text NOT NULL
+);
+
+COMMENT ON TABLE @extschema@.prebuild_forgiven IS
+'Until when the failures of a preset do not count';
+
+-- They are data: a dump carries them.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	FOR relation IN
+		SELECT c.oid FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND c.relname OPERATOR(pg_catalog.=) ANY ('{prebuild_failure,prebuild_forgiven}')
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+	END LOOP;
+END
+$$;
+
+CREATE TYPE @extschema@.prebuild_clean_row AS (
+	failed integer,
+	canceled integer,
+	stopped integer
+);
+
+CREATE FUNCTION @extschema@.prebuild_clean(template_id uuid DEFAULT NULL, preset_id uuid DEFAULT NULL,
+	states text[] DEFAULT '{failed,canceled,stopped}', at timestamptz DEFAULT now())
+RETURNS @extschema@.prebuild_clean_row
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_clean';
+
+COMMENT ON FUNCTION @extschema@.prebuild_clean(uuid, uuid, text[], timestamptz) IS
+'Delete the pool members that failed, canceled or stopped builds left behind, of all presets or of one template or preset; returns how many of each';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_clean(uuid, uuid, text[], timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_retry(preset_id uuid, at timestamptz DEFAULT now())
+RETURNS timestamptz
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'prebuild_retry';
+
+COMMENT ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) IS
+'Let the failures that a preset has had until now count no more: the next pass ends its hard limit and its backoff; returns the time';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) FROM PUBLIC;

@@ -12,6 +12,8 @@
 #include "utils/timestamp.h"
 
 #include "decision/control_plane.h"
+#include "decision/past_failures.h"
+#include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/ids.h"
 #include "base/plans.h"
@@ -71,7 +73,6 @@ read_preset(Preset *preset, uint64 i)
 	preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
 	details->stored_status = row_text(i, 14);
 	preset->status = parse_status(details->stored_status);
-	preset->policy = HEALTH_POLICY_OFF;
 	details->organization_deleted = DatumGetBool(row_get(i, 15));
 	details->can_want = DatumGetBool(row_get(i, 16));
 }
@@ -175,7 +176,11 @@ preset_of_member(const PoolSnapshot *pool, const Id *id)
 static void
 read_members(PoolSnapshot *pool)
 {
-	pool->members = pool_members_read(&pool->nmembers);
+	bool health = false;
+
+	for (int i = 0; i < pool->npresets; i++)
+		health |= decision_keeps_health(&pool->presets[i]);
+	pool->members = pool_members_read(&pool->nmembers, health);
 	for (int i = 0; i < pool->nmembers; i++)
 	{
 		PoolMember *member = &pool->members[i];
@@ -188,46 +193,7 @@ read_members(PoolSnapshot *pool)
 }
 
 /*
- * Find out which members are sick, among those for which it matters. Reads the tables in the active
- * snapshot even if the pool is kept, because few members need it and seldom. The kept pool says the
- * same of a member as the tables in that snapshot. SPI must be connected.
- */
-void
-control_plane_find_sick(PoolSnapshot *pool)
-{
-	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID };
-	ArrayParameter *jobs = array_new(UUIDOID);
-	Datum values[1];
-	uint64 nsick;
-	Id *sick;
-
-	for (int i = 0; i < pool->nmembers; i++)
-		if (decision_needs_health(pool, &pool->members[i]))
-			array_add_id(jobs, &pool->members[i].job_id);
-	if (jobs->n == 0)
-		return;
-	values[0] = array_datum(jobs);
-	nsick = plan_execute(&plan,
-						 "SELECT b.job_id FROM pg_catalog.unnest($1) AS b (job_id) WHERE " IS_SICK
-						 " ORDER BY b.job_id",
-						 PLAN_READ, 1, argtypes, values, NULL);
-	sick = palloc_array(Id, nsick + 1);
-	for (uint64 i = 0; i < nsick; i++)
-		sick[i] = row_id(i, 1);
-	SPI_freetuptable(SPI_tuptable);
-
-	for (int i = 0; i < pool->nmembers; i++)
-	{
-		PoolMember *member = &pool->members[i];
-
-		if (decision_needs_health(pool, member))
-			member->unwell = bsearch(&member->job_id, sick, nsick, sizeof(Id), id_compare) != NULL;
-	}
-}
-
-/*
- * Read presets, schedules and pool in the active snapshot. at: the time for which to evaluate
+ * Read presets, policies, schedules and pool in the active snapshot. at: the time for which to evaluate
  * schedules. SPI must be connected. The result is palloc'd in the current context; its presets and
  * its members are ordered by id. Raises an error that names a missing table or column.
  */
@@ -238,8 +204,10 @@ control_plane_snapshot(TimestampTz at)
 
 	control_plane_require();
 	read_presets(pool);
+	policies_read(pool);
 	read_schedules(pool, at);
 	read_members(pool);
+	past_failures_read(pool);
 	pool->order = palloc_array(PoolMember *, pool->nmembers + 1);
 	pool->heap = palloc_array(int, pool->npresets + 1);
 	pool->attempts = palloc_array(Attempt, pool->nmembers + pool->nfailures + 1);

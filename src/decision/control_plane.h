@@ -47,6 +47,5 @@ typedef struct PresetDetails
 
 extern Preset *control_plane_find_preset(const PoolSnapshot *pool, const Id *id);
 extern PoolSnapshot *control_plane_snapshot(TimestampTz at);
-extern void control_plane_find_sick(PoolSnapshot *pool);
 
 #endif /* PREBUILD_CONTROL_PLANE_H */

@@ -11,8 +11,24 @@
 #include "utils/uuid.h"
 
 #include "cron/preset_schedule.h"
+#include "decision/amount.h"
 #include "decision/judgement.h"
+#include "decision/member_health.h"
+#include "decision/provisioners.h"
 #include "settings.h"
+
+/* The most builds at once, by a setting that may ask for a part of the live daemons. */
+static int32
+max_building(TimestampTz at)
+{
+	Amount amount = { 0, false };
+
+	/* the setting's check has parsed it before */
+	(void) amount_parse(setting_max_building, &amount);
+	if (!amount.percent)
+		return amount.value;
+	return Max(amount_of(amount, provisioners_alive(at)), 1);
+}
 
 static DecisionSettings
 current_settings(TimestampTz at)
@@ -24,7 +40,7 @@ current_settings(TimestampTz at)
 		.backoff_max = setting_backoff_max * DECISION_USECS_PER_SEC,
 		.failure_hard_limit = setting_failure_hard_limit,
 		.max_creates_per_pass = setting_max_creates_per_pass,
-		.max_building = setting_max_building,
+		.max_building = max_building(at),
 	};
 
 	return settings;
@@ -102,10 +118,14 @@ judgement_make(TimestampTz at)
 	judgement->pool = pool;
 	judgement->settings = current_settings(at);
 	apply_marks(pool);
+	member_health_find_seen(pool, at);
+	member_health_find_attempts(pool);
 	decision_judge(pool, &judgement->settings);
 	check_builds(pool);
-	control_plane_find_sick(pool);
+	provisioners_check(pool, at);
+	member_health_find_unwell(pool);
 	decision_settle(pool, &judgement->settings);
+	member_health_find_complaints(pool);
 	return judgement;
 }
 

@@ -12,12 +12,14 @@
 #include "base/arguments.h"
 #include "base/ids.h"
 #include "decision/judgement.h"
+#include "decision/plan_reasons.h"
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "base/rows.h"
 
 PG_FUNCTION_INFO_V1(prebuild_state);
 PG_FUNCTION_INFO_V1(prebuild_plan);
+FUNCTION_OF_LONGER_ROW(prebuild_state, 0_2);
 FUNCTION_OF_LONGER_ROW(prebuild_plan, 0_2);
 
 /* Order presets by organization, template and name, the active version's first, then by id. */
@@ -91,6 +93,8 @@ prebuild_state(PG_FUNCTION_ARGS)
 		result_put_bool(&row, preset->hard_limited);
 		result_put_text(&row, details->stored_status);
 		result_put_text(&row, preset->active ? details->cron_expression : NULL);
+		result_put_int4(&row, preset->sick);
+		result_put_bool(&row, preset->kept && !preset->active);
 		result_row_store(rsinfo, &row);
 	}
 	plans_leave();
@@ -132,52 +136,6 @@ put_action(const PlanRows *rows, const char *action, int count, const ArrayParam
 }
 
 /*
- * Say which of too many members go first, unless that is just the oldest. members: those of one
- * preset that go, in order. palloc'd.
- */
-static char *
-reason_for_choice(PoolMember *const *members, int count)
-{
-	int sick = 0;
-	int not_ready = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		sick += members[i]->unwell;
-		not_ready += !members[i]->unwell && !members[i]->ready;
-	}
-	if (sick > 0 && not_ready > 0)
-		return psprintf("; %d sick and %d not ready go first", sick, not_ready);
-	if (sick > 0)
-		return psprintf("; %d sick go first", sick);
-	if (not_ready > 0)
-		return psprintf("; %d not ready go first", not_ready);
-	return pstrdup("");
-}
-
-/* Say why some members of a preset go. All have the same verdict. palloc'd. */
-static char *
-reason_to_go(const Preset *preset, PoolMember *const *members, int count)
-{
-	const char *inactive = preset->template_deleted		 ? "the template is deleted"
-						   : preset->template_deprecated ? "the template is deprecated"
-														 : "the template version is not active";
-
-	switch (members[0]->verdict)
-	{
-		case VERDICT_CANCEL:
-			return psprintf("%d pending, none wanted: %s", count, inactive);
-		case VERDICT_DELETE_INACTIVE:
-			return psprintf("%d running, none wanted: %s", preset->actual, inactive);
-		case VERDICT_DELETE_EXPIRED:
-			return psprintf("%d of %d running are expired", preset->expired, preset->actual);
-		default:
-			return psprintf("%d valid ones are running, %d are desired%s", preset->valid,
-							preset->desired, reason_for_choice(members, count));
-	}
-}
-
-/*
  * Put the rows for the members of a preset that go: one for each verdict. Members are in order of
  * verdict.
  */
@@ -199,43 +157,43 @@ put_departures(const PlanRows *rows, const PoolSnapshot *pool)
 	}
 }
 
-/* Put the row for the instances that a preset misses, whether a pass creates or withholds them. */
+/* What a plan calls the row for missing instances. */
+static const char *
+creation_name(Withheld withheld)
+{
+	switch (withheld)
+	{
+		case WITHHELD_NOT:
+		case WITHHELD_RETRY:
+			break;
+		case WITHHELD_BACKOFF:
+			return "backoff";
+		case WITHHELD_HARD_LIMITED:
+			return "hard_limited";
+		case WITHHELD_VALIDATION_FAILED:
+			return "validation_failed";
+		case WITHHELD_UNSUPPORTED:
+			return "unsupported";
+		case WITHHELD_NO_PROVISIONER:
+			return "no_provisioner";
+	}
+	return "create";
+}
+
+/*
+ * Put the row for the instances that a preset misses, whether a pass creates or withholds them. A
+ * backoff shows even if nothing is missing.
+ */
 static void
 put_creation(const PlanRows *rows, const DecisionSettings *settings)
 {
 	const Preset *preset = rows->preset;
-	char *missing = psprintf("%d of %d desired are missing (%d valid ones running, %d starting)",
-							 preset->shortfall, preset->desired, preset->valid, preset->starting);
+	bool creates = preset->withheld == WITHHELD_NOT || preset->withheld == WITHHELD_RETRY;
 
-	if (preset->withheld == WITHHELD_BACKOFF)
-		put_action(rows, "backoff", preset->shortfall, NULL,
-				   psprintf("%d builds failed lately: nothing is created until %s; %s",
-							preset->num_failed, timestamptz_to_str(preset->backoff_until),
-							missing));
-	else if (preset->shortfall == 0)
-		return;
-	else if (preset->withheld == WITHHELD_HARD_LIMITED)
-		put_action(
-			rows, "hard_limited", preset->shortfall, NULL,
-			psprintf("the newest %d builds all failed; %s", settings->failure_hard_limit, missing));
-	else if (preset->withheld == WITHHELD_VALIDATION_FAILED)
-		put_action(rows, "validation_failed", preset->shortfall, NULL,
-				   psprintf("%s; %s",
-							preset->check == BUILD_INVALID
-								? preset->check_reason
-								: "the control plane marked the preset as validation_failed",
-							missing));
-	else if (preset->withheld == WITHHELD_UNSUPPORTED)
-		put_action(rows, "unsupported", preset->shortfall, NULL,
-				   psprintf("%s; %s", preset->check_reason, missing));
-	else if (preset->withheld == WITHHELD_RETRY)
-		put_action(rows, "create", 0, NULL,
-				   psprintf("waiting: %s; %s", preset->check_reason, missing));
-	else if (preset->capped > 0)
-		put_action(rows, "create", preset->create, NULL,
-				   psprintf("%s; %d withheld by %s", missing, preset->capped, preset->capped_by));
-	else
-		put_action(rows, "create", preset->create, NULL, missing);
+	if (preset->shortfall > 0 || preset->withheld == WITHHELD_BACKOFF)
+		put_action(rows, creation_name(preset->withheld),
+				   creates ? preset->create : preset->shortfall, NULL,
+				   reason_to_create(preset, settings));
 }
 
 /* prebuild_plan(at timestamptz): what prebuild_reconcile(at) would do */

@@ -32,7 +32,7 @@ PG_FUNCTION_INFO_V1(prebuild_metrics_read);
 	" 'preset_name', s.preset_name, 'organization_name', s.organization_name)"
 
 /* What the metrics of the pool tell of a preset, in columns. */
-#define POOL_COLUMNS 9
+#define POOL_COLUMNS 13
 
 /* Add one metric without labels. */
 static void
@@ -70,11 +70,12 @@ judge(TimestampTz at)
 static void
 gather_presets(const PoolSnapshot *pool, Datum *arrays)
 {
-	ArrayParameter *columns[POOL_COLUMNS] = { array_new(TEXTOID), array_new(TEXTOID),
-											  array_new(TEXTOID), array_new(INT4OID),
-											  array_new(INT4OID), array_new(INT4OID),
-											  array_new(BOOLOID), array_new(BOOLOID),
-											  array_new(BOOLOID) };
+	ArrayParameter *columns[POOL_COLUMNS] = {
+		array_new(TEXTOID), array_new(TEXTOID), array_new(TEXTOID), array_new(INT4OID),
+		array_new(INT4OID), array_new(INT4OID), array_new(BOOLOID), array_new(BOOLOID),
+		array_new(BOOLOID), array_new(BOOLOID), array_new(INT4OID), array_new(INT4OID),
+		array_new(INT4OID)
+	};
 
 	for (int i = 0; i < pool->npresets; i++)
 	{
@@ -91,6 +92,10 @@ gather_presets(const PoolSnapshot *pool, Datum *arrays)
 		array_add(columns[6], BoolGetDatum(preset->hard_limited));
 		array_add(columns[7], BoolGetDatum(preset->status == STATUS_VALIDATION_FAILED));
 		array_add(columns[8], BoolGetDatum(preset->backing_off));
+		array_add(columns[9], BoolGetDatum(preset->withheld == WITHHELD_NO_PROVISIONER));
+		array_add(columns[10], Int32GetDatum(preset->sick));
+		array_add(columns[11], Int32GetDatum(preset->serving));
+		array_add(columns[12], Int32GetDatum(preset->waiting));
 	}
 	for (int i = 0; i < POOL_COLUMNS; i++)
 		arrays[i] = array_datum(columns[i]);
@@ -103,7 +108,9 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 	static KeptPlan plan;
 	static const Oid argtypes[POOL_COLUMNS] = { TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 												INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
-												BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID };
+												BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
+												BOOLARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+												INT4ARRAYOID };
 	Datum values[POOL_COLUMNS];
 
 	gather_presets(judge(at), values);
@@ -116,12 +123,15 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			" FROM (SELECT p.template_name, p.preset_name, p.organization_name,"
 			"   pg_catalog.sum(p.desired), pg_catalog.sum(p.running), pg_catalog.sum(p.eligible),"
 			"   pg_catalog.bool_or(p.hard_limited), pg_catalog.bool_or(p.validation_failed),"
-			"   pg_catalog.bool_or(p.backing_off)"
-			"  FROM {unnest 9} p (template_name, preset_name, organization_name, desired, running,"
-			"   eligible, hard_limited, validation_failed, backing_off)"
+			"   pg_catalog.bool_or(p.backing_off), pg_catalog.bool_or(p.no_provisioner),"
+			"   pg_catalog.sum(p.sick), pg_catalog.sum(p.serving), pg_catalog.sum(p.waiting)"
+			"  FROM {unnest 13} p (template_name, preset_name, organization_name, desired, running,"
+			"   eligible, hard_limited, validation_failed, backing_off, no_provisioner, sick,"
+			"   serving, waiting)"
 			"  GROUP BY p.template_name, p.preset_name, p.organization_name)"
 			"  s (template_name, preset_name, organization_name, desired, running, eligible,"
-			"   hard_limited, validation_failed, backing_off),"
+			"   hard_limited, validation_failed, backing_off, no_provisioner, sick, serving,"
+			"   waiting),"
 			" LATERAL (VALUES"
 			"  ('coderd_prebuilt_workspaces_desired', s.desired,"
 			"   'Prebuilt workspaces that a preset should have'),"
@@ -138,7 +148,17 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			" otherwise'),"
 			"  ('prebuild_ext_preset_backing_off', CASE WHEN s.backing_off THEN 1 END,"
 			"   '1 for a preset that is not built for now, as builds failed lately, absent"
-			" otherwise'))"
+			" otherwise'),"
+			"  ('prebuild_ext_preset_no_provisioner', CASE WHEN s.no_provisioner THEN 1 END,"
+			"   '1 for a preset that no live provisioner daemon could build, absent otherwise'),"
+			"  ('prebuild_ext_preset_sick', CASE WHEN s.sick {>} 0 THEN s.sick END,"
+			"   'Prebuilt workspaces of a preset that are sick, absent if there are none'),"
+			"  ('prebuild_ext_preset_serving', CASE WHEN s.serving {>} 0 THEN s.serving END,"
+			"   'Expired prebuilt workspaces of a preset that stay until their replacements are"
+			" ready, absent if there are none'),"
+			"  ('prebuild_ext_preset_waiting', CASE WHEN s.waiting {>} 0 THEN s.waiting END,"
+			"   'Prebuilt workspaces that a preset gets only when expired ones have gone, absent if"
+			" there are none'))"
 			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
 			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",

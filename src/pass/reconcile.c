@@ -33,6 +33,7 @@
 #include "base/arguments.h"
 #include "catalog/control_plane_catalog.h"
 #include "decision/judgement.h"
+#include "decision/past_failures.h"
 #include "pass/lock_linger.h"
 #include "pass/membership.h"
 #include "pass/pass_stats.h"
@@ -339,6 +340,7 @@ prune_marks(void *argument)
 	int guc_level = plans_control_plane_path();
 
 	pruning_marks(pass->judgement);
+	past_failures_prune(pass->judgement->pool, &pass->judgement->settings);
 	constraints_check(written, lengthof(written));
 	AtEOXact_GUC(true, guc_level);
 	return true;
@@ -350,6 +352,15 @@ prune_old(void *argument)
 	const Pass *pass = argument;
 
 	pruning_old(pass->at);
+	return true;
+}
+
+static bool
+note_given_up(void *argument)
+{
+	const Pass *pass = argument;
+
+	status_write_given_up(pass->judgement);
 	return true;
 }
 
@@ -461,6 +472,8 @@ run_pass(Pass *pass)
 		pass->jobs->n = pass->totals.waiting;
 		wake_provisioners(pass);
 		pass->njudged = pass->judgement->pool->npresets;
+		do_aside(pass, note_given_up, "events of deletes that failed",
+				 "events of deletes that failed were not written", NULL);
 		prune(pass);
 		attempt(pass, "the record of the pass", sum_up, pass);
 	}

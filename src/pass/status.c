@@ -6,6 +6,8 @@
  */
 #include "compat.h"
 
+#include "utils/timestamp.h"
+
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 
@@ -14,6 +16,7 @@
 #include "base/rows.h"
 #include "settings.h"
 #include "pass/status.h"
+#include "decision/past_failures.h"
 
 static const char *const status_labels[] = { "healthy", "hard_limited", "validation_failed" };
 
@@ -103,6 +106,8 @@ status_write(const Judgement *judgement, Preset *const *presets, int npresets)
 	ArrayParameter *ids = array_new(UUIDOID);
 	ArrayParameter *labels = array_new(TEXTOID);
 	ArrayParameter *hard_limited = array_new(UUIDOID);
+	ArrayParameter *forgiven = array_new(UUIDOID);
+	ArrayParameter *until = array_new(TIMESTAMPTZOID);
 
 	for (int i = 0; i < npresets; i++)
 	{
@@ -115,6 +120,11 @@ status_write(const Judgement *judgement, Preset *const *presets, int npresets)
 			array_add_id(ids, &preset->id);
 			array_add_text(labels, status_labels[preset->new_status]);
 			describe_status_change(&batch, preset, &judgement->settings);
+		}
+		if (preset->forgive)
+		{
+			array_add_id(forgiven, &preset->id);
+			array_add(until, TimestampTzGetDatum(preset->forgive_until));
 		}
 		if (is_mark_outlived(preset))
 			mark_unset(&batch, &preset->id, MARK_VALIDATION_FAILED);
@@ -130,6 +140,7 @@ status_write(const Judgement *judgement, Preset *const *presets, int npresets)
 			mark_unset(&batch, &preset->id, MARK_PRESET_FAILED);
 	}
 	update_status(ids, labels);
+	past_failures_forgive(forgiven, until);
 	events_write(&batch, judgement->settings.at);
 	if (setting_notify_hard_limit && hard_limited->n > 0)
 		notifications_hard_limited(hard_limited, judgement->settings.at);
@@ -166,4 +177,46 @@ status_write_summary(TimestampTz at, int created, int deleted, int canceled, int
 				  psprintf("{\"created\": %d, \"deleted\": %d, \"canceled\": %d, \"failed\": %d}",
 						   created, deleted, canceled, failed));
 	events_write(&batch, at);
+}
+
+/*
+ * Write an event for each sick member among those that a pass has just deleted. at: the time of the
+ * pass. SPI is connected.
+ */
+void
+status_write_sick(const PoolSnapshot *pool, PoolMember *const *members, int n, TimestampTz at)
+{
+	EventBatch batch = { 0 };
+
+	for (int i = 0; i < n; i++)
+		if (members[i]->verdict == VERDICT_DELETE_SICK)
+		{
+			const Preset *preset = &pool->presets[decision_acting_preset(members[i])];
+
+			event_add(&batch, "sick_replaced", &preset->template_id, &preset->id, &members[i]->id,
+					  event_detail("reason", members[i]->complaint));
+		}
+	events_write(&batch, at);
+}
+
+/*
+ * Write an event for each member whose delete build failed as often as its policy tries, once. SPI
+ * is connected.
+ */
+void
+status_write_given_up(const Judgement *judgement)
+{
+	const PoolSnapshot *pool = judgement->pool;
+	EventBatch batch = { 0 };
+	ListCell *cell;
+
+	foreach (cell, past_failures_give_up(pool))
+	{
+		const PoolMember *member = lfirst(cell);
+		const Preset *preset = &pool->presets[decision_acting_preset(member)];
+
+		event_add(&batch, "delete_failed", &preset->template_id, &preset->id, &member->id,
+				  psprintf("{\"attempts\": %d}", member->delete_attempts));
+	}
+	events_write(&batch, judgement->settings.at);
 }

@@ -12,5 +12,8 @@ extern void status_write(const Judgement *judgement, Preset *const *presets, int
 extern void status_write_failure(const Preset *preset, const ErrorData *error, TimestampTz at);
 extern void status_write_summary(TimestampTz at, int created, int deleted, int canceled,
 								 int failed);
+extern void status_write_sick(const PoolSnapshot *pool, PoolMember *const *members, int n,
+							  TimestampTz at);
+extern void status_write_given_up(const Judgement *judgement);
 
 #endif /* PREBUILD_STATUS_H */

@@ -48,7 +48,8 @@
 	FIRST(resource_id)                                                                             \
 	NEXT(lifecycle_state)                                                                          \
 	NEXT(deleted)                                                                                  \
-	NEXT(parent_id)
+	NEXT(parent_id)                                                                                \
+	NEXT(id)
 
 /* The columns of such a list as a text for SQL. */
 #define FIRST_NAME(column) #column
@@ -75,16 +76,18 @@
 /*
  * The columns of a member after its key, which is the control plane and the workspace's id:
  *
- *	  KEPT(name, type, value, field)  a column of prebuild_pool_member, in the type's order
- *	  COMPUTED(name, type, value)	  a column that only statements on the tables have
+ *	  KEPT(name, type, value, field)	a column of prebuild_pool_member, in the type's order
+ *	  HEALTH(name, type, value, field)	the same, but only health needs it and it costs look-ups:
+ *										statements on the tables leave it NULL unless health is on
+ *	  COMPUTED(name, type, value)		a column that only statements on the tables have
  *
  * type: of pg_catalog. value: in SQL, of the workspace "w" and its latest build "b", with the terms
  * of pool_sql.h. field: of struct PoolMember, as KIND(name), or NONE if no decision needs it. The
  * kinds are in pool_member.h (how the struct declares them) and pool_members.c (how to read them).
  */
-#define MEMBER_COLUMNS(KEPT, COMPUTED)                                                             \
+#define MEMBER_COLUMNS(KEPT, HEALTH, COMPUTED)                                                     \
 	KEPT(name, text, "w.name", NONE)                                                               \
-	KEPT(template_id, uuid, "w.template_id", NONE)                                                 \
+	KEPT(template_id, uuid, "w.template_id", ID(template_id))                                      \
 	KEPT(created_at, timestamptz, "w.created_at", TIME(created_at))                                \
 	/* of the latest build, as are all the following */                                            \
 	KEPT(build_id, uuid, "b.id", ID(build_id))                                                     \
@@ -105,10 +108,19 @@
 	KEPT(current_preset_id, uuid, CURRENT_PRESET, PRESET(current_preset))                          \
 	/* has agents and all are ready; the field says it of running members only */                  \
 	KEPT(ready, bool, IS_READY, FLAG(ready))                                                       \
-	COMPUTED(started_at, timestamptz, "b.started_at")                                              \
-	COMPUTED(completed_at, timestamptz, "b.completed_at")
+	/* of the job; the field is the build's creation if the job does not say */                    \
+	KEPT(completed_at, timestamptz, "b.completed_at", END_TIME(completed_at))                      \
+	/* its job is over, and no worker ever had it */                                               \
+	KEPT(job_never_taken, bool, "b.completed_at IS NOT NULL AND b.worker_id IS NULL",              \
+		 FLAG(job_never_taken))                                                                    \
+	/* an agent is in a state from which it does not get ready; of running members only */         \
+	HEALTH(unwell, bool, IS_SICK, KNOWN_FLAG(unwell))                                              \
+	/* the agents that count, by which those are found that are disconnected */                    \
+	HEALTH(agents, _uuid, AGENTS_THAT_COUNT, POINTER(agents))                                      \
+	COMPUTED(started_at, timestamptz, "b.started_at")
 
-/* For use as COMPUTED where only the kept columns count. */
+/* The kept columns alone. */
+#define KEPT_COLUMNS(KEPT) MEMBER_COLUMNS(KEPT, KEPT, NOT_KEPT)
 #define NOT_KEPT(name, type, value)
 
 #endif /* PREBUILD_MEMBER_COLUMNS_H */

@@ -57,7 +57,10 @@ typedef enum Sickness
 #define FIELD_ID(name) Id name;
 #define FIELD_TIME(name) int64_t name;
 #define FIELD_NUMBER(name) int32_t name;
+#define FIELD_END_TIME(name) int64_t name;
 #define FIELD_FLAG(name) bool name;
+#define FIELD_KNOWN_FLAG(name) bool name;
+#define FIELD_POINTER(name) const void *name;
 #define FIELD_TRANSITION(name) Transition name;
 #define FIELD_JOB_STATUS(name) JobStatus name;
 #define FIELD_PRESET(name)                                                                         \
@@ -69,16 +72,11 @@ typedef enum Sickness
 typedef struct PoolMember
 {
 	Id id;
-	MEMBER_COLUMNS(FIELD_OF_COLUMN, NOT_KEPT)
-
-	bool job_never_taken; /* its job is over, and no worker ever had it */
-	int64_t completed_at; /* of the job; known for running members only */
-
 	/*
-	 * An agent is in a state from which it does not get ready. Known for running members, if the
-	 * policy of their preset asks for health or decision_needs_health().
+	 * "unwell" is known of running members, if the policy of their preset asks for health or
+	 * decision_needs_health(). "agents" is the reader's own.
 	 */
-	bool unwell;
+	KEPT_COLUMNS(FIELD_OF_COLUMN)
 
 	/*
 	 * When the agent that was seen the longest ago was seen last, among those that have ever been
@@ -102,6 +100,9 @@ typedef struct PoolMember
 	Sickness sickness;	   /* by the policy of its preset */
 	bool is_failure;	   /* its latest build counts as failed: remember it if the member goes */
 	bool deletes_given_up; /* its delete builds failed as often as the policy tries */
+
+	/* the caller fills this after decision_settle() for sick members that go */
+	const char *complaint; /* a phrase: which agent, what state, since when */
 } PoolMember;
 
 #endif /* PREBUILD_POOL_MEMBER_H */

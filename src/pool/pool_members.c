@@ -6,6 +6,7 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
+#include "utils/datum.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -143,28 +144,37 @@ parse_transition(const char *transition)
 enum
 {
 	COLUMN_id = 1,
-	MEMBER_COLUMNS(NUMBER_OF_COLUMN, NOT_KEPT)
+	KEPT_COLUMNS(NUMBER_OF_COLUMN)
 };
 
-/* Every member that has a build. */
-#define MEMBERS_WITH_BUILD(members)                                                                \
+/*
+ * Every member that has a build. "column" names the columns that only health needs: it leaves them
+ * out where statements on the tables would have to look them up for nothing.
+ */
+#define NULL_COLUMN(name, type, value, field) ", NULL::pg_catalog." #type
+#define MEMBERS_WITH_BUILD(members, column)                                                        \
 	"SELECT m.id" MEMBER_COLUMNS(                                                                  \
-		NAME_IN_M, NOT_KEPT) " FROM" members " WHERE m.build_id IS NOT NULL ORDER BY m.id"
+		NAME_IN_M, column, NOT_KEPT) " FROM" members " WHERE m.build_id IS NOT NULL ORDER BY m.id"
 
 /*
  * Run the query for every pool member that has a build, on the tables or on a view of the stored
- * pool. Leaves the rows in SPI_tuptable and returns their number.
+ * pool. health: also look up what only health needs. Leaves the rows in SPI_tuptable and returns
+ * their number.
  */
 static uint64
-ask_for_members(void)
+ask_for_members(bool health)
 {
-	static KeptPlan plan, stored_plan;
+	static KeptPlan plan, health_plan, stored_plan;
 	PoolView view;
 
 	if (pool_view_open(&view))
-		return plan_execute(&stored_plan, MEMBERS_WITH_BUILD(STORED_MEMBERS), PLAN_READ_OWN,
-							lengthof(view.values), view.argtypes, view.values, NULL);
-	return plan_execute(&plan, MEMBERS_WITH_BUILD(TABLE_MEMBERS), PLAN_READ, 0, NULL, NULL, NULL);
+		return plan_execute(&stored_plan, MEMBERS_WITH_BUILD(STORED_MEMBERS, NAME_IN_M),
+							PLAN_READ_OWN, lengthof(view.values), view.argtypes, view.values, NULL);
+	if (health)
+		return plan_execute(&health_plan, MEMBERS_WITH_BUILD(TABLE_MEMBERS, NAME_IN_M), PLAN_READ,
+							0, NULL, NULL, NULL);
+	return plan_execute(&plan, MEMBERS_WITH_BUILD(TABLE_MEMBERS, NULL_COLUMN), PLAN_READ, 0, NULL,
+						NULL, NULL);
 }
 
 /* Read the preset in a column of a member's row. Returns false for NULL. */
@@ -179,12 +189,38 @@ preset_column(uint64 row, int number, Id *preset)
 	return !isnull;
 }
 
+/* Copy a column's value, unless it is NULL. */
+static const void *
+pointer_column(uint64 row, int number)
+{
+	bool isnull;
+	Datum value = row_value(row, number, &isnull);
+
+	return isnull ? NULL : DatumGetPointer(datumCopy(value, false, -1));
+}
+
+/* Read a column, or return a value for NULL. */
+static Datum
+column_or(uint64 row, int number, Datum value_for_null)
+{
+	bool isnull;
+	Datum value = row_value(row, number, &isnull);
+
+	return isnull ? value_for_null : value;
+}
+
 /* How to read each kind of field of MEMBER_COLUMNS from its column. */
 #define READ_NONE
 #define READ_ID(name) member->name = row_id(row, COLUMN_##name);
 #define READ_TIME(name) member->name = DatumGetTimestampTz(row_get(row, COLUMN_##name));
 #define READ_NUMBER(name) member->name = DatumGetInt32(row_get(row, COLUMN_##name));
+#define READ_END_TIME(name)                                                                        \
+	member->name = DatumGetTimestampTz(                                                            \
+		column_or(row, COLUMN_##name, TimestampTzGetDatum(member->build_created_at)));
 #define READ_FLAG(name) member->name = DatumGetBool(row_get(row, COLUMN_##name));
+#define READ_KNOWN_FLAG(name)                                                                      \
+	member->name = DatumGetBool(column_or(row, COLUMN_##name, BoolGetDatum(false)));
+#define READ_POINTER(name) member->name = pointer_column(row, COLUMN_##name);
 #define READ_TRANSITION(name) member->name = parse_transition(row_text(row, COLUMN_##name));
 #define READ_JOB_STATUS(name) member->name = parse_job_status(row_text(row, COLUMN_##name));
 #define READ_PRESET(name)                                                                          \
@@ -196,20 +232,21 @@ static void
 read_member(uint64 row, PoolMember *member)
 {
 	member->id = row_id(row, COLUMN_id);
-	MEMBER_COLUMNS(READ_COLUMN, NOT_KEPT)
+	KEPT_COLUMNS(READ_COLUMN)
 	if (member->transition != TRANSITION_START || member->job_status != JOB_SUCCEEDED)
-		member->ready = false;
+		member->ready = member->unwell = false;
+	member->seen_at = INT64_MAX;
 }
 
 /*
  * Read every pool member that has a build, with its latest build, in the active snapshot, ordered
- * by id. *n receives their number. Fields that others fill are zero. SPI must be connected. The
- * result is palloc'd in the current context.
+ * by id. *n receives their number. health: also find out what only health needs. Fields that others
+ * fill are zero. SPI must be connected. The result is palloc'd in the current context.
  */
 PoolMember *
-pool_members_read(int *n)
+pool_members_read(int *n, bool health)
 {
-	uint64 rows = ask_for_members();
+	uint64 rows = ask_for_members(health);
 	PoolMember *members = palloc0_array(PoolMember, rows + 1);
 
 	for (uint64 i = 0; i < rows; i++)

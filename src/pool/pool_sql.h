@@ -74,14 +74,20 @@
 /* True when the latest build's job has agents and all of them are ready. */
 #define IS_READY OF_AGENTS("bool_and", "wa.lifecycle_state {=} 'ready'")
 
-/*
- * True when an agent failed to start, is shutting down or is off, so that the member does not get
- * ready.
- */
+/* The states in which an agent failed to start, is shutting down or is off: it does not get ready. */
+#define SICK_STATES                                                                                \
+	"'{start_error,start_timeout,shutting_down,shutdown_timeout,shutdown_error,off}'"              \
+	"::pg_catalog.text[]"
+
+/* True when an agent is in such a state, so that the member does not get ready. */
 #define IS_SICK                                                                                    \
-	OF_AGENTS("bool_or",                                                                           \
-			  "wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout,"          \
-			  "shutting_down,shutdown_timeout,shutdown_error,off}'::pg_catalog.text[])")
+	OF_AGENTS("bool_or", "wa.lifecycle_state::pg_catalog.text {=} ANY (" SICK_STATES ")")
+
+/* The agents that count, as IS_READY counts them. Ordered, so that equal members are equal rows. */
+#define AGENTS_THAT_COUNT                                                                          \
+	"ARRAY(SELECT a.id FROM " RESOURCES " r, LATERAL (SELECT wa.id FROM " AGENTS " wa"             \
+	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
+	"  WHERE r.job_id {=} b.job_id ORDER BY a.id)"
 
 /* True when nobody has taken the latest build's job. */
 #define IS_UNCLAIMED                                                                               \
@@ -95,8 +101,7 @@
 
 /* All that is kept of a member, as a prebuild_pool_member. $1 is the oid of its schema. */
 #define MEMBER                                                                                     \
-	"ROW($1, w.id::pg_catalog.uuid" MEMBER_COLUMNS(VALUE_OF_COLUMN,                                \
-												   NOT_KEPT) ")::{ext}prebuild_pool_member"
+	"ROW($1, w.id::pg_catalog.uuid" KEPT_COLUMNS(VALUE_OF_COLUMN) ")::{ext}prebuild_pool_member"
 
 /*
  * The members, "m", as the tables have them: their ids and all of MEMBER_COLUMNS. Includes members
@@ -104,7 +109,8 @@
  * that a statement names. For PLAN_READ.
  */
 #define TABLE_MEMBERS                                                                              \
-	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(NAMED_KEPT_VALUE, NAMED_VALUE) POOL ") m"
+	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(NAMED_KEPT_VALUE, NAMED_KEPT_VALUE,      \
+														  NAMED_VALUE) POOL ") m"
 
 /* True for a member "m" that runs, like IS_RUNNING. */
 #define MEMBER_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"

@@ -179,6 +179,7 @@ pool_tables_readable(void)
 #define OID_OF_int4 INT4OID
 #define OID_OF_bool BOOLOID
 #define OID_OF_timestamptz TIMESTAMPTZOID
+#define OID_OF__uuid UUIDARRAYOID
 #define KNOWN_COLUMN(name, type, value, field) { #name, OID_OF_##type },
 
 /*
@@ -192,9 +193,7 @@ pool_member_known(void)
 	{
 		const char *name;
 		Oid type;
-	} known[] = { { "control_plane", OIDOID },
-				  { "id", UUIDOID },
-				  MEMBER_COLUMNS(KNOWN_COLUMN, NOT_KEPT) };
+	} known[] = { { "control_plane", OIDOID }, { "id", UUIDOID }, KEPT_COLUMNS(KNOWN_COLUMN) };
 	Oid type =
 		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
 						ObjectIdGetDatum(plans_extension_schema()));
