@@ -84,6 +84,12 @@ $node->safe_psql('one', q{DROP TRIGGER slow ON workspaces; UPDATE template_versi
 wait_until($node, 'one', q{SELECT passes = 2 FROM prebuild_worker_status WHERE lane = 'passes'});
 pass('and passes that are asked for');
 
+# without room for a second registration the postmaster starts the process again, which it logs
+$node->safe_psql('one', q{SELECT pg_terminate_backend(pid) FROM prebuild_worker_status WHERE lane = 'metadata'});
+wait_until($node, 'one', q{SELECT state = 'serving' FROM prebuild_worker_status WHERE lane = 'metadata'});
+like(slurp_file($node->logfile), qr/background worker "prebuild worker" \(PID \d+\) exited with exit code 1/,
+	'a worker comes back without room for another one');
+
 # enough
 
 $node->append_conf('postgresql.conf', 'max_worker_processes = 6');
