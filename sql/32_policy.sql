@@ -1,6 +1,6 @@
 ---- policies -----------------------------------------------------------------
 
--- What keeps the pools of a template healthy, or of its presets of one name, whatever their version.
+-- How passes keep the pools of a template, or of its presets of one name, whatever their version.
 CREATE TABLE @extschema@.prebuild_policy (
 	control_plane text NOT NULL,
 	template_id uuid NOT NULL,
@@ -40,7 +40,7 @@ CREATE TABLE @extschema@.prebuild_policy (
 			'^((0|[1-9][0-9]{0,8})|(0|[1-9][0-9]{0,2}|1000)%)$')
 );
 
--- two indexes, as NULLs are distinct from each other in one
+-- two indexes, because a single one would treat NULLs as distinct
 CREATE UNIQUE INDEX prebuild_policy_preset_idx
 	ON @extschema@.prebuild_policy (control_plane, template_id, preset_name)
 	WHERE preset_name IS NOT NULL;
@@ -49,19 +49,19 @@ CREATE UNIQUE INDEX prebuild_policy_template_idx
 	WHERE preset_name IS NULL;
 
 COMMENT ON TABLE @extschema@.prebuild_policy IS
-'How the pools of a template''s presets are kept; prebuild_set_policy() writes it';
+'How passes keep the pools of a template''s presets; prebuild_set_policy() writes it';
 COMMENT ON COLUMN @extschema@.prebuild_policy.control_plane IS
-'The schema of the control plane that the template is of';
+'Schema of the control plane that has the template';
 COMMENT ON COLUMN @extschema@.prebuild_policy.preset_name IS
-'The name of the presets, in all versions; NULL for those that have no row of their own, and for what theirs leaves NULL';
+'Name of the presets, in all versions; the row with NULL applies to presets without a row of their own, and to what their row leaves NULL';
 COMMENT ON COLUMN @extschema@.prebuild_policy.mode IS
-'Whether the number of prebuilds is left as it is (off), only advised (advise) or chosen (auto)';
+'What to do about the number of prebuilds: nothing (off), advise a number (advise) or set it (auto)';
 COMMENT ON COLUMN @extschema@.prebuild_policy.service_level IS
-'The share of demands that should find a prebuild; NULL for 0.99';
+'Share of demands that should find a prebuild; NULL means 0.99';
 COMMENT ON COLUMN @extschema@.prebuild_policy.unready_grace IS
-'As the setting prebuild.unready_grace; NULL for the template''s row, then the setting; so are the following';
+'Like the setting prebuild.unready_grace; NULL means the value of the template''s row, and then the setting. The following columns work the same way';
 
--- They are data: a dump carries them.
+-- A dump includes the rows.
 DO LANGUAGE plpgsql $$
 DECLARE
 	relation regclass;
@@ -90,7 +90,7 @@ AS 'MODULE_PATHNAME', 'prebuild_set_policy';
 
 COMMENT ON FUNCTION @extschema@.prebuild_set_policy(uuid, text, text, integer, integer,
 	double precision, interval, interval, interval, integer, integer, interval, boolean, text, text) IS
-'Set how the pools of a template''s presets are kept, or of those of one name; replaces what an earlier call set';
+'Set how passes keep the pools of a template''s presets, or of its presets of one name; replaces what an earlier call set';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_set_policy(uuid, text, text, integer, integer,
 	double precision, interval, interval, interval, integer, integer, interval, boolean, text, text)
 FROM PUBLIC;
@@ -102,6 +102,6 @@ SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'prebuild_unset_policy';
 
 COMMENT ON FUNCTION @extschema@.prebuild_unset_policy(uuid, text) IS
-'Undo prebuild_set_policy(); false when there is nothing to undo';
+'Undo prebuild_set_policy(); returns false if there is nothing to undo';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_unset_policy(uuid, text) FROM PUBLIC;
 

@@ -1,7 +1,7 @@
 ---- failures -----------------------------------------------------------------
 
--- The builds that failed and whose member is gone (kind "failed" or "sick") still count for backoff
--- and hard limit. "undeleted" is a delete build that a pass will not try again.
+-- Builds that failed (kind "failed" or "sick") still count for backoff and hard limit after their
+-- member is gone. "undeleted" is a delete build that passes do not try again.
 CREATE TABLE @extschema@.prebuild_failure (
 	build_id uuid PRIMARY KEY,
 	preset_id uuid NOT NULL,
@@ -25,7 +25,7 @@ CREATE TABLE @extschema@.prebuild_forgiven (
 COMMENT ON TABLE @extschema@.prebuild_forgiven IS
 'Until when the failures of a preset do not count';
 
--- They are data: a dump carries them.
+-- A dump includes the rows.
 DO LANGUAGE plpgsql $$
 DECLARE
 	relation regclass;
@@ -65,6 +65,6 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'prebuild_retry';
 
 COMMENT ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) IS
-'Let the failures that a preset has had until now count no more: the next pass ends its hard limit and its backoff; returns the time';
+'Forgive the failures that a preset has had until now, so that the next pass ends its hard limit and its backoff; returns the time';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) FROM PUBLIC;
 

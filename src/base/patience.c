@@ -204,8 +204,8 @@ sessions_in_the_way(const LOCKTAG *tag, LOCKMODE mode)
 	if (holders.len > 0)
 		return psprintf("held by %s", holders.data);
 	if (waiters.len > 0)
-		return psprintf("for which others wait in front: %s", waiters.data);
-	return pstrdup("which nobody holds any more");
+		return psprintf("for which other sessions wait in front: %s", waiters.data);
+	return pstrdup("which no session holds any longer");
 }
 
 /*
@@ -239,7 +239,7 @@ describe_wait(const ErrorData *error)
 	StringInfoData report;
 
 	initStringInfo(&report);
-	appendStringInfo(&report, "It waited for %s on %s",
+	appendStringInfo(&report, "The session waited for %s on %s",
 					 GetLockmodeName(tag.locktag_lockmethodid, patience.mode), locked_object(&tag));
 	/* the server's own words say which row it is */
 	if (tag.locktag_type == LOCKTAG_TRANSACTION && error->context != NULL)
@@ -278,7 +278,7 @@ patience_lose(const ErrorData *error)
 		report = describe_wait(error);
 	}
 	else
-		report = psprintf("It was told: %s.", error->message);
+		report = psprintf("The error was: %s.", error->message);
 	/* this may be nested work, whose memory will be gone */
 	patience.report = MemoryContextStrdup(patience.context, report);
 	pfree(report);

@@ -396,8 +396,8 @@ read_arguments(FunctionCallInfo fcinfo, Claim *claim)
 				 errmsg("argument \"ttl\" must be at least a minute in nanoseconds, " INT64_FORMAT
 						", not " INT64_FORMAT,
 						NANOSECONDS_PER_MINUTE, ttl),
-				 errhint("As in Coder, the time to live is in nanoseconds: 8 hours are "
-						 "28800000000000. NULL is none.")));
+				 errhint("The time to live is in nanoseconds, as in Coder: 8 hours are "
+						 "28800000000000. NULL means none.")));
 
 	memcpy(claim->preset_id.bytes, PG_GETARG_UUID_P(0)->data, UUID_LEN);
 	claim->at = argument_time(fcinfo, 6, "at");

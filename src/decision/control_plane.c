@@ -198,8 +198,9 @@ read_members(PoolSnapshot *pool)
 
 /*
  * Read presets, policies, stages, schedules and pool in the active snapshot. at: the time for which
- * to evaluate schedules; stages: receives the stages. SPI must be connected. The result is palloc'd in the current context; its presets and
- * its members are ordered by id. Raises an error that names a missing table or column.
+ * to evaluate schedules; stages: receives the stages. SPI must be connected. The result is palloc'd
+ * in the current context; its presets and its members are ordered by id. Raises an error that names
+ * a missing table or column.
  */
 PoolSnapshot *
 control_plane_snapshot(TimestampTz at, Stages *stages)

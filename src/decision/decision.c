@@ -77,6 +77,7 @@ reset_preset(Preset *preset)
 	preset->create = preset->capped = 0;
 	preset->capped_by = NULL;
 	preset->new_status = preset->status;
+	preset->remaining = 0;
 	preset->first_action = preset->nactions = 0;
 }
 
@@ -114,7 +115,7 @@ is_stale(const PoolMember *member, const Preset *preset)
 {
 	return !preset->kept &&
 		   (preset->template_deleted || preset->template_deprecated ||
-			!is_of_kept_version(member, preset)) &&
+			!is_kept_version(&member->template_version_id, preset)) &&
 		   member->build_number == 1 && member->transition == TRANSITION_START &&
 		   member->job_status == JOB_PENDING && member->job_unclaimed;
 }
@@ -130,7 +131,7 @@ count_building(PoolMember *member, Preset *preset)
 		preset->pending_stale++;
 		member->verdict = VERDICT_CANCEL;
 	}
-	else if (is_of_kept_version(member, preset))
+	else if (is_kept_version(&member->template_version_id, preset))
 	{
 		preset->starting += member->transition == TRANSITION_START;
 		preset->stopping += member->transition == TRANSITION_STOP;
@@ -211,9 +212,9 @@ decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 			count_building(member, &snapshot->presets[member->build_preset]);
 	}
 
-	failures_judge(snapshot, settings);
 	health_judge_leaks(snapshot, settings);
 	health_roll(snapshot);
+	failures_judge(snapshot, settings);
 	for (int i = 0; i < snapshot->npresets; i++)
 		if (snapshot->presets[i].kept)
 			count_missing(&snapshot->presets[i]);
@@ -339,7 +340,18 @@ compare_by_action(const void *left, const void *right)
 												   : decision_compare_age(a, b);
 }
 
-/* Collect the members to act on, in order, and give each preset its slice of them. */
+/* Count an eligible member for its preset, which the pass leaves alone. */
+static void
+count_remaining(PoolSnapshot *snapshot, const PoolMember *member)
+{
+	if (is_running(member) && member->ready && member->current_preset >= 0)
+		snapshot->presets[member->current_preset].remaining++;
+}
+
+/*
+ * Collect the members to act on, in order, and give each preset its slice of them. Counts what
+ * remains.
+ */
 static void
 line_up_actions(PoolSnapshot *snapshot)
 {
@@ -348,6 +360,8 @@ line_up_actions(PoolSnapshot *snapshot)
 	for (int i = 0; i < snapshot->nmembers; i++)
 		if (snapshot->members[i].verdict != VERDICT_LEAVE)
 			snapshot->order[n++] = &snapshot->members[i];
+		else
+			count_remaining(snapshot, &snapshot->members[i]);
 	qsort(snapshot->order, n, sizeof(PoolMember *), compare_by_action);
 	for (int i = n - 1; i >= 0; i--)
 	{
@@ -394,7 +408,7 @@ stage_state_of_preset(const Preset *preset)
 		return STAGE_VALIDATION_FAILED;
 	if (preset->withheld == WITHHELD_UNSUPPORTED)
 		return STAGE_UNSUPPORTED;
-	return preset->eligible < preset->desired ? STAGE_INCOMPLETE : STAGE_READY;
+	return preset->remaining < preset->desired ? STAGE_INCOMPLETE : STAGE_READY;
 }
 
 /*

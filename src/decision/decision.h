@@ -135,6 +135,7 @@ typedef struct Preset
 	int32_t capped;			   /* part of the shortfall that a cap holds back */
 	const char *capped_by;	   /* that cap: a setting or a phrase */
 	PrebuildStatus new_status; /* what the stored status should be */
+	int32_t remaining;		   /* eligible ones that the pass leaves alone */
 	int first_action;		   /* its members to act on: a slice of the snapshot's order */
 	int nactions;
 } Preset;
@@ -165,7 +166,9 @@ typedef struct Attempt
 	Id build_id;
 	int64_t created_at;
 	bool failed;
-	bool ready; /* neither: not over yet */
+	bool ready;
+	bool building;	 /* its job waits or runs, and the pass leaves it alone */
+	int64_t over_at; /* when it ended, as far as known, if the pass leaves it alone */
 } Attempt;
 
 typedef struct PoolSnapshot

@@ -36,13 +36,12 @@ is_building(const PoolMember *member)
 	return member->job_status == JOB_PENDING || member->job_status == JOB_RUNNING;
 }
 
-/* True for a build of a version whose pool a pass keeps: the active one, or the preset's, staged. */
+/* True for a version whose pool a pass keeps: the active one, or the preset's, staged. */
 static inline bool
-is_of_kept_version(const PoolMember *member, const Preset *preset)
+is_kept_version(const Id *version, const Preset *preset)
 {
-	return ids_equal(&member->template_version_id, &preset->active_version_id) ||
-		   (preset->staged_share > 0 &&
-			ids_equal(&member->template_version_id, &preset->template_version_id));
+	return ids_equal(version, &preset->active_version_id) ||
+		   (preset->staged_share > 0 && ids_equal(version, &preset->template_version_id));
 }
 
 /* decision.c */

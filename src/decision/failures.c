@@ -46,7 +46,10 @@ backoff_delay(int32_t num_failed, const DecisionSettings *settings)
 	return settings->backoff_interval * num_failed;
 }
 
-/* Find the backoff of one preset from its n builds, newest first. */
+/*
+ * Find the backoff of one preset from its n builds, newest first. What a probe forgives, which
+ * judge_hard_limit() finds, does not count.
+ */
 static void
 judge_backoff(Preset *preset, const Attempt *builds, int n, const DecisionSettings *settings)
 {
@@ -56,7 +59,8 @@ judge_backoff(Preset *preset, const Attempt *builds, int n, const DecisionSettin
 
 	for (int i = 0; i < n; i++)
 	{
-		bool counts = builds[i].failed && builds[i].created_at >= since;
+		bool forgiven = preset->forgive && builds[i].created_at <= preset->forgive_until;
+		bool counts = builds[i].failed && !forgiven && builds[i].created_at >= since;
 
 		preset->num_failed += counts;
 		if (counts && i < window && last_failed == NULL)
@@ -93,48 +97,92 @@ probe_delay(const Attempt *const *failures, int n, int limit, int64_t first_dela
 /* The longest run of failures that matters: then the delay is the longest, too. */
 #define LONGEST_RUN 64
 
+/* The newest builds of a preset, up to one that became ready. */
+typedef struct Run
+{
+	int length;							/* of failed ones */
+	const Attempt *failed[LONGEST_RUN]; /* the newest of these */
+	bool building;						/* a build newer than they waits or runs */
+	int64_t tried_at;					/* when the newest one without an answer was over */
+	int end;							/* where the run ends among the builds */
+} Run;
+
 /*
- * Find the hard limit of one preset from its n builds, newest first. Without probes, the newest
- * builds must all have failed. With probes, a build that is not over yet does not end the limit,
- * because it may be the probe.
+ * Find the run of failures from a position on among n builds, newest first. Without probes, any
+ * build that did not fail ends it. With probes, one that is not ready (yet) does not, because it may
+ * be the probe.
+ */
+static void
+find_run(Run *run, const Attempt *builds, int from, int n, bool probes)
+{
+	run->length = 0;
+	run->building = false;
+	run->tried_at = INT64_MIN;
+	for (run->end = from; run->end < n; run->end++)
+	{
+		const Attempt *build = &builds[run->end];
+
+		if (build->failed)
+		{
+			if (run->length < LONGEST_RUN)
+				run->failed[run->length] = build;
+			run->length++;
+		}
+		else if (!probes || build->ready)
+			return;
+		else if (run->length == 0)
+		{
+			run->building = run->building || build->building;
+			if (run->tried_at < build->over_at)
+				run->tried_at = build->over_at;
+		}
+	}
+}
+
+/*
+ * Find out when a hard-limited preset gets its next probe. One that is over, but neither failed nor
+ * became ready (somebody canceled it, or its agents hang), counts for the pace.
+ */
+static void
+judge_probe(Preset *preset, const Run *run, const DecisionSettings *settings)
+{
+	int known = run->length < LONGEST_RUN ? run->length : LONGEST_RUN;
+	int64_t last = run->failed[0]->created_at;
+
+	if (run->tried_at > last)
+		last = run->tried_at;
+	preset->next_probe = last + probe_delay(run->failed, known, settings->failure_hard_limit,
+											preset->policy.hard_limit_retry);
+	preset->probe_due = !run->building && settings->at >= preset->next_probe;
+}
+
+/*
+ * Find the hard limit of one preset from its n builds, newest first. A probe that became ready ends
+ * it. A claim may take that member before the next pass: if the preset was hard-limited, or would be
+ * without it, the failures before it must be forgotten at once. The stored status is not enough, as
+ * coderd may have written it.
  */
 static void
 judge_hard_limit(Preset *preset, const Attempt *builds, int n, const DecisionSettings *settings)
 {
 	bool probes = preset->policy.hard_limit_retry > 0;
 	int limit = settings->failure_hard_limit;
-	const Attempt *run[LONGEST_RUN];
-	int length = 0;
-	int open = 0; /* newer builds that are not over */
-	int i;
+	Run run, before;
 
-	for (i = 0; i < n && (builds[i].failed || (probes && !builds[i].ready)); i++)
-	{
-		if (builds[i].failed)
-		{
-			if (length < LONGEST_RUN)
-				run[length] = &builds[i];
-			length++;
-		}
-		else
-			open += length == 0;
-	}
-	preset->hard_limited = preset->kept && limit > 0 && length >= limit;
-	if (!probes || !preset->kept)
+	if (!preset->kept || limit <= 0)
+		return;
+	find_run(&run, builds, 0, n, probes);
+	preset->hard_limited = run.length >= limit;
+	if (!probes)
 		return;
 	if (preset->hard_limited)
+		judge_probe(preset, &run, settings);
+	else if (run.end < n)
 	{
-		int64_t delay = probe_delay(run, length < LONGEST_RUN ? length : LONGEST_RUN, limit,
-									preset->policy.hard_limit_retry);
-
-		preset->next_probe = run[0]->created_at + delay;
-		preset->probe_due = open == 0 && settings->at >= preset->next_probe;
-	}
-	else if (preset->status == STATUS_HARD_LIMITED && i < n && builds[i].ready)
-	{
-		/* a claim may take the member before the next pass, which must not see the old failures */
-		preset->forgive = true;
-		preset->forgive_until = builds[i].created_at;
+		find_run(&before, builds, run.end + 1, n, true);
+		preset->forgive =
+			preset->status == STATUS_HARD_LIMITED || run.length + before.length >= limit;
+		preset->forgive_until = preset->forgive ? builds[run.end].created_at : 0;
 	}
 }
 
@@ -155,22 +203,36 @@ add_attempt(PoolSnapshot *snapshot, PoolMember *member, int *n)
 	if (member->build_preset < 0 || member->transition != TRANSITION_START)
 		return;
 	preset = &snapshot->presets[member->build_preset];
-	if (preset->template_deleted || !is_of_kept_version(member, preset))
+	if (preset->template_deleted || !is_kept_version(&member->template_version_id, preset))
 		return;
 	if (member->job_status == JOB_FAILED && member->job_never_taken)
 		return;
 	attempt->failed = member->job_status == JOB_FAILED || member->sickness != SICK_NOT;
 	if (attempt->failed && !counts(preset, member->build_created_at))
 		return;
+	attempt->ready = is_running(member) && member->ready && !attempt->failed;
 	attempt->preset = member->build_preset;
 	attempt->build_id = member->build_id;
 	attempt->created_at = member->build_created_at;
-	attempt->ready = is_running(member) && member->ready && !attempt->failed;
+	if (member->verdict != VERDICT_LEAVE)
+	{
+		/* what goes without an answer is no probe any more */
+		attempt->building = false;
+		attempt->over_at = INT64_MIN;
+	}
+	else
+	{
+		attempt->building = is_building(member);
+		attempt->over_at = is_running(member) ? member->completed_at : member->build_created_at;
+	}
 	member->is_failure = attempt->failed;
 	(*n)++;
 }
 
-/* Judge the failures of every preset. The members' sickness must be known. */
+/*
+ * Judge the failures of every preset. Must be known: the members' sickness, and which of them go
+ * (too many of them aside).
+ */
 void
 failures_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 {
@@ -182,7 +244,10 @@ failures_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 	{
 		const PastFailure *past = &snapshot->failures[i];
 
-		if (counts(&snapshot->presets[past->preset], past->build_created_at))
+		const Preset *preset = &snapshot->presets[past->preset];
+
+		if (!preset->template_deleted && is_kept_version(&preset->template_version_id, preset) &&
+			counts(preset, past->build_created_at))
 			snapshot->attempts[n++] = (Attempt){ .preset = past->preset,
 												 .build_id = past->build_id,
 												 .created_at = past->build_created_at,
@@ -196,7 +261,7 @@ failures_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		for (end = first + 1;
 			 end < n && snapshot->attempts[end].preset == snapshot->attempts[first].preset;)
 			end++;
-		judge_backoff(preset, &snapshot->attempts[first], end - first, settings);
 		judge_hard_limit(preset, &snapshot->attempts[first], end - first, settings);
+		judge_backoff(preset, &snapshot->attempts[first], end - first, settings);
 	}
 }

@@ -239,8 +239,6 @@ health_roll(PoolSnapshot *snapshot)
 		for (end = first + 1; end < n && snapshot->order[end]->current_preset == number;)
 			end++;
 		fresh = preset->eligible - (end - first);
-		if (fresh > preset->desired)
-			fresh = preset->desired;
 		stay = preset->desired - unavailable(preset) - fresh;
 		for (int i = end - 1; i >= first && stay > 0; i--, stay--)
 		{

@@ -5,8 +5,8 @@
  *	  only if a policy or a surplus makes it matter, and only of the members for which it does.
  *
  *	  An agent moves last_connected_at with every heartbeat. The kept pool does not log that. It
- *	  keeps the ids of each member's agents, which seldom change; a reader probes the agents by
- *	  their primary key and gets only those that have been silent for the shortest grace.
+ *	  keeps the ids of the resources that have the member's agents, which seldom change; a reader
+ *	  probes the agents by that and gets only those that have been silent for the shortest grace.
  *
  *	  All statements read the control plane's tables in the active snapshot.
  */
@@ -23,27 +23,27 @@
 #include "decision/member_health.h"
 #include "pool/pool_sql.h"
 
-/* An agent and the member that it belongs to. */
-typedef struct MemberAgent
+/* A resource with agents, and the member that it belongs to. The id comes first, to sort by. */
+typedef struct MemberResource
 {
 	Id id;
 	PoolMember *member;
-} MemberAgent;
+} MemberResource;
 
 /* True for a running member whose preset replaces disconnected members. */
 static bool
 may_be_disconnected(const PoolSnapshot *pool, const PoolMember *member)
 {
 	return member->transition == TRANSITION_START && member->job_status == JOB_SUCCEEDED &&
-		   member->agents != NULL && member->current_preset >= 0 &&
+		   member->resources != NULL && member->current_preset >= 0 &&
 		   pool->presets[member->current_preset].policy.disconnected_grace > 0;
 }
 
-/* Add a member's agents to an array. Returns the array, which may have moved. */
-static MemberAgent *
-add_agents(MemberAgent *agents, int *n, int *room, PoolMember *member)
+/* Add a member's resources to an array. Returns the array, which may have moved. */
+static MemberResource *
+add_resources(MemberResource *resources, int *n, int *room, PoolMember *member)
 {
-	ArrayType *array = DatumGetArrayTypeP(PointerGetDatum(member->agents));
+	ArrayType *array = DatumGetArrayTypeP(PointerGetDatum(member->resources));
 	Datum *ids;
 	int count;
 
@@ -51,16 +51,16 @@ add_agents(MemberAgent *agents, int *n, int *room, PoolMember *member)
 	if (*n + count > *room)
 	{
 		*room = Max(2 * *room, *n + count);
-		agents = repalloc(agents, *room * sizeof(MemberAgent));
+		resources = repalloc(resources, *room * sizeof(MemberResource));
 	}
 	for (int i = 0; i < count; i++)
 	{
-		MemberAgent *agent = &agents[(*n)++];
+		MemberResource *resource = &resources[(*n)++];
 
-		memcpy(agent->id.bytes, DatumGetUUIDP(ids[i])->data, UUID_LEN);
-		agent->member = member;
+		memcpy(resource->id.bytes, DatumGetUUIDP(ids[i])->data, UUID_LEN);
+		resource->member = member;
 	}
-	return agents;
+	return resources;
 }
 
 /*
@@ -75,7 +75,7 @@ member_health_find_seen(PoolSnapshot *pool, TimestampTz at)
 	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZOID };
 	ArrayParameter *ids = array_new(UUIDOID);
 	int room = pool->nmembers + 1;
-	MemberAgent *agents;
+	MemberResource *resources;
 	Datum values[2];
 	int64_t shortest = INT64_MAX;
 	int n = 0;
@@ -91,32 +91,32 @@ member_health_find_seen(PoolSnapshot *pool, TimestampTz at)
 	if (shortest == INT64_MAX)
 		return;
 
-	agents = palloc_array(MemberAgent, room);
+	resources = palloc_array(MemberResource, room);
 	for (int i = 0; i < pool->nmembers; i++)
 		if (may_be_disconnected(pool, &pool->members[i]))
-			agents = add_agents(agents, &n, &room, &pool->members[i]);
+			resources = add_resources(resources, &n, &room, &pool->members[i]);
 	if (n == 0)
 		return;
-	/* ids come first in the struct; an agent has one member */
-	qsort(agents, n, sizeof(MemberAgent), id_compare);
+	qsort(resources, n, sizeof(MemberResource), id_compare);
 	for (int i = 0; i < n; i++)
-		array_add_id(ids, &agents[i].id);
+		array_add_id(ids, &resources[i].id);
 	values[0] = array_datum(ids);
 	values[1] = TimestampTzGetDatum(at - shortest);
-	nsilent =
-		plan_execute(&plan,
-					 "SELECT wa.id::pg_catalog.uuid, " AGENT_SEEN_AT "::pg_catalog.timestamptz"
-					 " FROM {cp}workspace_agents wa WHERE wa.id {=} ANY ($1)"
-					 " AND wa.first_connected_at IS NOT NULL AND " AGENT_SEEN_AT " {<} $2",
-					 PLAN_READ, 2, argtypes, values, NULL);
+	nsilent = plan_execute(&plan,
+						   "SELECT wa.resource_id::pg_catalog.uuid,"
+						   " " AGENT_SEEN_AT "::pg_catalog.timestamptz"
+						   " FROM {cp}workspace_agents wa WHERE wa.resource_id {=} ANY ($1)"
+						   " AND NOT wa.deleted AND wa.parent_id IS NULL"
+						   " AND wa.first_connected_at IS NOT NULL AND " AGENT_SEEN_AT " {<} $2",
+						   PLAN_READ, 2, argtypes, values, NULL);
 	for (uint64 i = 0; i < nsilent; i++)
 	{
 		Id id = row_id(i, 1);
 		int64_t seen_at = DatumGetTimestampTz(row_get(i, 2));
-		MemberAgent *agent = bsearch(&id, agents, n, sizeof(MemberAgent), id_compare);
+		MemberResource *resource = bsearch(&id, resources, n, sizeof(MemberResource), id_compare);
 
-		if (agent != NULL && seen_at < agent->member->seen_at)
-			agent->member->seen_at = seen_at;
+		if (resource != NULL && seen_at < resource->member->seen_at)
+			resource->member->seen_at = seen_at;
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -283,7 +283,7 @@ member_health_find_complaints(PoolSnapshot *pool)
 		"   (NOT b.disconnected AND wa.lifecycle_state::pg_catalog.text {<>} 'ready') DESC,"
 		"   CASE WHEN wa.first_connected_at IS NOT NULL THEN " AGENT_SEEN_AT " END,"
 		"   wa.name LIMIT 1) a",
-		PLAN_READ, 1, argtypes, values, NULL);
+		PLAN_READ, 2, argtypes, values, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		PoolMember *member = member_of_row(i, members, jobs->n);

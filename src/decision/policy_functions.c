@@ -242,7 +242,7 @@ prebuild_set_policy(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	check_target(fcinfo);
-	values[0] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	values[0] = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
 	values[1] = CStringGetTextDatum(setting_control_plane_schema);
 	for (int i = 0; i < NARGUMENTS; i++)
 	{
@@ -275,7 +275,7 @@ prebuild_unset_policy(PG_FUNCTION_ARGS)
 
 	argument_require(fcinfo, 0, "template_id");
 	plans_enter(fcinfo);
-	values[0] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	values[0] = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
 	values[1] = CStringGetTextDatum(setting_control_plane_schema);
 	values[2] = PG_GETARG_DATUM(0);
 	values[3] = PG_GETARG_DATUM(1);

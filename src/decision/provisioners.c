@@ -53,7 +53,7 @@ needs_daemon(const Preset *preset)
 	"  FROM {cp}provisioner_daemons pd WHERE " DAEMON_LIVES(                                        \
 		"$3") "),"                                                                                  \
 			  " jobs AS MATERIALIZED (SELECT g.position, t.organization_id, t.provisioner,"         \
-			  "   g.tags::pg_catalog.jsonb AS tags, t.provisioner::pg_catalog.text AS name"         \
+			  "   g.tags, t.provisioner::pg_catalog.text AS name"                                   \
 			  "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"                     \
 			  "   WITH ORDINALITY g (template_id, tags, position)"                                  \
 			  "  JOIN {cp}templates t ON t.id {=} g.template_id)"                                   \
@@ -111,10 +111,10 @@ void
 provisioners_check(PoolSnapshot *pool, TimestampTz at)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID };
+	static const Oid argtypes[] = { UUIDARRAYOID, JSONBARRAYOID, TIMESTAMPTZOID };
 	Preset **presets = palloc_array(Preset *, pool->npresets + 1);
 	ArrayParameter *templates = array_new(UUIDOID);
-	ArrayParameter *tags = array_new(TEXTOID);
+	ArrayParameter *tags = array_new(JSONBOID);
 	Datum values[3];
 	uint64 n;
 
@@ -123,7 +123,7 @@ provisioners_check(PoolSnapshot *pool, TimestampTz at)
 		{
 			presets[templates->n] = &pool->presets[i];
 			array_add_id(templates, &pool->presets[i].template_id);
-			array_add_text(tags, pool->presets[i].details->inputs->tags);
+			array_add(tags, JsonbPGetDatum(pool->presets[i].details->inputs->tags));
 		}
 	if (templates->n == 0)
 		return;

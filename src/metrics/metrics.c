@@ -147,17 +147,17 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			"   '1 for a preset that cannot be built until its template changes, absent"
 			" otherwise'),"
 			"  ('prebuild_ext_preset_backing_off', CASE WHEN s.backing_off THEN 1 END,"
-			"   '1 for a preset that is not built for now, as builds failed lately, absent"
+			"   '1 for a preset that passes do not build for now because builds failed, absent"
 			" otherwise'),"
 			"  ('prebuild_ext_preset_no_provisioner', CASE WHEN s.no_provisioner THEN 1 END,"
-			"   '1 for a preset that no live provisioner daemon could build, absent otherwise'),"
+			"   '1 for a preset that no live provisioner daemon can build, absent otherwise'),"
 			"  ('prebuild_ext_preset_sick', CASE WHEN s.sick {>} 0 THEN s.sick END,"
 			"   'Prebuilt workspaces of a preset that are sick, absent if there are none'),"
 			"  ('prebuild_ext_preset_serving', CASE WHEN s.serving {>} 0 THEN s.serving END,"
 			"   'Expired prebuilt workspaces of a preset that stay until their replacements are"
 			" ready, absent if there are none'),"
 			"  ('prebuild_ext_preset_waiting', CASE WHEN s.waiting {>} 0 THEN s.waiting END,"
-			"   'Prebuilt workspaces that a preset gets only when expired ones have gone, absent if"
+			"   'Prebuilt workspaces that a preset gets after expired ones have gone, absent if"
 			" there are none'))"
 			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
@@ -240,14 +240,14 @@ put_history(ReturnSetInfo *rsinfo)
 			"   replaced),"
 			" LATERAL (VALUES"
 			"  ('coderd_prebuilt_workspaces_created_total', s.created,"
-			"   'Prebuilt workspaces that were ever made for a preset'),"
+			"   'Prebuilt workspaces ever created for a preset'),"
 			"  ('coderd_prebuilt_workspaces_failed_total', s.failed,"
 			"   'Prebuilt workspaces that failed to build'),"
 			"  ('coderd_prebuilt_workspaces_claimed_total', s.claimed,"
-			"   'Prebuilt workspaces that were given to users'),"
+			"   'Prebuilt workspaces that users have claimed'),"
 			"  ('coderd_prebuilt_workspaces_resource_replacements_total', s.replaced,"
-			"   'Claims whose build destroyed resources of the prebuilt workspace and made them"
-			" anew')) m (name, value, help)"
+			"   'Claims whose build replaced resources of the prebuilt workspace'))"
+			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
 			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
 			PLAN_READ, 3, argtypes, values, NULL));
@@ -261,10 +261,10 @@ put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 			  "1 while reconciliation is paused, otherwise 0");
 	put_value(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
 			  (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
-			  "Unix time at which these metrics were true, in seconds");
+			  "Unix time of these metrics, in seconds");
 	result_store_rows(rsinfo,
 					  pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
-										 "How long passes of the reconciliation took, in seconds"));
+										 "Duration of passes of the reconciliation, in seconds"));
 }
 
 /* metadata: the buffer of agent metadata of this database, since the server started */
@@ -284,7 +284,7 @@ put_metadata(ReturnSetInfo *rsinfo)
 			"  (1, 'batches_total', 'Batches of agent metadata written'),"
 			"  (2, 'flushed_total', 'Entries of agent metadata written'),"
 			"  (3, 'dropped_keys_total',"
-			"   'Entries of agent metadata refused, as the buffer was full'),"
+			"   'Entries of agent metadata dropped because the buffer was full'),"
 			"  (4, 'publish_errors_total',"
 			"   'Batches of agent metadata that could not be published'))"
 			" m (metric, name, help), LATERAL (VALUES"
@@ -305,7 +305,7 @@ put_metadata(ReturnSetInfo *rsinfo)
 			" (CASE h.histogram"
 			"  WHEN 'batch_size' THEN 'Entries in a batch of agent metadata'"
 			"  WHEN 'batch_utilization' THEN 'Keys of an agent in a batch of agent metadata'"
-			"  ELSE 'How long writing a batch of agent metadata took, in seconds' END)::pg_catalog.text"
+			"  ELSE 'Duration of writing a batch of agent metadata, in seconds' END)::pg_catalog.text"
 			" FROM {ext}prebuild_metadata_histograms() h, LATERAL ("
 			"  SELECT '_bucket', CASE WHEN h.upper_bound {=} 'Infinity' THEN '+Inf'"
 			"    ELSE h.upper_bound::pg_catalog.text END, h.count::pg_catalog.float8"
@@ -332,11 +332,11 @@ put_identity(ReturnSetInfo *rsinfo)
 			"SELECT 'prebuild_ext_identity_cache_' {||} m.name, '{}'::pg_catalog.jsonb,"
 			" m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
 			" FROM {ext}prebuild_identity_stats_read() s, LATERAL (VALUES"
-			"  (1, 'hits_total', s.hits, 'Identities of agents given from the cache'),"
+			"  (1, 'hits_total', s.hits, 'Look-ups of agent identities that the cache answered'),"
 			"  (2, 'misses_total', s.misses,"
-			"   'Identities of agents for which the tables were asked'),"
+			"   'Look-ups of agent identities that read the tables'),"
 			"  (3, 'invalidations_total', s.invalidations,"
-			"   'Identities of agents dropped as what they say may have changed'))"
+			"   'Agent identities dropped from the cache because they may have changed'))"
 			" m (position, name, value, help)"
 			" WHERE s.scope {=} 'database' ORDER BY m.position",
 			PLAN_READ_OWN, 0, NULL, NULL, NULL));
@@ -353,8 +353,8 @@ check_part(const char *part)
 		if (strcmp(part, parts[i]) == 0)
 			return;
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("there is no part \"%s\" of the metrics", part),
-					errhint("There are pool, history, loop, metadata and identity.")));
+					errmsg("unrecognized part of the metrics: \"%s\"", part),
+					errhint("Valid parts are pool, history, loop, metadata and identity.")));
 }
 
 static bool

@@ -70,7 +70,7 @@ prebuild_pass_wanted(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("prebuild_pass_wanted() is called by triggers only")));
+						errmsg("prebuild_pass_wanted() must be called by a trigger")));
 	pass_request_at_commit();
 	return PointerGetDatum(NULL);
 }

@@ -251,14 +251,14 @@ may_promote(const Stage *stage)
 
 	if (may_update(templates, "active_version_id") && may_update(templates, "updated_at"))
 		return true;
-	ereport(WARNING,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("the staged version of template \"%s\" was not made the active one",
-					stage->template_name),
-			 errdetail("Role \"%s\" may not update table templates.",
-					   GetUserNameFromId(GetUserId(), false)),
-			 errhint("Grant what prebuild_required_rights() lists, or call prebuild_promote() as "
-					 "another role.")));
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("could not promote the staged version of template \"%s\"", stage->template_name),
+		 errdetail("Role \"%s\" may not update table templates.",
+				   GetUserNameFromId(GetUserId(), false)),
+		 errhint("Grant what prebuild_required_rights() lists, or call prebuild_promote() as "
+				 "another role.")));
 	return false;
 }
 

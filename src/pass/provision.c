@@ -17,7 +17,6 @@
 #include "utils/timestamp.h"
 
 #include "catalog/control_plane_catalog.h"
-#include "catalog/provisioner_daemons.h"
 #include "base/ids.h"
 #include "base/plans.h"
 #include "decision/past_failures.h"
@@ -131,7 +130,7 @@ add_prebuild(NewPrebuilds *new, const Preset *preset, TimestampTz at)
 	array_add_text(new->provisioners, inputs->provisioner);
 	array_add_text(new->storage_methods, inputs->storage_method);
 	array_add(new->file_ids, UUIDPGetDatum(&inputs->file_id));
-	array_add_text(new->tags, inputs->tags);
+	array_add(new->tags, JsonbPGetDatum(inputs->tags));
 	for (int p = 0; p < inputs->nparameters; p++)
 	{
 		array_add_id(new->parameter_builds, build_id);
@@ -157,7 +156,7 @@ make_prebuilds(Preset *const *presets, int npresets, int64_t *clock)
 		.provisioners = array_new(TEXTOID),
 		.storage_methods = array_new(TEXTOID),
 		.file_ids = array_new(UUIDOID),
-		.tags = array_new(TEXTOID),
+		.tags = array_new(JSONBOID),
 		.parameter_builds = array_new(UUIDOID),
 		.parameter_names = array_new(TEXTOID),
 		.parameter_values = array_new(TEXTOID),
@@ -208,7 +207,7 @@ insert_jobs(const NewPrebuilds *new)
 				 " n.storage_method::{cp}provisioner_storage_method,"
 				 " 'workspace_build'::{cp}provisioner_job_type, " BUILD_JOB_INPUT(
 					 "n.build_id") ","
-								   " n.file_id, n.tags::pg_catalog.jsonb%s"
+								   " n.file_id, n.tags%s"
 								   " FROM {unnest 8} n (id, at, build_id, organization_id,"
 								   "  provisioner, storage_method, file_id, tags)",
 				 trace.name, trace.value),

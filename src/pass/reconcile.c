@@ -4,7 +4,8 @@
  *
  *	  Locks: advisory lock 7 of the database, for the transaction. Every reconciler of the control
  *	  plane takes this lock, and a pass never waits for it. The pass takes its snapshot after the
- *	  lock, so that it sees everything that the previous holder committed.
+ *	  lock, so that it sees everything that the previous holder committed, and after it has locked
+ *	  the tables of the pool (pool_tables_lock()), which a snapshot from before might find empty.
  *
  *	  A pass waits for locks of other sessions at most PATIENCE_MS in total (see patience.c),
  *	  because it holds the reconcilers' lock meanwhile. A lock that the pass cannot get is not a
@@ -42,6 +43,7 @@
 #include "pass/pause.h"
 #include "base/plans.h"
 #include "pool/pool_state.h"
+#include "pool/pool_trust.h"
 #include "pass/promotion.h"
 #include "pass/provision.h"
 #include "pass/pruning.h"
@@ -60,28 +62,36 @@ PG_FUNCTION_INFO_V1(prebuild_reconcile);
 /* A pass under way. */
 typedef struct Pass
 {
+	TimestampTz at;
+	TimestampTz began; /* by the real clock */
+	bool paused;
+	bool folded; /* in the snapshot of the fold, of which this is the view */
+	PoolView view;
+
+	/* what to do */
 	Judgement *judgement;
-	int njudged;	  /* presets of the judgement, once the pass has written them */
+	Id *organizations; /* that the system user must join */
+	int norganizations;
 	Preset **presets; /* those with something to do */
 	int npresets;
+	const Stage **stages; /* that end or become active */
+	int nstages;
+	const char **checked; /* tables whose deferred constraints are checked */
+	int nchecked;
+
+	/* what it has done */
 	int64_t clock; /* time of the next new row */
 	PassTotals totals;
+	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
+	int njudged;		  /* presets of the judgement, once the pass has written them */
 	int reconciled;
 	int backing_off;
 	int failed;
-	bool paused;
-	TimestampTz at;
-	TimestampTz began; /* by the real clock */
-	Id *organizations; /* that the system user must join */
-	int norganizations;
-	const Stage **stages; /* that end or become active */
-	int nstages;
-	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
-	int locked_out;		  /* presets that a lock of another session kept from being written */
-	int left_places;	  /* organizations, for the same reason */
-	StringInfoData left;  /* what else such locks left to the next pass, as a list in words */
-	const char **checked; /* tables whose deferred constraints are checked */
-	int nchecked;
+
+	/* what it left, because of a lock of another session */
+	int locked_out;		 /* presets with something to do */
+	int left_places;	 /* organizations to join */
+	StringInfoData left; /* what else, as a list in words */
 } Pass;
 
 /*
@@ -247,8 +257,8 @@ report_preset(void *argument, int item, const ErrorData *error)
 	}
 	pass->failed++;
 	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
-							 preset->details->name, preset->details->template_name, error->message),
+					  errmsg("skipping preset \"%s\" of template \"%s\": %s", preset->details->name,
+							 preset->details->template_name, error->message),
 					  error->detail ? errdetail("%s", error->detail) : 0));
 	attempt(pass, "the event of a preset that failed", record_failure, &failed);
 }
@@ -277,9 +287,9 @@ report_organization(void *argument, int item, const ErrorData *error)
 		return;
 	}
 	id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the system user could not be given its place in organization %s: %s",
-							 id, error->message)));
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not add the system user to organization %s: %s", id, error->message)));
 }
 
 /* Promote and end n of the stages with something to do, from number first on. */
@@ -304,10 +314,11 @@ report_stage(void *argument, int item, const ErrorData *error)
 	if (patience_lose(error))
 		leave(pass, psprintf("the staged version of template \"%s\"", name));
 	else
-		ereport(WARNING, (errcode(error->sqlerrcode),
-						  errmsg("the staged version of template \"%s\" was left as it is: %s",
-								 name, error->message),
-						  error->detail ? errdetail("%s", error->detail) : 0));
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not promote or end the staged version of template \"%s\": %s", name,
+						error->message),
+				 error->detail ? errdetail("%s", error->detail) : 0));
 }
 
 /* Collect the presets for which the pass has something to write. */
@@ -330,9 +341,9 @@ collect_presets(Pass *pass)
 /*
  * Run a part whose faults must not fail the pass, in a subtransaction. Its own faults become
  * WARNINGs. what: names the part if a lock leaves it to the next pass; undone, hint: text of the
- * WARNING.
+ * WARNING. Returns whether the part ended well.
  */
-static void
+static bool
 do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undone,
 		 const char *hint)
 {
@@ -341,34 +352,46 @@ do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undo
 	patience_arm();
 	error = subtransaction_run(work, pass);
 	if (error == NULL)
-		return;
+		return true;
 	if (patience_lose(error))
 	{
 		leave(pass, what);
-		return;
+		return false;
 	}
 	if (!is_items_fault(error))
 		ReThrowError(error);
 	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
 					  hint ? errhint("%s", hint) : 0));
+	return false;
 }
 
 static bool
 fold_pool(void *argument)
 {
-	pool_state_fold(false);
+	Pass *pass = argument;
+
+	pass->folded = pool_state_fold_for_pass(&pass->view);
 	return true;
 }
 
 /*
- * Bring the stored pool up to date. This makes this pass, and all readers until the next one, fast.
- * Without it they read the tables.
+ * Bring the stored pool up to date, and take the snapshot of the pass. This makes this pass, and
+ * all readers until the next one, fast. Without it they read the tables. If possible, the pass goes
+ * on in the snapshot of the fold, whose view of the stored pool needs no further look.
  */
 static void
 refresh_pool(Pass *pass)
 {
-	do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
-			 "prebuild_rebuild() builds it anew.");
+	if (do_aside(pass, fold_pool, "the stored pool", "could not update the stored pool",
+				 "prebuild_rebuild() rebuilds it.") &&
+		pass->folded)
+	{
+		/* let it see what the fold has written */
+		UpdateActiveSnapshotCommandId();
+		pool_view_keep(&pass->view);
+	}
+	else
+		PushActiveSnapshot(GetTransactionSnapshot());
 }
 
 static bool
@@ -407,9 +430,9 @@ note_given_up(void *argument)
 static void
 prune(Pass *pass)
 {
-	do_aside(pass, prune_marks, "marks of presets that are not active",
-			 "marks of presets that are not active were not removed", NULL);
-	do_aside(pass, prune_old, "old events", "old events were not removed", NULL);
+	do_aside(pass, prune_marks, "marks of inactive presets",
+			 "could not remove marks of inactive presets", NULL);
+	do_aside(pass, prune_old, "old events", "could not remove old events", NULL);
 }
 
 static bool
@@ -438,9 +461,9 @@ wake_provisioners(Pass *pass)
 		ReThrowError(error);
 	(void) patience_lose(error);
 	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the provisioners were not woken: %s", error->message),
+					  errmsg("could not wake the provisioners: %s", error->message),
 					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
-					  errhint("They find the new jobs when they ask by themselves.")));
+					  errhint("They find the new jobs when they poll next.")));
 }
 
 /* Find out whether reconciliation is paused, and otherwise what to do. */
@@ -452,6 +475,12 @@ judge(void *argument)
 	pass->paused = pause_is_on();
 	if (pass->paused)
 		return true;
+	/* else the fold has done this; run_pass() pops the snapshot */
+	if (!pass->folded)
+	{
+		pool_tables_lock();
+		PushActiveSnapshot(GetTransactionSnapshot());
+	}
 	pass->judgement = judgement_make(pass->at);
 	judgement_warn(pass->judgement);
 	pass->organizations = palloc_array(Id, pass->judgement->pool->npresets + 1);
@@ -479,17 +508,19 @@ report_left(Pass *pass)
 {
 	if (pass->left_places > 0)
 		leave(pass,
-			  psprintf("the system user's place in %d of its organizations", pass->left_places));
+			  psprintf("the membership of the system user in %d organizations", pass->left_places));
 	if (pass->locked_out > 0)
 		leave(pass,
-			  psprintf("%d of %d presets with something to do", pass->locked_out, pass->npresets));
+			  psprintf("%d of %d presets that need changes", pass->locked_out, pass->npresets));
 	if (pass->left.len == 0)
 		return;
 	ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					  errmsg("locks of other sessions left to the next pass: %s", pass->left.data),
+					  errmsg("skipping work until the next pass because of locks of other "
+							 "sessions: %s",
+							 pass->left.data),
 					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
-					  errhint("A pass waits %d s for others in all, or lock_timeout for each lock. "
-							  "pg_stat_activity shows what these sessions do.",
+					  errhint("A pass waits %d s for locks in total, or lock_timeout for each "
+							  "lock. pg_stat_activity shows what these sessions do.",
 							  PATIENCE_MS / 1000)));
 }
 
@@ -502,7 +533,7 @@ run_pass(Pass *pass)
 	static const Halving writing = { write_presets, is_items_fault, gives_up, report_preset };
 	static const Halving staging = { write_stages, is_items_fault, gives_up, report_stage };
 
-	if (attempt(pass, "all of it", judge, pass) && !pass->paused)
+	if (attempt(pass, "the whole pass", judge, pass) && !pass->paused)
 	{
 		choose_checked_tables(pass);
 		subtransaction_halve(&joining, pass, 0, pass->norganizations);
@@ -518,6 +549,8 @@ run_pass(Pass *pass)
 				 "events of deletes that failed were not written", NULL);
 		prune(pass);
 		attempt(pass, "the record of the pass", sum_up, pass);
+		if (!pass->folded)
+			PopActiveSnapshot();
 	}
 	report_left(pass);
 }
@@ -536,7 +569,6 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 		initStringInfo(&pass->left);
 		control_plane_require();
 		refresh_pool(pass);
-		PushActiveSnapshot(GetTransactionSnapshot());
 		run_pass(pass);
 		/* last, because it locks tables; the next pass builds the stored pool */
 		pool_state_mend();
@@ -545,6 +577,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	}
 	PG_FINALLY();
 	{
+		pool_view_forget();
 		patience_end();
 	}
 	PG_END_TRY();
@@ -588,8 +621,8 @@ prebuild_reconcile(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 			 errmsg("prebuild_reconcile() cannot run in a transaction of isolation level %s",
 					XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
-			 errhint("A pass has to see what was committed before it took its lock. Run it in a "
-					 "READ COMMITTED transaction.")));
+			 errhint("A pass must see what was committed before it took its lock. Run it in a READ "
+					 "COMMITTED transaction.")));
 
 	locked = !in_pass && DatumGetBool(DirectFunctionCall1(pg_try_advisory_xact_lock_int8,
 														  Int64GetDatum(RECONCILE_LOCK)));

@@ -48,8 +48,7 @@
 	FIRST(resource_id)                                                                             \
 	NEXT(lifecycle_state)                                                                          \
 	NEXT(deleted)                                                                                  \
-	NEXT(parent_id)                                                                                \
-	NEXT(id)
+	NEXT(parent_id)
 
 /* The columns of such a list as a text for SQL. */
 #define FIRST_NAME(column) #column
@@ -115,8 +114,8 @@
 		 FLAG(job_never_taken))                                                                    \
 	/* an agent is in a state from which it does not get ready; of running members only */         \
 	HEALTH(unwell, bool, IS_SICK, KNOWN_FLAG(unwell))                                              \
-	/* the agents that count, by which those are found that are disconnected */                    \
-	HEALTH(agents, _uuid, AGENTS_THAT_COUNT, POINTER(agents))                                      \
+	/* the resources whose agents count, by which those are found that are disconnected */         \
+	HEALTH(resources, _uuid, RESOURCES_WITH_AGENTS, POINTER(resources))                            \
 	COMPUTED(started_at, timestamptz, "b.started_at")
 
 /* The kept columns alone. */

@@ -74,7 +74,7 @@ typedef struct PoolMember
 	Id id;
 	/*
 	 * "unwell" is known of running members, if the policy of their preset asks for health or
-	 * decision_needs_health(). "agents" is the reader's own.
+	 * decision_needs_health(). "resources" is the reader's own.
 	 */
 	KEPT_COLUMNS(FIELD_OF_COLUMN)
 

@@ -83,11 +83,15 @@
 #define IS_SICK                                                                                    \
 	OF_AGENTS("bool_or", "wa.lifecycle_state::pg_catalog.text {=} ANY (" SICK_STATES ")")
 
-/* The agents that count, as IS_READY counts them. Ordered, so that equal members are equal rows. */
-#define AGENTS_THAT_COUNT                                                                          \
-	"ARRAY(SELECT a.id FROM " RESOURCES " r, LATERAL (SELECT wa.id FROM " AGENTS " wa"             \
-	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
-	"  WHERE r.job_id {=} b.job_id ORDER BY a.id)"
+/*
+ * The resources of the latest build's job that have agents that count for a member. Ordered, so that
+ * equal members are equal rows.
+ */
+#define RESOURCES_WITH_AGENTS                                                                      \
+	"ARRAY(SELECT r.id FROM " RESOURCES " r WHERE r.job_id {=} b.job_id AND EXISTS ("              \
+	"   SELECT FROM " AGENTS " wa"                                                                 \
+	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0)"       \
+	"  ORDER BY r.id)"
 
 /* True when nobody has taken the latest build's job. */
 #define IS_UNCLAIMED                                                                               \

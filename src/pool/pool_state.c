@@ -108,23 +108,23 @@ store(const PoolTrust *trust, const Touched *touched)
 }
 
 /*
- * Rebuild the stored pool as of the active snapshot. Returns the number of log entries that it
- * deleted. If bounded, and the log is too long for a pass, only trim it: each call deletes
+ * Rebuild the stored pool as of the active snapshot. *entries receives the number of log entries
+ * that it deleted. If bounded, and the log is too long for a pass, only trim it: each call deletes
  * POOL_TRIM_ENTRIES entries and removes the members and the marker, so that no reader trusts the
- * pool meanwhile.
+ * pool meanwhile. Returns whether it did more.
  */
-static int64
-rebuild(const PoolTrust *trust, bool bounded)
+static bool
+rebuild(const PoolTrust *trust, bool bounded, int64 *entries)
 {
-	int64 entries = pool_forget_log(trust->control_plane, bounded);
 	EventBatch batch = { 0 };
 	Touched all;
 
+	*entries = pool_forget_log(trust->control_plane, bounded);
 	pool_forget_members(trust->control_plane);
-	if (bounded && entries >= POOL_TRIM_ENTRIES)
+	if (bounded && *entries >= POOL_TRIM_ENTRIES)
 	{
 		pool_forget_marker(trust->control_plane);
-		return entries;
+		return false;
 	}
 	pool_touched_all(trust->control_plane, &all);
 	store(trust, &all);
@@ -133,23 +133,25 @@ rebuild(const PoolTrust *trust, bool bounded)
 		event_add(&batch, "pool_used", NULL, NULL, NULL, "{}");
 		events_write(&batch, GetCurrentTimestamp());
 	}
-	return entries;
+	return true;
 }
 
-/* Fold the log as of the active snapshot, or rebuild. Returns the number of log entries taken. */
-static int64
-fold(const PoolTrust *trust)
+/*
+ * Fold the log as of the active snapshot, or rebuild. *entries receives the number of log entries
+ * that it deleted. Returns whether the stored pool is what that snapshot says.
+ */
+static bool
+fold(const PoolTrust *trust, int64 *entries)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { OIDOID, UUIDARRAYOID };
 	Touched touched;
 	Datum values[2];
-	int64 entries;
 
 	if (!pool_touched_find(trust, FOLD_FACTOR * (POOL_FEW_ENTRIES + trust->members / 2), &touched))
-		return rebuild(trust, true);
+		return rebuild(trust, true, entries);
 	if (touched.entries == 0)
-		return 0;
+		return true;
 	values[0] = ObjectIdGetDatum(trust->control_plane);
 	values[1] = touched.ids;
 	plan_execute(
@@ -157,9 +159,9 @@ fold(const PoolTrust *trust)
 		"DELETE FROM {ext}prebuild_pool_state s USING pg_catalog.unnest($2) AS touched (id)"
 		" WHERE s.control_plane {=} $1 AND s.id {=} touched.id",
 		PLAN_FRESH_OWN, 2, argtypes, values, NULL);
-	entries = take_off_log(trust);
+	*entries = take_off_log(trust);
 	store(trust, &touched);
-	return entries;
+	return true;
 }
 
 /* Take POOL_STATE_LOCK until the end of the transaction, unless another session holds it. */
@@ -208,7 +210,7 @@ mend_triggers(void)
 }
 
 /*
- * Do what pool_state_fold(false) left for the end of a transaction: repair triggers that miss
+ * Do what pool_state_fold_for_pass() left for the end of a transaction: repair triggers that miss
  * changes, or report once what is wrong. Locks the tables until the end of the transaction. SPI
  * must be connected.
  */
@@ -221,30 +223,38 @@ pool_state_mend(void)
 }
 
 /*
- * Bring the stored pool of an attached control plane up to date. Rebuild it if it is not trusted.
- * Give it up if the triggers no longer log every change. Do nothing while another session folds, or
- * if the installed script defines members differently. Only bound the logs if the caller may not
- * read the tables. If mends, repair triggers now; otherwise leave that to pool_state_mend().
- * Returns the number of log entries that it folded. Must not run in REPEATABLE READ or
- * SERIALIZABLE. SPI must be connected. Holds POOL_STATE_LOCK until the end of the transaction.
+ * Bring the stored pool up to date as of the active snapshot. *entries receives the number of log
+ * entries that it folded. Returns whether the stored pool is what that snapshot says.
  */
-int64
-pool_state_fold(bool mends)
+static bool
+bring_up_to_date(const PoolTrust *trust, int64 *entries)
 {
-	Oid control_plane = get_namespace_oid(setting_control_plane_schema, true);
-	int64 entries = 0;
+	int64 trimmed;
+
+	if (trust->trusted)
+		return fold(trust, entries);
+	if (trust->fingerprint != NULL)
+		return rebuild(trust, true, &trimmed);
+	pool_give_up(trust);
+	return false;
+}
+
+/*
+ * Do what pool_state_fold() says. Returns whether the stored pool is what the snapshot of the fold
+ * says. Only then, that snapshot stays active.
+ */
+static bool
+fold_in_own_snapshot(Oid control_plane, bool mends, int64 *entries)
+{
 	PoolTrust trust;
 
-	unwatched = false;
-	if (!OidIsValid(control_plane) || !pool_member_known() || !try_state_lock())
-		return 0;
 	push_fold_snapshot();
 	if (!pool_tables_readable())
 	{
 		/* others may fold it; if nobody does, its log must not grow without bound */
 		pool_forget_long_logs(InvalidOid);
 		PopActiveSnapshot();
-		return 0;
+		return false;
 	}
 	pool_forget_long_logs(control_plane);
 	trust = pool_trust();
@@ -254,17 +264,69 @@ pool_state_fold(bool mends)
 		push_fold_snapshot();
 		trust = pool_trust();
 	}
-	if (trust.trusted)
-		entries = fold(&trust);
-	else if (trust.fingerprint != NULL)
-		rebuild(&trust, true);
-	else
-		pool_give_up(&trust);
+	if (bring_up_to_date(&trust, entries))
+		return true;
 	unwatched = trust.fingerprint == NULL && !mends;
 	if (trust.fingerprint == NULL && mends)
 		pool_say_given_up(control_plane);
 	PopActiveSnapshot();
+	return false;
+}
+
+/* Prepare a fold. Returns the control plane, or InvalidOid if there is nothing to fold. */
+static Oid
+begin_fold(void)
+{
+	Oid control_plane = get_namespace_oid(setting_control_plane_schema, true);
+
+	unwatched = false;
+	if (!OidIsValid(control_plane) || !pool_member_known() || !try_state_lock())
+		return InvalidOid;
+	return control_plane;
+}
+
+/*
+ * Bring the stored pool of an attached control plane up to date, and repair triggers that miss
+ * changes. Rebuild the pool if it is not trusted. Give it up if the triggers no longer log every
+ * change. Do nothing while another session folds, or if the installed script defines members
+ * differently. Only bound the logs if the caller may not read the tables. Returns the number of log
+ * entries that it folded. Must not run in REPEATABLE READ or SERIALIZABLE. SPI must be connected.
+ * Holds POOL_STATE_LOCK until the end of the transaction.
+ */
+int64
+pool_state_fold(void)
+{
+	Oid control_plane = begin_fold();
+	int64 entries = 0;
+
+	if (OidIsValid(control_plane) && fold_in_own_snapshot(control_plane, true, &entries))
+		PopActiveSnapshot();
 	return entries;
+}
+
+/*
+ * The same for a pass, except that it leaves repairs to pool_state_mend(). If it returns true, the
+ * snapshot of the fold stays active, and *view is the view of the stored pool in that snapshot with
+ * the changes of this transaction added: see pool_view_keep(). Then it also holds AccessShareLock
+ * on the tables until the end of the transaction. The view is palloc'd in the current context.
+ */
+bool
+pool_state_fold_for_pass(PoolView *view)
+{
+	Oid control_plane = begin_fold();
+	int64 entries = 0;
+	bool held;
+
+	if (!OidIsValid(control_plane))
+		return false;
+	held = pool_tables_readable() && pool_tables_hold();
+	if (!fold_in_own_snapshot(control_plane, false, &entries))
+		return false;
+	if (held)
+		*view = pool_view_of_fold(control_plane);
+	else
+		PopActiveSnapshot();
+	return held;
 }
 
 /* Raise an error if read-only, or if the snapshot is older than the lock of the function. */
@@ -294,7 +356,7 @@ prebuild_fold(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		patience_arm();
-		entries = pool_state_fold(true);
+		entries = pool_state_fold();
 	}
 	PG_FINALLY();
 	{
@@ -312,13 +374,14 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 {
 	PoolTrust trust;
 	int64 members;
+	int64 entries;
 
 	require_read_committed("prebuild_rebuild()");
 	plans_enter(fcinfo);
 	control_plane_require();
 	if (!pool_member_known())
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("type prebuild_pool_member is not as this library keeps members"),
+						errmsg("type prebuild_pool_member does not match the loaded library"),
 						errhint(VERSIONS_HINT)));
 	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(POOL_STATE_LOCK));
 	push_fold_snapshot();
@@ -330,13 +393,13 @@ prebuild_rebuild(PG_FUNCTION_ARGS)
 
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the control plane in schema \"%s\" is not attached%s%s",
-							   setting_control_plane_schema, fault ? " as it should be: " : "",
+							   setting_control_plane_schema, fault ? " correctly: " : "",
 							   fault ? fault : ""),
-						fault == NULL  ? errhint("See prebuild_attach().")
+						fault == NULL  ? errhint("Attach it with prebuild_attach().")
 						: hint != NULL ? errhint("%s", hint)
 									   : 0));
 	}
-	rebuild(&trust, false);
+	rebuild(&trust, false, &entries);
 	PopActiveSnapshot();
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());

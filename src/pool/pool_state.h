@@ -7,9 +7,12 @@
 
 #include "postgres.h"
 
+#include "pool/pool_view.h"
+
 extern bool (*pool_state_mend_triggers)(void);
 
-extern int64 pool_state_fold(bool mends);
+extern int64 pool_state_fold(void);
+extern bool pool_state_fold_for_pass(PoolView *view);
 extern void pool_state_mend(void);
 extern void pool_state_forget(void);
 

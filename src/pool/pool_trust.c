@@ -22,6 +22,8 @@
 #include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -151,6 +153,45 @@ pool_tables_at_rest(void)
 }
 
 /*
+ * Lock the tables of which the pool is computed until the end of the transaction. Decide on the
+ * pool in a snapshot that is taken afterwards: while we wait for a table, somebody may write it
+ * anew, as many an ALTER TABLE does, and a snapshot from before then finds it empty. Takes
+ * AccessShareLock on each table; raises lock_not_available if it has to wait for too long.
+ */
+void
+pool_tables_lock(void)
+{
+	for (size_t i = 0; i < lengthof(pool_tables); i++)
+		(void) RangeVarGetRelid(
+			makeRangeVar(pstrdup(setting_control_plane_schema), pstrdup(pool_tables[i]), -1),
+			AccessShareLock, true);
+}
+
+/*
+ * Keep the tables, and those of the stored pool, from being truncated, written anew or replaced
+ * until the end of the transaction, which a snapshot from before does not show. Returns false, and
+ * locks nothing, unless the log's trigger exists. Takes AccessShareLock on each table; raises
+ * lock_not_available if it has to wait for too long. The caller may read the tables, see
+ * pool_tables_readable().
+ */
+bool
+pool_tables_hold(void)
+{
+	Oid schema = plans_extension_schema();
+	Oid workspaces = control_plane_table(pool_tables[0], true);
+	Oid log = get_relname_relid("prebuild_pool_log", schema);
+	Oid state = get_relname_relid("prebuild_pool_state", schema);
+
+	if (!OidIsValid(workspaces) || !OidIsValid(log) || !OidIsValid(state) ||
+		!OidIsValid(get_trigger_oid(workspaces, POOL_LOG_TRIGGER, true)))
+		return false;
+	pool_tables_lock();
+	LockRelationOid(log, AccessShareLock);
+	LockRelationOid(state, AccessShareLock);
+	return true;
+}
+
+/*
  * May the current user read all rows of the tables? If not, read the tables, which apply the user's
  * rights.
  */
@@ -171,6 +212,14 @@ pool_tables_readable(void)
 			return false;
 	}
 	return true;
+}
+
+/* Return the oid of prebuild_pool_member in this database, or InvalidOid. */
+Oid
+pool_member_type(void)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
+						   ObjectIdGetDatum(plans_extension_schema()));
 }
 
 /* The oids of the types that MEMBER_COLUMNS names. */
@@ -194,9 +243,7 @@ pool_member_known(void)
 		const char *name;
 		Oid type;
 	} known[] = { { "control_plane", OIDOID }, { "id", UUIDOID }, KEPT_COLUMNS(KNOWN_COLUMN) };
-	Oid type =
-		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
-						ObjectIdGetDatum(plans_extension_schema()));
+	Oid type = pool_member_type();
 	TupleDesc columns = OidIsValid(type) ? lookup_rowtype_tupdesc_noerror(type, -1, true) : NULL;
 	bool same = columns != NULL && columns->natts == lengthof(known);
 
@@ -270,12 +317,12 @@ pool_trust_fault(Oid control_plane, char **hint)
 					   ObjectIdGetDatum(plans_extension_schema()) };
 	char *fault = NULL;
 
-#define ATTACH " 'prebuild_attach(), called by the owner of the tables, mends it.'"
+#define ATTACH " 'Call prebuild_attach() as the owner of the tables.'"
 #define LOG_TRIGGER "trigger \"" POOL_LOG_TRIGGER "\" of table \"%s\""
 	/* in the order in which to mend them; return the first one */
 	if (plan_execute(
 			&plan,
-			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'ALTER TABLE with SET LOGGED mends it.'"
+			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'Run ALTER TABLE ... SET LOGGED.'"
 			"  WHEN 2 THEN NULL ELSE" ATTACH " END"
 			" FROM (SELECT 1 AS rank, own.relname AS table_,"
 			"   pg_catalog.format('the extension''s table \"%s\" is unlogged', own.relname) AS fault"
@@ -289,8 +336,8 @@ pool_trust_fault(Oid control_plane, char **hint)
 			"    WHEN " HAS_CHILDREN " THEN 'other tables inherit from table \"%s\"'"
 			"    WHEN t.oid IS NULL THEN 'table \"%s\" lacks trigger \"" POOL_LOG_TRIGGER "\"'"
 			"    WHEN NOT " IS_ON_COLUMNS "    THEN '" LOG_TRIGGER
-			" is not as prebuild_attach() makes it now'"
-			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is switched off'"
+			" is not the one that prebuild_attach() creates'"
+			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is disabled'"
 			"    WHEN t.tgenabled {<>} 'A' THEN '" LOG_TRIGGER " does not fire in all sessions'"
 			"    WHEN u.oid IS NULL OR NOT " CALLS(
 				"u",
@@ -300,8 +347,8 @@ pool_trust_fault(Oid control_plane, char **hint)
 										 "    THEN 'trigger \"" POOL_TRUNCATE_TRIGGER
 										 "\" of table \"%s\" does not fire in all"
 										 " sessions' WHEN unseen.tgname IS NOT NULL THEN 'trigger \"%2$s\" of table \"%1$s\" may"
-										 " change columns that a statement does not name, unseen by \"" POOL_LOG_TRIGGER
-										 "\"'"
+										 " change columns that a statement does not name, which trigger \"" POOL_LOG_TRIGGER
+										 "\" does not see'"
 										 "    END, watched.table_, unseen.tgname)"
 										 "  FROM " WATCHED " LEFT JOIN pg_catalog.pg_class c"
 										 "   ON c.relname {=} watched.table_::pg_catalog.name AND c.relnamespace {=} $1"

@@ -13,6 +13,9 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
+#include "utils/array.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "catalog/control_plane_catalog.h"
 #include "base/plans.h"
@@ -23,9 +26,74 @@
 
 /* Reason: a fold will make the stored pool trusted again. */
 #define NOT_BUILT                                                                                  \
-	"it was not built from the tables as they are now, which the next pass or prebuild_fold() mends"
+	"it was not built from the current tables; the next pass or prebuild_fold() rebuilds it"
+
+/* The view that pool_view_keep() keeps, and its snapshot, or NULL. */
+static struct
+{
+	Snapshot snapshot;
+	PoolView view;
+} kept;
 
 PG_FUNCTION_INFO_V1(prebuild_verify);
+
+/*
+ * Return the view of a stored pool that has just been folded: all stored rows, and no member that
+ * was touched since. The result is palloc'd in the current context.
+ */
+PoolView
+pool_view_of_fold(Oid control_plane)
+{
+	Oid type = pool_member_type();
+	PoolView view = {
+		.argtypes = { OIDOID, UUIDARRAYOID, get_array_type(type) },
+		.values = { ObjectIdGetDatum(control_plane),
+					PointerGetDatum(construct_empty_array(UUIDOID)),
+					PointerGetDatum(construct_empty_array(type)) },
+	};
+
+	return view;
+}
+
+/*
+ * Have readers in the active snapshot use this view, without a look at fingerprint and log. The
+ * caller calls pool_view_forget() before it gives up the snapshot or the memory of the view.
+ *
+ * pool_state_fold_for_pass() returns such a view, for its snapshot F with the changes of the fold
+ * itself added: F'. That is exact, and what F' says of fingerprint and log needs no statement:
+ *
+ *	1. F' sees of other transactions what F saw. So changes and DDL that were committed since do not
+ *	   count, as for every reader whose snapshot is from before them.
+ *	2. In between, this transaction changed nothing but the stored pool and its log. So tables,
+ *	   triggers and fingerprint are the same in F and F', and the fold stored that fingerprint or
+ *	   found it stored.
+ *	3. The fold stored what F says of all members that were touched, and deleted all entries that F
+ *	   sees. So the stored rows are those of F', and the log has no entry in F'.
+ *	4. What snapshots do not show is a TRUNCATE, a table that is written anew, and another table of
+ *	   the same name. The fold's pool_tables_hold() took locks before F that keep these out.
+ */
+void
+pool_view_keep(const PoolView *view)
+{
+	kept.snapshot = GetActiveSnapshot();
+	kept.view = *view;
+}
+
+/* Forget the view of pool_view_keep(), if there is one. Raises nothing. */
+void
+pool_view_forget(void)
+{
+	kept.snapshot = NULL;
+}
+
+/* Is the kept view one of the active snapshot and of the present control plane? */
+static bool
+is_kept(void)
+{
+	return kept.snapshot != NULL && kept.snapshot == GetActiveSnapshot() &&
+		   DatumGetObjectId(kept.view.values[0]) ==
+			   get_namespace_oid(setting_control_plane_schema, true);
+}
 
 /*
  * Do what pool_view_open() says. If the stored pool cannot be used, *reason receives the reason,
@@ -42,7 +110,8 @@ open_view(PoolView *view, const char **reason)
 		*reason = "the transaction is SERIALIZABLE";
 	else if (!pool_member_known())
 		*reason =
-			"this library keeps members otherwise than the installed version of the extension";
+			"the loaded library and the installed version of the extension define pool members "
+			"differently";
 	else if (!pool_tables_readable())
 		*reason = "the current role may not read all rows of its tables";
 	else if (!pool_tables_at_rest())
@@ -50,10 +119,15 @@ open_view(PoolView *view, const char **reason)
 	/* the triggers that logged its writes may not be the ones that its snapshot sees */
 	else if (IsolationUsesXactSnapshot() && TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		*reason = "the transaction is REPEATABLE READ and has written";
+	else if (is_kept())
+	{
+		*view = kept.view;
+		return true;
+	}
 	else if (!(trust = pool_trust()).trusted)
 		*reason = trust.fingerprint != NULL ? NOT_BUILT : NULL;
 	else if (!pool_touched_find(&trust, POOL_FEW_ENTRIES + trust.members / 2, &touched))
-		*reason = "more has changed since the last fold than is worth it";
+		*reason = "too much has changed since the last fold";
 	else
 	{
 		view->argtypes[0] = OIDOID;
@@ -119,7 +193,8 @@ say_not_in_use(const char *reason)
 				fault	 ? fault
 				: reason ? reason
 						 : "the control plane is not attached"),
-		 errdetail("Its tables are asked instead."), hint ? errhint("%s", hint) : 0));
+		 errdetail("The extension reads the control plane's tables instead."),
+		 hint ? errhint("%s", hint) : 0));
 }
 
 /* SQL: prebuild_verify() */

@@ -26,6 +26,9 @@ typedef struct PoolView
 	"  UNION ALL SELECT now.* FROM pg_catalog.unnest($3) AS now) m"
 
 extern bool pool_view_open(PoolView *view);
+extern PoolView pool_view_of_fold(Oid control_plane);
+extern void pool_view_keep(const PoolView *view);
+extern void pool_view_forget(void);
 extern const char *pool_view_distrust_reason(char **hint);
 
 #endif /* PREBUILD_POOL_VIEW_H */

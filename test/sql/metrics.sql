@@ -182,7 +182,7 @@ SELECT is(string_agg(concat_ws(' ', replace(name, 'coderd_agentapi_metadata_', '
 	'batches_total capacity 0, batches_total manual 0, batches_total scheduled 0, batches_total shutdown 0, '
 	'flushed_total 0, dropped_keys_total 0, publish_errors_total 0', 'metadata, on a server that does not buffer it')
 FROM prebuild_metrics_read(part => 'metadata');
-SELECT raises('SELECT prebuild_metrics_read(t0(), ''pol'')', '22023', 'no part "pol"', 'pool, history', 'another part');
+SELECT raises('SELECT prebuild_metrics_read(t0(), ''pol'')', '22023', 'unrecognized part of the metrics: "pol"', 'pool, history', 'another part');
 SELECT raises('SELECT prebuild_metrics_read(NULL)', '22004', '"at"', NULL, 'no time');
 SELECT raises('SELECT prebuild_metrics_text(''infinity'')', '22008', '"at"', NULL, 'an infinite time');
 SELECT raises('SELECT prebuild_metrics_text(''294276-12-31 23:00 UTC'')', '22008', '"at" is too late', NULL, 'a time of no pass');

@@ -73,7 +73,7 @@ SELECT prebuild_set_policy(t('a'), 'large', failed_keep => 0, mode => 'off'), pr
 SELECT * FROM policies();
 \echo events
 SELECT concat_ws(' ', kind, (SELECT name FROM templates t WHERE t.id = template_id), preset_id, detail - 'by') FROM prebuild_event ORDER BY id;
-SELECT is(string_agg(DISTINCT detail ->> 'by', ', '), current_user::text, 'they say who') FROM prebuild_event;
+SELECT is(string_agg(DISTINCT detail ->> 'by', ', '), session_user::text, 'they say who') FROM prebuild_event;
 SELECT is(prebuild_unset_policy(t('a'), 'large'), true, 'it is unset');
 SELECT is(prebuild_unset_policy(t('a'), 'large'), false, 'once');
 SELECT is(prebuild_unset_policy(t('b')), false, 'what was not set');
@@ -348,4 +348,48 @@ SELECT is(pass(), 'deleted 5', 'they go');
 SELECT is(string_agg(format('%s %s', name, shape(name)), ', ' ORDER BY name), 'canceled 2 delete pending, f-1 2 delete pending,'
 	' f-2 2 delete pending, f-3 2 delete pending, serves 1 start succeeded, stopped 3 delete pending', 'what serves stays') FROM workspaces;
 SELECT is(plan('left'), '', 'and that is all');
+DELETE FROM prebuild_policy;
+
+-- sick members, and claims: by the policy of the preset
+CREATE FUNCTION fixture.lose(workspace_name text, seen timestamptz) RETURNS void LANGUAGE sql AS
+$$
+	UPDATE workspace_agents x SET first_connected_at = t0() - interval '1 day', last_connected_at = seen, disconnected_at = seen
+	FROM workspace_resources r, workspace_builds b
+	WHERE x.resource_id = r.id AND r.job_id = b.job_id AND b.workspace_id = w(workspace_name)
+$$;
+CREATE FUNCTION fixture.five_sick() RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
+	PERFORM control_plane('cp_policy');
+	PERFORM simple('ill', 6);
+	PERFORM prebuild('ill', 'ill-' || n, created => t0() - interval '2 hours' + n * interval '1 minute') FROM generate_series(1, 6) n;
+	UPDATE workspace_agents SET name = 'main';
+	PERFORM lose('ill-' || n, t0() - n * interval '10 minutes') FROM generate_series(1, 5) n;
+END
+$$;
+SELECT five_sick() \g /dev/null
+SELECT is(plan('ill'), '', 'nobody is sick by default');
+SELECT is(state_of('ill', 'sick'), '0', 'as the state says');
+SELECT is(state_of('ill', 'staged'), 'false', 'and nothing is staged');
+DO $$ BEGIN PERFORM prebuild_set_policy(t('ill'), 'ill', disconnected_grace => '25 min'); END $$;
+SELECT reason('ill');
+SELECT is(state_of('ill', 'sick'), '3', 'the state counts them');
+SELECT is(state_of('ill', 'eligible'), '3', 'apart from the eligible ones');
+SELECT is(metrics('ill'), 'prebuild_ext_preset_sick 3', 'and so do metrics');
+SELECT is(claim('ill', 'ann', 'ann-' || n), x, 'claim ' || n) FROM (VALUES (1, 'ill-1'), (2, 'ill-2'), (3, 'ill-6'), (4, NULL)) v (n, x);
+SET prebuild.disconnected_grace = '5min';
+DO $$ BEGIN PERFORM prebuild_set_policy(t('ill'), disconnected_grace => '0'); PERFORM prebuild_unset_policy(t('ill'), 'ill'); END $$;
+SELECT is(claim('ill', 'ann', 'ann-4'), 'ill-3', 'a policy of 0 is off, whatever the setting');
+DO $$ BEGIN PERFORM prebuild_unset_policy(t('ill')); END $$;
+SELECT is(claim('ill', 'ann', 'ann-5'), NULL, 'the setting is for what has no policy');
+RESET prebuild.disconnected_grace;
+SELECT five_sick() \g /dev/null
+DO $$ BEGIN PERFORM prebuild_set_policy(t('ill'), disconnected_grace => '5 min'); END $$;
+SELECT reason('ill');
+-- an expired one that serves is claimed after those that are not expired
+SELECT expired_five('1', NULL) \g /dev/null
+DO $$ BEGIN PERFORM prebuild('five', 'fresh', created => t0() - interval '30 minutes'); END $$;
+SELECT is(claim('five', 'ann', 'a-' || n), x, 'claim ' || n) FROM (VALUES (1, 'fresh'), (2, 'five-1')) v (n, x);
+DO $$ BEGIN PERFORM prebuild_unset_policy(t('five')); END $$;
+SELECT is(claim('five', 'ann', 'a-3'), NULL, 'without a policy it is not given away');
 DELETE FROM prebuild_policy;

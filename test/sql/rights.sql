@@ -99,6 +99,8 @@ FROM (VALUES
 	('prebuild_build_inputs', 'SELECT prebuild_build_inputs(%1$L)::text'),
 	('prebuild_desired_instances', 'SELECT prebuild_desired_instances(%1$L, fixture.t0())::text'),
 	('prebuild_forecast', 'SELECT string_agg(f::text, '';'') FROM prebuild_forecast(%1$L, fixture.t0(), fixture.t0() + ''1 day'') f'),
+	('prebuild_clean', 'SELECT prebuild_clean(preset_id => %1$L)::text'),
+	('prebuild_retry', 'SELECT (prebuild_retry(%1$L) = now())::text'),
 	('prebuild_invalidate', 'SELECT (prebuild_invalidate(%1$L) = now())::text'),
 	('prebuild_set_policy', 'SELECT prebuild_set_policy(%7$L, ''a'')::text'),
 	('prebuild_unset_policy', 'SELECT prebuild_unset_policy(%7$L, ''a'')::text'),

@@ -1,5 +1,5 @@
-# The control plane belongs to its owner: it is dumped, restored, and outlives the extension; what the
-# extension has put on its tables goes with the extension.
+# The control plane's tables belong to their owner: a dump has them, and they outlive the extension.
+# DROP EXTENSION drops the triggers that the extension has on them.
 use strict;
 use warnings;
 use Cwd qw(abs_path);

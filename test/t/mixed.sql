@@ -1,9 +1,10 @@
--- For the tests of upgrades: every function of the extension, whatever its version, with plausible
--- arguments; what it answers, without what it does. Beside the schema "fixture".
+-- For the tests of upgrades: calls every function of the extension, whatever its version, with
+-- plausible arguments, keeps the answers and undoes the effects. Needs the schema "fixture".
 CREATE SCHEMA mixed;
 
--- Something to be right about: presets of every kind, one with schedules, one that cannot be built,
--- prebuilds that run, one that was given away, metadata of agents, and a version that can be staged.
+-- Data for the answers: presets of every kind, one with schedules, one that cannot be built,
+-- prebuilds that run, one that was given away, metadata of agents, and a version
+-- that can be staged.
 CREATE FUNCTION mixed.fleet() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
 	PERFORM fixture.usr('ada');
@@ -113,7 +114,7 @@ CREATE FUNCTION mixed.ask(phase text) RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FROM asked
 $$;
 
--- An answer without what is not the same twice, or says in words what may be said better.
+-- An answer without fields that differ in every call, and without texts that releases may reword.
 CREATE FUNCTION mixed.lasting(answer jsonb) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT coalesce(jsonb_agg(CASE jsonb_typeof(f) WHEN 'object' THEN f - '{elapsed,reason}'::text[] ELSE f END), '[]')
 	FROM jsonb_array_elements(answer) f
@@ -133,6 +134,8 @@ CREATE FUNCTION mixed.wrong(wanted text, phase text, errors boolean) RETURNS SET
 	FROM mixed.answers n LEFT JOIN mixed.answers o ON o.phase = wanted AND o.name = n.name
 	WHERE n.phase = wrong.phase AND CASE
 		WHEN n.state IS NOT NULL AND n.state IS NOT DISTINCT FROM o.state THEN false
+		-- the library of 0.1 has no better word for members of another kind
+		WHEN n.state = '42846' AND n.message LIKE '%prebuild_pool_member%' THEN NOT errors
 		WHEN n.state IS NOT NULL THEN NOT errors OR n.state !~ '^(42883|55000|42P01|42703|42704)$' OR o.state IS NOT NULL
 		WHEN o.state IS NOT NULL THEN true
 		WHEN o.name IS NULL OR n.name !~ '_(running|pool|state|plan|find_preset|build_inputs|desired_instances|forecast|matches|check|claim|identity|verify|encode|decode|report|upsert|reconcile|system_user)$'
@@ -141,7 +144,7 @@ CREATE FUNCTION mixed.wrong(wanted text, phase text, errors boolean) RETURNS SET
 			IS DISTINCT FROM mixed.reduced(mixed.lasting(o.answer), mixed.lasting(n.answer)) END
 $$;
 
--- Writes of every kind to what triggers are on, which an application's must not fail by.
+-- Writes of every kind to tables with triggers. An application's writes must not fail because of these.
 CREATE FUNCTION mixed.write() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
 	UPDATE workspaces SET name = name || '.', owner_id = owner_id, deleted = deleted;
