@@ -182,6 +182,22 @@ SELECT name, fixture.stage_status(name) FROM unnest('{unstaged,expired,elsewhere
 SELECT raises($$SELECT prebuild_promote(v('elsewhere-v2'), force => true)$$, '55000', 'it is the template''s active version', NULL, 'promoted elsewhere');
 SELECT raises($$SELECT prebuild_promote(v('archived-v2'), force => true)$$, '55000', 'is archived', NULL, 'archived');
 SELECT is(plan('unstaged-2') || ', ' || plan('archived-2'), 'delete 1, delete 1', 'the pools go');
+DO $$ BEGIN
+	PERFORM two_versions('late', 1), version('late', 'late-v3', active => false);
+	PERFORM preset('late-v3', 'late-3', 1);
+	PERFORM prebuild_stage(v('late-v2'));
+	UPDATE prebuild_stage SET valid_until = now() - interval '1 s' WHERE template_id = t('late');
+END $$;
+SELECT raises($$SELECT prebuild_promote(v('late-v2'))$$, '55000', 'cannot become active: it was valid until', 'force', 'when its time has passed');
+SELECT prebuild_stage(v('late-v3')) \g /dev/null
+SELECT fixture.stage_events('late');
+DO $$ BEGIN
+	PERFORM prebuild_unstage(v('late-v3'));
+	PERFORM prebuild_stage(v('late-v2'));
+	UPDATE prebuild_stage SET valid_until = now() - interval '1 s' WHERE template_id = t('late');
+	PERFORM prebuild_promote(v('late-v2'), force => true);
+END $$;
+SELECT is(fixture.active('late'), 'late-v2', 'but by force');
 DO $$ BEGIN PERFORM pass(); END $$;
 SELECT name, fixture.stage_events(name) FROM unnest('{unstaged,expired,elsewhere,deprecated,deleted,archived,gone}'::text[]) name;
 SELECT is(string_agg(name, ' '), 'expired', 'what is left of these') FROM templates
