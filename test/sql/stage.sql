@@ -111,6 +111,16 @@ SELECT is(pass(), '', 'staged again');
 SELECT is(fixture.active('fix'), 'fix-v2', 'it is promoted');
 DO $$ BEGIN PERFORM pass(); PERFORM finish_jobs(t0()); END $$;
 
+\echo the first version with prebuilds in an organization
+DO $$ BEGIN
+	PERFORM template('lone', 'lone'), version('lone', 'lone-v1'), version('lone', 'lone-v2', active => false);
+	PERFORM preset('lone-v2', 'lone-2', 1);
+	PERFORM prebuild_stage(v('lone-v2'));
+END $$;
+SELECT is(pass(), 'created 1', 'is staged');
+SELECT is(count(*), 1, 'and the system user is a member') FROM organization_members WHERE organization_id = organization('lone');
+DO $$ BEGIN PERFORM prebuild_unstage(v('lone-v2')); PERFORM finish_jobs(t0()); PERFORM pass(); PERFORM finish_jobs(t0()); END $$;
+
 \echo schedules of a staged version
 DO $$ BEGIN
 	PERFORM two_versions('night', 1);
