@@ -110,13 +110,12 @@ print_pass(const Pass *pass)
 	{
 		const Preset *preset = &pass->presets[p];
 
-		printf("      preset %d: desired %d, eligible %d, valid %d, starting %d, serving %d, "
-			   "create %d of %d%s%s%s\n",
-			   p, preset->desired, preset->eligible, preset->valid, preset->starting,
-			   preset->serving, preset->create, preset->shortfall,
-			   preset->backing_off ? ", backs off" : "",
-			   preset->hard_limited ? ", hard-limited" : "",
-			   preset->probe_due ? ", probe due" : "");
+		printf(
+			"      preset %d: desired %d, eligible %d, valid %d, starting %d, serving %d, "
+			"create %d of %d%s%s%s\n",
+			p, preset->desired, preset->eligible, preset->valid, preset->starting, preset->serving,
+			preset->create, preset->shortfall, preset->backing_off ? ", backs off" : "",
+			preset->hard_limited ? ", hard-limited" : "", preset->probe_due ? ", probe due" : "");
 		for (int i = 0; i < preset->nactions; i++)
 		{
 			const PoolMember *member = pass->order[preset->first_action + i];

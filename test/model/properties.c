@@ -92,7 +92,8 @@ is_failure(const Pass *pass, const Entry *entry)
 {
 	if (pass->coder)
 		return entry->kind == KIND_FAILED;
-	return !entry->forgiven && (IS(entry, BIT(KIND_FAILED) | BIT(KIND_GONE)) || is_sick(pass, entry));
+	return !entry->forgiven &&
+		   (IS(entry, BIT(KIND_FAILED) | BIT(KIND_GONE)) || is_sick(pass, entry));
 }
 
 /* What pass_apply() would act on must be allowed at all, and appear once. */
@@ -160,9 +161,9 @@ check_deletions(const Pass *pass, int preset)
 	}
 	protected = target - max_unavailable(pass, target);
 	if (!is_kept(pass, preset) || protected < 0)
-		protected = 0;
+	protected = 0;
 	if (protected > before)
-		protected = before;
+	protected = before;
 	return after < protected ? "the pass deletes eligible members that max_unavailable protects"
 							 : NULL;
 }
@@ -188,8 +189,7 @@ limit_of(const Pass *pass, int preset)
 	{
 		const Entry *entry = &pass->state.entries[i];
 
-		if (entry->preset != preset ||
-			IS(entry, DELETE | BIT(KIND_REAPED) | BIT(KIND_STOPPED)) ||
+		if (entry->preset != preset || IS(entry, DELETE | BIT(KIND_REAPED) | BIT(KIND_STOPPED)) ||
 			(pass->coder && entry->kind == KIND_GONE))
 			continue;
 		if (is_failure(pass, entry))
@@ -271,6 +271,8 @@ property_broken_by_judgement(const Pass *pass)
 static bool
 may_be_promoted(const Pass *pass, int version)
 {
+	int wanted = 0;
+
 	for (int p = 0; p < pass->config->npresets; p++)
 	{
 		int eligible = 0;
@@ -283,8 +285,9 @@ may_be_promoted(const Pass *pass, int version)
 		if (limit_of(pass, p).limited || pass->config->invalid[p] ||
 			eligible < state_target(pass->config, &pass->state, p))
 			return false;
+		wanted += state_target(pass->config, &pass->state, p);
 	}
-	return true;
+	return wanted > 0;
 }
 
 /*
