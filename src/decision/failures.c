@@ -139,6 +139,15 @@ find_run(Run *run, const Attempt *builds, int from, int n, bool probes)
 	}
 }
 
+static bool
+any_failed(const Attempt *builds, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (builds[i].failed)
+			return true;
+	return false;
+}
+
 /*
  * Find out when a hard-limited preset gets its next probe. One that is over, but neither failed nor
  * became ready (somebody canceled it, or its agents hang), counts for the pace.
@@ -182,8 +191,9 @@ judge_hard_limit(Preset *preset, const Attempt *builds, int n, const DecisionSet
 	else if (run.end < n)
 	{
 		find_run(&before, builds, run.end + 1, n, true);
-		preset->forgive =
-			preset->status == STATUS_HARD_LIMITED || run.length + before.length >= limit;
+		preset->forgive = run.length + before.length >= limit ||
+						  (preset->status == STATUS_HARD_LIMITED &&
+						   any_failed(&builds[run.end + 1], n - run.end - 1));
 		preset->forgive_until = preset->forgive ? builds[run.end].created_at : 0;
 	}
 }

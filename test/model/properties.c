@@ -96,6 +96,20 @@ is_failure(const Pass *pass, const Entry *entry)
 		   (IS(entry, BIT(KIND_FAILED) | BIT(KIND_GONE)) || is_sick(pass, entry));
 }
 
+/* True if what a failure left must stay: as evidence, or as it is not old enough. */
+static bool
+is_evidence(const Pass *pass, int entry)
+{
+	const State *state = &pass->state;
+	int newer = 0;
+
+	for (int i = entry + 1; i < state->n; i++)
+		newer += state->entries[i].preset == state->entries[entry].preset &&
+				 IS(&state->entries[i], LEFT);
+	return newer < policy_of(pass)->failed_keep ||
+		   state->entries[entry].age * TICK < policy_of(pass)->failed_retention;
+}
+
 /* What pass_apply() would act on must be allowed at all, and appear once. */
 static const char *
 check_actions(const Pass *pass)
@@ -131,6 +145,8 @@ check_actions(const Pass *pass)
 			allowed = is_kept(pass, entry->preset) ? 0 : BIT(KIND_PENDING);
 		if (!IS(entry, allowed))
 			return "a member is acted on that must be left alone";
+		if (IS(entry, LEFT) && is_evidence(pass, pass->entry_of[i]))
+			return "evidence is deleted";
 	}
 	return actions == verdicts ? NULL : "not every verdict is an action";
 }
@@ -222,6 +238,7 @@ check_creations(const Pass *pass, int preset)
 	int target = state_target(pass->config, state, preset);
 	int create = pass->presets[preset].create;
 	int there = 0;
+	int fresh = 0;
 	Limit limit = limit_of(pass, preset);
 
 	if (create == 0)
@@ -229,8 +246,16 @@ check_creations(const Pass *pass, int preset)
 	if (!is_kept(pass, preset))
 		return "prebuilds are created for a preset that is neither active nor staged";
 	for (int i = 0; i < state->n; i++)
-		there += state->entries[i].preset == preset && IS(&state->entries[i], BUILDING | UP) &&
-				 stays(pass, i);
+	{
+		const Entry *entry = &state->entries[i];
+
+		if (entry->preset != preset || !IS(entry, BUILDING | UP) || !stays(pass, i))
+			continue;
+		there++;
+		fresh += !state_is_expired(pass->config, entry);
+	}
+	if (fresh + create > target)
+		return "more fresh ones than the target";
 	if (there + create > target + max_surge(pass, target))
 		return "more than target and surge";
 	if (pass->config->invalid[preset])

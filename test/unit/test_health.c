@@ -389,13 +389,20 @@ test_deletes_are_tried_again(void **state)
 		int retries, attempts;
 		int64_t interval, delay; /* after which it is tried again; -1 = never */
 	} cases[] = {
-		{ 0, 1, 60 * SECOND, -1 },			{ 1, 1, 60 * SECOND, 60 * SECOND },
-		{ 1, 2, 60 * SECOND, -1 },			{ 3, 2, 60 * SECOND, 120 * SECOND },
-		{ 3, 3, 60 * SECOND, 240 * SECOND }, { 3, 4, 60 * SECOND, -1 },
-		{ 99, 11, 60 * SECOND, 1024 * 60 * SECOND }, { 99, 12, 60 * SECOND, DAY },
-		{ 99, 99, 60 * SECOND, DAY },		{ INT32_MAX, INT32_MAX, 60 * SECOND, DAY },
-		{ 2, 1, 0, 0 },						{ 2, 2, 0, 0 },
-		{ 2, 1, INT64_MAX, DAY },			{ 2, 2, INT64_MAX, DAY },
+		{ 0, 1, 60 * SECOND, -1 },
+		{ 1, 1, 60 * SECOND, 60 * SECOND },
+		{ 1, 2, 60 * SECOND, -1 },
+		{ 3, 2, 60 * SECOND, 120 * SECOND },
+		{ 3, 3, 60 * SECOND, 240 * SECOND },
+		{ 3, 4, 60 * SECOND, -1 },
+		{ 99, 11, 60 * SECOND, 1024 * 60 * SECOND },
+		{ 99, 12, 60 * SECOND, DAY },
+		{ 99, 99, 60 * SECOND, DAY },
+		{ INT32_MAX, INT32_MAX, 60 * SECOND, DAY },
+		{ 2, 1, 0, 0 },
+		{ 2, 2, 0, 0 },
+		{ 2, 1, INT64_MAX, DAY },
+		{ 2, 2, INT64_MAX, DAY },
 	};
 
 	(void) state;
@@ -583,9 +590,9 @@ test_probe_ends_the_limit(void **state)
 		int newer, older; /* failures than the success */
 		bool forgives;
 	} cases[] = {
-		{ STATUS_HARD_LIMITED, 0, 3, true }, { STATUS_HEALTHY, 0, 3, true },
-		{ STATUS_HEALTHY, 1, 2, true },		 { STATUS_HARD_LIMITED, 1, 1, true },
-		{ STATUS_HEALTHY, 1, 1, false },	 { STATUS_HEALTHY, 0, 2, false },
+		{ STATUS_HARD_LIMITED, 0, 3, true },  { STATUS_HEALTHY, 0, 3, true },
+		{ STATUS_HEALTHY, 1, 2, true },		  { STATUS_HARD_LIMITED, 1, 1, true },
+		{ STATUS_HEALTHY, 1, 1, false },	  { STATUS_HEALTHY, 0, 2, false },
 		{ STATUS_HARD_LIMITED, 3, 3, false },
 	};
 
@@ -608,8 +615,7 @@ test_probe_ends_the_limit(void **state)
 		CHECK(preset->hard_limited, cases[i].newer == 3);
 		CHECK(preset->forgive, cases[i].forgives);
 		CHECK(preset->forgive_until, cases[i].forgives ? success->build_created_at : 0);
-		CHECK(preset->num_failed,
-			  cases[i].newer + (cases[i].forgives ? 0 : cases[i].older));
+		CHECK(preset->num_failed, cases[i].newer + (cases[i].forgives ? 0 : cases[i].older));
 		CHECK(preset->backing_off, preset->num_failed > 0);
 		CHECK(preset->new_status, cases[i].newer == 3 ? STATUS_HARD_LIMITED : STATUS_HEALTHY);
 	}
@@ -644,8 +650,14 @@ test_rolling(void **state)
 		int fresh, unready, expired, dead, starting;
 		int goes, create, waiting;
 	} cases[] = {
-#define N(n) { n, false }
-#define P(n) { n, true }
+#define N(n)                                                                                       \
+	{                                                                                              \
+		n, false                                                                                   \
+	}
+#define P(n)                                                                                       \
+	{                                                                                              \
+		n, true                                                                                    \
+	}
 		/* Coder's way */
 		{ 5, P(100), P(100), 0, 0, 5, 0, 0, 5, 5, 0 },
 		/* one at a time, without surge */
@@ -781,9 +793,19 @@ test_share(void **state)
 		double share;
 		int desired;
 	} cases[] = {
-		{ 0, 1.0, 0 },	  { 5, 1.0, 5 },  { 5, 0.5, 3 },		   { 4, 0.5, 2 },	{ 5, 0.01, 1 },
-		{ 100, 0.01, 1 }, { 5, 0.99, 5 }, { 1, 1e-9, 1 },		   { 0, 0.5, 0 },	{ 3, 1.0 / 3, 1 },
-		{ 7, 0.0, 0 },	  { 10, 0.1, 1 }, { INT32_MAX, 1.0, INT32_MAX },
+		{ 0, 1.0, 0 },
+		{ 5, 1.0, 5 },
+		{ 5, 0.5, 3 },
+		{ 4, 0.5, 2 },
+		{ 5, 0.01, 1 },
+		{ 100, 0.01, 1 },
+		{ 5, 0.99, 5 },
+		{ 1, 1e-9, 1 },
+		{ 0, 0.5, 0 },
+		{ 3, 1.0 / 3, 1 },
+		{ 7, 0.0, 0 },
+		{ 10, 0.1, 1 },
+		{ INT32_MAX, 1.0, INT32_MAX },
 	};
 
 	(void) state;
