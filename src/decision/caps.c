@@ -91,7 +91,7 @@ caps_apply(PoolSnapshot *snapshot, const DecisionSettings *settings)
 	int64_t wanted = 0;
 	int64_t building = 0;
 	int64_t budget = DECISION_MAX_CREATES;
-	const char *setting = "the most that one pass creates";
+	const char *setting = "the built-in limit of a pass";
 
 	for (int i = 0; i < snapshot->npresets; i++)
 		wanted += snapshot->presets[i].create;

@@ -95,6 +95,8 @@ typedef struct Preset
 	bool has_forgiven_until;
 	int64_t forgiven_until; /* failures of builds up to this time do not count */
 	HealthPolicy policy;
+	/* the reader's own; the decision does not look at them */
+	struct PresetDetails *details;
 
 	/* decision_judge() fills these: the state */
 	bool active; /* a claim may take its prebuilds */

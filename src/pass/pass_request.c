@@ -62,7 +62,7 @@ prebuild_pass_wanted(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("prebuild_pass_wanted() is called by triggers only")));
+						errmsg("prebuild_pass_wanted() must be called by a trigger")));
 	/* find the slot now: this may need a lookup, which is impossible after the commit */
 	wanted_of = worker_slot_here();
 	return PointerGetDatum(NULL);

@@ -28,8 +28,8 @@ malformed(const char *value)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("value of \"%s\" in site_configs is malformed: %s", SETTINGS_KEY, value),
-					errhint("It has to be a JSON object such as {\"%s\": false}; "
-							"prebuild_resume() and prebuild_pause() write it.",
+					errhint("It must be a JSON object such as {\"%s\": false}. prebuild_resume() "
+							"and prebuild_pause() write one.",
 							PAUSED_FIELD)));
 }
 

@@ -92,7 +92,7 @@ count_claims(TimestampTz at)
 static void
 gather_presets(const Judgement *judgement, ArrayParameter *judged, ArrayParameter *kept)
 {
-	const PoolSnapshot *pool = &judgement->snapshot->pool;
+	const PoolSnapshot *pool = judgement->pool;
 
 	for (int i = 0; i < pool->npresets; i++)
 	{

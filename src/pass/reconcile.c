@@ -4,7 +4,8 @@
  *
  *	  Locks: advisory lock 7 of the database, for the transaction. Every reconciler of the control
  *	  plane takes this lock, and a pass never waits for it. The pass takes its snapshot after the
- *	  lock, so that it sees everything that the previous holder committed.
+ *	  lock, so that it sees everything that the previous holder committed, and after it has locked
+ *	  the tables of the pool (pool_tables_lock()), which a snapshot from before might find empty.
  *
  *	  A pass waits for locks of other sessions at most PATIENCE_MS in total (see patience.c),
  *	  because it holds the reconcilers' lock meanwhile. A lock that the pass cannot get is not a
@@ -33,6 +34,7 @@
 #include "base/arguments.h"
 #include "catalog/control_plane_catalog.h"
 #include "decision/judgement.h"
+#include "decision/past_failures.h"
 #include "pass/lock_linger.h"
 #include "pass/membership.h"
 #include "pass/pass_stats.h"
@@ -40,6 +42,7 @@
 #include "pass/pause.h"
 #include "base/plans.h"
 #include "pool/pool_state.h"
+#include "pool/pool_trust.h"
 #include "pass/provision.h"
 #include "pass/pruning.h"
 #include "base/result_row.h"
@@ -57,32 +60,35 @@ PG_FUNCTION_INFO_V1(prebuild_reconcile);
 /* A pass under way. */
 typedef struct Pass
 {
+	TimestampTz at;
+	TimestampTz began; /* by the real clock */
+	bool paused;
+	bool folded; /* in the snapshot of the fold, of which this is the view */
+	PoolView view;
+
+	/* what to do */
 	Judgement *judgement;
+	Id *organizations; /* that the system user must join */
+	int norganizations;
+	Preset **presets; /* those with something to do */
+	int npresets;
+	const char **checked; /* tables whose deferred constraints are checked */
+	int nchecked;
+
+	/* what it has done */
 	int64_t clock; /* time of the next new row */
-	MemoryContext context;
-	int npresets; /* presets with something to do */
 	PassTotals totals;
+	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
+	int njudged;		  /* presets of the judgement, once the pass has written them */
 	int reconciled;
 	int backing_off;
 	int failed;
-	bool paused;
-	TimestampTz at;
-	TimestampTz began; /* by the real clock */
-	Id *organizations; /* that the system user must join */
-	int norganizations;
-	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
-	int locked_out;		  /* presets that a lock of another session kept from being written */
-	int left_places;	  /* organizations, for the same reason */
-	StringInfoData left;  /* what else such locks left to the next pass, as a list in words */
-	const char **checked; /* tables whose deferred constraints are checked */
-	int nchecked;
+
+	/* what it left, because of a lock of another session */
+	int locked_out;		 /* presets with something to do */
+	int left_places;	 /* organizations to join */
+	StringInfoData left; /* what else, as a list in words */
 } Pass;
-
-/* Do a step for n of the pass's presets or organizations, given by number. */
-typedef void (*Work)(Pass *pass, const int *items, int n);
-
-/* Report that the step failed for one of them. */
-typedef void (*Failure)(Pass *pass, int item, const ErrorData *error);
 
 /*
  * True during a pass. The lock does not stop a trigger in this session from starting another pass.
@@ -95,9 +101,9 @@ static bool in_pass = false;
  * session or the whole database, and aborts the pass.
  */
 static bool
-may_be_the_items_fault(int sqlstate)
+is_items_fault(const ErrorData *error)
 {
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
 		case ERRCODE_INVALID_TRANSACTION_STATE:
 		case ERRCODE_TRANSACTION_ROLLBACK:
@@ -107,26 +113,16 @@ may_be_the_items_fault(int sqlstate)
 		case ERRCODE_INTERNAL_ERROR:
 			return false;
 		default:
-			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE;
+			return error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE;
 	}
 }
 
-/* may_be_the_items_fault(), as a callback. */
+/* Is there no point in trying fewer items, because they all need the same unavailable lock? */
 static bool
-is_items_fault(const ErrorData *error)
+gives_up(const ErrorData *error)
 {
-	return may_be_the_items_fault(error->sqlerrcode);
+	return patience_lose(error) && patience_is_over();
 }
-
-/* Items of a pass, and the step to run for them. */
-typedef struct Items
-{
-	Pass *pass;
-	Work work;
-	Failure failure;
-	const int *items;
-	PassTotals totals; /* of the tries that succeeded */
-} Items;
 
 /*
  * Choose the tables whose deferred constraints each try checks: those that a pass writes, except
@@ -154,59 +150,38 @@ choose_checked_tables(Pass *pass)
 	AtEOXact_GUC(true, guc_level);
 }
 
-/* Halving callback: run the step for n of the items, in a subtransaction. */
-static void
-work_on_items(void *argument, int first, int n)
+/* Begin to write some items. Returns the GUC nest level, which end_try() ends. */
+static int
+begin_try(void)
 {
-	Items *items = argument;
 	int guc_level = plans_control_plane_path();
 
 	patience_arm();
-	/* forget the counts of an undone try */
-	items->pass->totals = items->totals;
-	items->work(items->pass, items->items + first, n);
-	constraints_check(items->pass->checked, items->pass->nchecked);
+	return guc_level;
+}
+
+/* End a try: check the deferred constraints of what it wrote. Raises what violates them. */
+static void
+end_try(const Pass *pass, int guc_level)
+{
+	constraints_check(pass->checked, pass->nchecked);
 	AtEOXact_GUC(true, guc_level);
-	items->totals = items->pass->totals;
 }
 
-/* Halving callback: report that the step failed for one of the items. */
+/* Write n of the presets with something to do, from number first on. */
 static void
-leave_out_item(void *argument, int item, const ErrorData *error)
+write_presets(void *argument, int first, int n)
 {
-	Items *items = argument;
-
-	items->failure(items->pass, items->items[item], error);
-}
-
-/* Halving callback: stop halving, because every smaller try needs the same unavailable lock? */
-static bool
-gives_up(void *argument, const ErrorData *error)
-{
-	return patience_lose(error) && patience_is_over();
-}
-
-/* Run a step for all items but those for which it fails. Returns for how many it succeeded. */
-static int
-halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
-{
-	Items all = { pass, work, failure, items, pass->totals };
-	Halving halving = { &all, work_on_items, is_items_fault, leave_out_item };
-	int done = subtransaction_halve_until(&halving, gives_up, 0, n);
-
-	pass->totals = all.totals;
-	return done;
-}
-
-/* Step: write some presets. */
-static void
-write_presets(Pass *pass, const int *presets, int n)
-{
+	Pass *pass = argument;
+	Preset **presets = pass->presets + first;
+	int guc_level = begin_try();
 	PassTotals totals;
 
+	/* forget the jobs of a try that was undone */
 	pass->jobs->n = pass->totals.waiting;
 	totals = provision_presets(pass->judgement, presets, n, &pass->clock, pass->jobs);
 	status_write(pass->judgement, presets, n);
+	end_try(pass, guc_level);
 	pass->totals.created += totals.created;
 	pass->totals.deleted += totals.deleted;
 	pass->totals.canceled += totals.canceled;
@@ -242,9 +217,9 @@ attempt(Pass *pass, const char *what, SubtransactionWork work, void *argument)
 /* A preset that failed. */
 typedef struct FailedPreset
 {
-	const Judgement *judgement;
-	int preset;
+	const Preset *preset;
 	const ErrorData *error;
+	TimestampTz at; /* of the pass */
 } FailedPreset;
 
 static bool
@@ -252,16 +227,17 @@ record_failure(void *argument)
 {
 	const FailedPreset *failed = argument;
 
-	status_write_failure(failed->judgement, failed->preset, failed->error);
+	status_write_failure(failed->preset, failed->error, failed->at);
 	return true;
 }
 
 /* Report a preset whose changes were rolled back. */
 static void
-report_preset(Pass *pass, int preset, const ErrorData *error)
+report_preset(void *argument, int item, const ErrorData *error)
 {
-	const PresetInfo *info = &pass->judgement->snapshot->info[preset];
-	FailedPreset failed = { pass->judgement, preset, error };
+	Pass *pass = argument;
+	const Preset *preset = pass->presets[item];
+	FailedPreset failed = { preset, error, pass->at };
 
 	if (patience_lose(error))
 	{
@@ -270,27 +246,28 @@ report_preset(Pass *pass, int preset, const ErrorData *error)
 	}
 	pass->failed++;
 	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
-							 info->name, info->template_name, error->message),
+					  errmsg("skipping preset \"%s\" of template \"%s\": %s", preset->details->name,
+							 preset->details->template_name, error->message),
 					  error->detail ? errdetail("%s", error->detail) : 0));
 	attempt(pass, "the event of a preset that failed", record_failure, &failed);
 }
 
-/* Step: make the system user join some organizations. */
+/* Make the system user join n of its organizations, from number first on. */
 static void
-join_organizations(Pass *pass, const int *items, int n)
+join_organizations(void *argument, int first, int n)
 {
-	Id *organizations = palloc_array(Id, n);
+	const Pass *pass = argument;
+	int guc_level = begin_try();
 
-	for (int i = 0; i < n; i++)
-		organizations[i] = pass->organizations[items[i]];
-	membership_ensure(organizations, n, pass->at);
+	membership_ensure(pass->organizations + first, n, pass->at);
+	end_try(pass, guc_level);
 }
 
 /* Report an organization that the system user could not join. */
 static void
-report_organization(Pass *pass, int item, const ErrorData *error)
+report_organization(void *argument, int item, const ErrorData *error)
 {
+	Pass *pass = argument;
 	char *id;
 
 	if (patience_lose(error))
@@ -299,48 +276,34 @@ report_organization(Pass *pass, int item, const ErrorData *error)
 		return;
 	}
 	id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the system user could not be given its place in organization %s: %s",
-							 id, error->message)));
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not add the system user to organization %s: %s", id, error->message)));
 }
 
-/* Make the system user join the organizations that it must be in. */
+/* Collect the presets for which the pass has something to write. */
 static void
-ensure_membership(Pass *pass)
+collect_presets(Pass *pass)
 {
-	int n = pass->norganizations;
-	int *items = palloc_array(int, n + 1);
+	const PoolSnapshot *pool = pass->judgement->pool;
 
-	for (int i = 0; i < n; i++)
-		items[i] = i;
-	halve_work(pass, join_organizations, report_organization, items, n);
-}
-
-/* Collect the presets for which the pass has something to write. Returns their number. */
-static int
-presets_with_work(Pass *pass, int *presets)
-{
-	const Judgement *judgement = pass->judgement;
-	const PoolSnapshot *pool = &judgement->snapshot->pool;
-	int n = 0;
-
+	pass->presets = palloc_array(Preset *, pool->npresets + 1);
 	for (int i = 0; i < pool->npresets; i++)
 	{
-		const Preset *preset = &pool->presets[i];
+		Preset *preset = &pool->presets[i];
 
 		pass->backing_off += preset->backing_off;
-		if (preset->nactions > 0 || preset->create > 0 || status_has_changed(judgement, i))
-			presets[n++] = i;
+		if (preset->nactions > 0 || preset->create > 0 || status_has_changed(preset))
+			pass->presets[pass->npresets++] = preset;
 	}
-	return n;
 }
 
 /*
  * Run a part whose faults must not fail the pass, in a subtransaction. Its own faults become
  * WARNINGs. what: names the part if a lock leaves it to the next pass; undone, hint: text of the
- * WARNING.
+ * WARNING. Returns whether the part ended well.
  */
-static void
+static bool
 do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undone,
 		 const char *hint)
 {
@@ -349,34 +312,46 @@ do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undo
 	patience_arm();
 	error = subtransaction_run(work, pass);
 	if (error == NULL)
-		return;
+		return true;
 	if (patience_lose(error))
 	{
 		leave(pass, what);
-		return;
+		return false;
 	}
-	if (!may_be_the_items_fault(error->sqlerrcode))
+	if (!is_items_fault(error))
 		ReThrowError(error);
 	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
 					  hint ? errhint("%s", hint) : 0));
+	return false;
 }
 
 static bool
 fold_pool(void *argument)
 {
-	pool_state_fold(false);
+	Pass *pass = argument;
+
+	pass->folded = pool_state_fold_for_pass(&pass->view);
 	return true;
 }
 
 /*
- * Bring the stored pool up to date. This makes this pass, and all readers until the next one, fast.
- * Without it they read the tables.
+ * Bring the stored pool up to date, and take the snapshot of the pass. This makes this pass, and
+ * all readers until the next one, fast. Without it they read the tables. If possible, the pass goes
+ * on in the snapshot of the fold, whose view of the stored pool needs no further look.
  */
 static void
 refresh_pool(Pass *pass)
 {
-	do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
-			 "prebuild_rebuild() builds it anew.");
+	if (do_aside(pass, fold_pool, "the stored pool", "could not update the stored pool",
+				 "prebuild_rebuild() rebuilds it.") &&
+		pass->folded)
+	{
+		/* let it see what the fold has written */
+		UpdateActiveSnapshotCommandId();
+		pool_view_keep(&pass->view);
+	}
+	else
+		PushActiveSnapshot(GetTransactionSnapshot());
 }
 
 static bool
@@ -387,6 +362,7 @@ prune_marks(void *argument)
 	int guc_level = plans_control_plane_path();
 
 	pruning_marks(pass->judgement);
+	past_failures_prune(pass->judgement->pool, &pass->judgement->settings);
 	constraints_check(written, lengthof(written));
 	AtEOXact_GUC(true, guc_level);
 	return true;
@@ -401,13 +377,22 @@ prune_old(void *argument)
 	return true;
 }
 
+static bool
+note_given_up(void *argument)
+{
+	const Pass *pass = argument;
+
+	status_write_given_up(pass->judgement);
+	return true;
+}
+
 /* Keep the extension's own tables small. */
 static void
 prune(Pass *pass)
 {
-	do_aside(pass, prune_marks, "marks of presets that are not active",
-			 "marks of presets that are not active were not removed", NULL);
-	do_aside(pass, prune_old, "old events", "old events were not removed", NULL);
+	do_aside(pass, prune_marks, "marks of inactive presets",
+			 "could not remove marks of inactive presets", NULL);
+	do_aside(pass, prune_old, "old events", "could not remove old events", NULL);
 }
 
 static bool
@@ -432,14 +417,13 @@ wake_provisioners(Pass *pass)
 	error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
 	if (error == NULL)
 		return;
-	if (!may_be_the_items_fault(error->sqlerrcode) &&
-		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+	if (!is_items_fault(error) && error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		ReThrowError(error);
 	(void) patience_lose(error);
 	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the provisioners were not woken: %s", error->message),
+					  errmsg("could not wake the provisioners: %s", error->message),
 					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
-					  errhint("They find the new jobs when they ask by themselves.")));
+					  errhint("They find the new jobs when they poll next.")));
 }
 
 /* Find out whether reconciliation is paused, and otherwise what to do. */
@@ -451,9 +435,16 @@ judge(void *argument)
 	pass->paused = pause_is_on();
 	if (pass->paused)
 		return true;
+	/* else the fold has done this; run_pass() pops the snapshot */
+	if (!pass->folded)
+	{
+		pool_tables_lock();
+		PushActiveSnapshot(GetTransactionSnapshot());
+	}
 	pass->judgement = judgement_make(pass->at);
-	pass->organizations = palloc_array(Id, pass->judgement->snapshot->pool.npresets + 1);
-	pass->norganizations = membership_organizations(pass->judgement->snapshot, pass->organizations);
+	judgement_warn(pass->judgement);
+	pass->organizations = palloc_array(Id, pass->judgement->pool->npresets + 1);
+	pass->norganizations = membership_organizations(pass->judgement->pool, pass->organizations);
 	if (pass->norganizations > 0)
 		membership_require_system_user();
 	return true;
@@ -473,20 +464,23 @@ sum_up(void *argument)
 
 /* Warn of everything that locks of other sessions left to the next pass. */
 static void
-report_left(Pass *pass, int npresets)
+report_left(Pass *pass)
 {
 	if (pass->left_places > 0)
 		leave(pass,
-			  psprintf("the system user's place in %d of its organizations", pass->left_places));
+			  psprintf("the membership of the system user in %d organizations", pass->left_places));
 	if (pass->locked_out > 0)
-		leave(pass, psprintf("%d of %d presets with something to do", pass->locked_out, npresets));
+		leave(pass,
+			  psprintf("%d of %d presets that need changes", pass->locked_out, pass->npresets));
 	if (pass->left.len == 0)
 		return;
 	ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					  errmsg("locks of other sessions left to the next pass: %s", pass->left.data),
+					  errmsg("skipping work until the next pass because of locks of other "
+							 "sessions: %s",
+							 pass->left.data),
 					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
-					  errhint("A pass waits %d s for others in all, or lock_timeout for each lock. "
-							  "pg_stat_activity shows what these sessions do.",
+					  errhint("A pass waits %d s for locks in total, or lock_timeout for each "
+							  "lock. pg_stat_activity shows what these sessions do.",
 							  PATIENCE_MS / 1000)));
 }
 
@@ -494,26 +488,28 @@ report_left(Pass *pass, int npresets)
 static void
 run_pass(Pass *pass)
 {
-	const PoolSnapshot *pool;
-	int *presets;
-	int npresets = 0;
+	static const Halving joining = { join_organizations, is_items_fault, gives_up,
+									 report_organization };
+	static const Halving writing = { write_presets, is_items_fault, gives_up, report_preset };
 
-	if (attempt(pass, "all of it", judge, pass) && !pass->paused)
+	if (attempt(pass, "the whole pass", judge, pass) && !pass->paused)
 	{
-		pool = &pass->judgement->snapshot->pool;
 		choose_checked_tables(pass);
-		ensure_membership(pass);
-		presets = palloc_array(int, pool->npresets + 1);
-		npresets = presets_with_work(pass, presets);
+		subtransaction_halve(&joining, pass, 0, pass->norganizations);
+		collect_presets(pass);
 		pass->jobs = array_new(UUIDOID);
-		pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
+		pass->reconciled = subtransaction_halve(&writing, pass, 0, pass->npresets);
 		pass->jobs->n = pass->totals.waiting;
 		wake_provisioners(pass);
-		pass->npresets = pool->npresets;
+		pass->njudged = pass->judgement->pool->npresets;
+		do_aside(pass, note_given_up, "events of deletes that failed",
+				 "events of deletes that failed were not written", NULL);
 		prune(pass);
 		attempt(pass, "the record of the pass", sum_up, pass);
+		if (!pass->folded)
+			PopActiveSnapshot();
 	}
-	report_left(pass, npresets);
+	report_left(pass);
 }
 
 /* Run the pass with its own snapshot and patience. The caller holds the lock. */
@@ -527,11 +523,9 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	{
 		patience_arm();
 		plans_enter(fcinfo);
-		pass->context = CurrentMemoryContext;
 		initStringInfo(&pass->left);
 		control_plane_require();
 		refresh_pool(pass);
-		PushActiveSnapshot(GetTransactionSnapshot());
 		run_pass(pass);
 		/* last, because it locks tables; the next pass builds the stored pool */
 		pool_state_mend();
@@ -540,6 +534,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	}
 	PG_FINALLY();
 	{
+		pool_view_forget();
 		patience_end();
 	}
 	PG_END_TRY();
@@ -552,7 +547,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 static Datum
 result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked)
 {
-	const int counts[] = { pass->npresets,		 pass->reconciled,		pass->totals.created,
+	const int counts[] = { pass->njudged,		 pass->reconciled,		pass->totals.created,
 						   pass->totals.deleted, pass->totals.canceled, pass->backing_off,
 						   pass->failed };
 	ResultRow row;
@@ -583,8 +578,8 @@ prebuild_reconcile(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 			 errmsg("prebuild_reconcile() cannot run in a transaction of isolation level %s",
 					XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
-			 errhint("A pass has to see what was committed before it took its lock. Run it in a "
-					 "READ COMMITTED transaction.")));
+			 errhint("A pass must see what was committed before it took its lock. Run it in a READ "
+					 "COMMITTED transaction.")));
 
 	locked = !in_pass && DatumGetBool(DirectFunctionCall1(pg_try_advisory_xact_lock_int8,
 														  Int64GetDatum(RECONCILE_LOCK)));

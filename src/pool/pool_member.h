@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/id.h"
+#include "pool/member_columns.h"
 
 typedef enum Transition
 {
@@ -51,33 +52,31 @@ typedef enum Sickness
 	SICK_DISCONNECTED /* an agent that was connected has not been for long */
 } Sickness;
 
+/* How the struct declares each kind of field of MEMBER_COLUMNS. */
+#define FIELD_NONE
+#define FIELD_ID(name) Id name;
+#define FIELD_TIME(name) int64_t name;
+#define FIELD_NUMBER(name) int32_t name;
+#define FIELD_END_TIME(name) int64_t name;
+#define FIELD_FLAG(name) bool name;
+#define FIELD_KNOWN_FLAG(name) bool name;
+#define FIELD_POINTER(name) const void *name;
+#define FIELD_TRANSITION(name) Transition name;
+#define FIELD_JOB_STATUS(name) JobStatus name;
+#define FIELD_PRESET(name)                                                                         \
+	bool has_##name;                                                                               \
+	Id name##_id;
+#define FIELD_OF_COLUMN(name, type, value, field) FIELD_##field
+
 /* A workspace of the system user that is not deleted, with its latest build. */
 typedef struct PoolMember
 {
 	Id id;
-	int64_t created_at;
-	Id template_version_id; /* of the latest build, as are all the following */
-	Id build_id;
-	Id job_id;
-	int64_t build_created_at;
-	int32_t build_number;
-	Transition transition;
-	JobStatus job_status;
-	bool by_system_user;   /* initiated by the system user */
-	bool job_unclaimed;	   /* nobody has taken, started, canceled or completed its job */
-	bool job_never_taken;  /* its job is over, and no worker ever had it */
-	int64_t completed_at;  /* of the job; known for running members only */
-	bool ready;			   /* has agents and all are ready; known for running members only */
-	bool has_build_preset; /* the latest build carries a preset: */
-	Id build_preset_id;
-	bool has_current_preset; /* a start build carries a preset; the newest one's: */
-	Id current_preset_id;
-
 	/*
-	 * An agent is in a state from which it does not get ready. Known for running members, if the
-	 * policy of their preset asks for health or decision_needs_health().
+	 * "unwell" is known of running members, if the policy of their preset asks for health or
+	 * decision_needs_health(). "resources" is the reader's own.
 	 */
-	bool unwell;
+	KEPT_COLUMNS(FIELD_OF_COLUMN)
 
 	/*
 	 * When the agent that was seen the longest ago was seen last, among those that have ever been
@@ -101,6 +100,9 @@ typedef struct PoolMember
 	Sickness sickness;	   /* by the policy of its preset */
 	bool is_failure;	   /* its latest build counts as failed: remember it if the member goes */
 	bool deletes_given_up; /* its delete builds failed as often as the policy tries */
+
+	/* the caller fills this after decision_settle() for sick members that go */
+	const char *complaint; /* a phrase: which agent, what state, since when */
 } PoolMember;
 
 #endif /* PREBUILD_POOL_MEMBER_H */

@@ -1,4 +1,4 @@
--- Every function that takes a time takes none without an end, and names the argument.
+-- Every function with an argument of a time refuses an infinite one and names the argument.
 \set ECHO none
 \i test/fixture/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_infinite'); END $$;

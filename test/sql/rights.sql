@@ -84,7 +84,7 @@ SET prebuild.metadata_insert_missing = on;
 CREATE TABLE fixture.call AS
 SELECT name, format(statement, p('a'), usr('ada'), v('a-v1'), w('mine'), latest('mine'),
 	(SELECT a.id FROM workspace_agents a JOIN workspace_resources r ON r.id = a.resource_id
-		JOIN workspace_builds b ON b.job_id = r.job_id WHERE b.id = latest('mine'))) AS statement
+		JOIN workspace_builds b ON b.job_id = r.job_id WHERE b.id = latest('mine')), t('a')) AS statement
 FROM (VALUES
 	('prebuild_running', 'SELECT string_agg(r::text, '';'') FROM prebuild_running() r'),
 	('prebuild_pool', 'SELECT string_agg(r::text, '';'') FROM prebuild_pool() r'),
@@ -96,7 +96,11 @@ FROM (VALUES
 	('prebuild_build_inputs', 'SELECT prebuild_build_inputs(%1$L)::text'),
 	('prebuild_desired_instances', 'SELECT prebuild_desired_instances(%1$L, fixture.t0())::text'),
 	('prebuild_forecast', 'SELECT string_agg(f::text, '';'') FROM prebuild_forecast(%1$L, fixture.t0(), fixture.t0() + ''1 day'') f'),
+	('prebuild_clean', 'SELECT prebuild_clean(preset_id => %1$L)::text'),
+	('prebuild_retry', 'SELECT (prebuild_retry(%1$L) = now())::text'),
 	('prebuild_invalidate', 'SELECT (prebuild_invalidate(%1$L) = now())::text'),
+	('prebuild_set_policy', 'SELECT prebuild_set_policy(%7$L, ''a'')::text'),
+	('prebuild_unset_policy', 'SELECT prebuild_unset_policy(%7$L, ''a'')::text'),
 	('prebuild_agent_identity', 'SELECT prebuild_agent_identity(%6$L)::text'),
 	('prebuild_agent_metadata_upsert', 'SELECT prebuild_agent_metadata_upsert(ARRAY[%6$L, %6$L]::uuid[], ''{cpu,mem}'', ''{1,2}'', ''{"",""}'', ARRAY[now(), now()])::text'),
 	('prebuild_agent_metadata_report', 'SELECT prebuild_agent_metadata_report(%6$L, ''{cpu}'', ''{1}'')::text'),

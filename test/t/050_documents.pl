@@ -9,9 +9,9 @@
 #	<!-- until the output is as shown -->	the next block is tried again for a while
 #	<!-- with NAME=QUERY -->				a psql variable for the next block
 #
-# What acts on the machine is played: packages are looked up, a clone is a copy, make only says what
-# it would do, and a cluster is this test's own. Python runs where psycopg is, Go and Node where
-# they are installed.
+# The test simulates commands that would change the machine: it looks packages up, copies instead of
+# cloning, runs make with --dry-run, and makes its own cluster. It runs Python if psycopg is installed,
+# and Go and Node if they are.
 use strict;
 use warnings;
 use FindBin;
