@@ -139,6 +139,7 @@ find_run(Run *run, const Attempt *builds, int from, int n, bool probes)
 	}
 }
 
+/* True if one of n builds failed. */
 static bool
 any_failed(const Attempt *builds, int n)
 {

@@ -935,6 +935,241 @@ test_stage_state(void **state)
 	}
 }
 
+/* ---- random pools of one preset against a second reading, one deed at a time ---- */
+
+static uint64_t random_state;
+
+static int
+random_below(int limit)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return (int) ((random_state >> 11) % (uint64_t) limit);
+}
+
+static Amount
+random_amount(void)
+{
+	static const int percents[] = { 0, 1, 33, 50, 99, 100, 150 };
+
+	if (random_below(2))
+		return (Amount){ random_below(4), false };
+	return (Amount){ percents[random_below(7)], true };
+}
+
+static void
+random_member(void)
+{
+	static const JobStatus statuses[] = { JOB_PENDING, JOB_RUNNING,	 JOB_SUCCEEDED, JOB_SUCCEEDED,
+										  JOB_FAILED,  JOB_CANCELED, JOB_SUCCEEDED };
+	Transition transition = random_below(6) ? TRANSITION_START : TRANSITION_STOP;
+	PoolMember *member =
+		add_member(transition, statuses[random_below(7)], (1 + random_below(20)) * SECOND);
+
+	member->completed_at = NOW - random_below(12) * SECOND;
+	if (transition == TRANSITION_START && member->job_status == JOB_SUCCEEDED)
+	{
+		member->unwell = random_below(8) == 0;
+		member->ready = !member->unwell && random_below(4) > 0;
+		member->seen_at = random_below(2) ? NEVER : NOW - random_below(12) * SECOND;
+	}
+}
+
+static void
+random_pool(int round)
+{
+	Preset *preset;
+	int members = random_below(12);
+
+	start_case("DECISION_SEED's round", round);
+	pool.settings.backoff_interval = 0;
+	pool.settings.failure_hard_limit = 0;
+	preset = add_preset(random_below(6));
+	preset->invalidate_after_secs = random_below(2) ? 0 : 5 + random_below(10);
+	preset->policy = (HealthPolicy){
+		.unready_grace = random_below(2) ? 0 : 5 * SECOND,
+		.disconnected_grace = random_below(2) ? 0 : 5 * SECOND,
+		.failed_retention = random_below(2) ? 0 : 10 * SECOND,
+		.failed_keep = random_below(3),
+		.max_unavailable = random_amount(),
+		.max_surge = random_amount(),
+	};
+	for (int i = 0; i < members; i++)
+		random_member();
+}
+
+/* What is to become of each member, and how many are created. */
+static struct
+{
+	Verdict verdict[MAX_MEMBERS];
+	int eligible, create;
+} expected;
+
+static bool
+is_up(const PoolMember *member)
+{
+	return member->transition == TRANSITION_START && member->job_status == JOB_SUCCEEDED;
+}
+
+static bool
+expect_sick(const PoolMember *member)
+{
+	const HealthPolicy *policy = &pool.presets[0].policy;
+	bool unready = !member->ready && NOW - member->completed_at > policy->unready_grace;
+	bool lost = member->seen_at != NEVER && NOW - member->seen_at > policy->disconnected_grace;
+
+	if (policy->unready_grace == 0 && policy->disconnected_grace == 0)
+		return false;
+	return member->unwell || (policy->unready_grace > 0 && unready) ||
+		   (policy->disconnected_grace > 0 && lost);
+}
+
+static bool
+is_older(const PoolMember *a, const PoolMember *b)
+{
+	return a->created_at != b->created_at ? a->created_at < b->created_at : a < b;
+}
+
+/* The next of a kind that stays so far: 'e' expired and ready, the oldest; 'x' a valid one. */
+static int
+next_of(char kind)
+{
+	int next = -1;
+
+	for (int i = 0; i < pool.snapshot.nmembers; i++)
+	{
+		const PoolMember *member = &pool.members[i];
+		const PoolMember *best = &pool.members[next < 0 ? 0 : next];
+		bool expired = pool.presets[0].invalidate_after_secs > 0 &&
+					   NOW - member->created_at > pool.presets[0].invalidate_after_secs * SECOND;
+
+		if (!is_up(member) || expected.verdict[i] != VERDICT_LEAVE || expect_sick(member) ||
+			expired != (kind == 'e') || (kind == 'e' && !member->ready))
+			continue;
+		if (next < 0 || (member->ready == best->ready && is_older(member, best)) ||
+			(!member->ready && best->ready))
+			next = i;
+	}
+	return next;
+}
+
+/* Rests of failures: those with enough newer ones go. */
+static void
+expect_rests(void)
+{
+	const HealthPolicy *policy = &pool.presets[0].policy;
+	bool left[MAX_MEMBERS];
+
+	for (int i = 0; i < pool.snapshot.nmembers; i++)
+		left[i] = !is_up(&pool.members[i]) && pool.members[i].job_status > JOB_RUNNING;
+	for (int i = 0; i < pool.snapshot.nmembers; i++)
+	{
+		int newer = 0;
+
+		for (int k = 0; k < pool.snapshot.nmembers; k++)
+			newer +=
+				left[k] &&
+				(pool.members[k].build_created_at > pool.members[i].build_created_at ||
+				 (pool.members[k].build_created_at == pool.members[i].build_created_at && k < i));
+		if (left[i] && policy->failed_retention > 0 && newer >= policy->failed_keep &&
+			NOW - pool.members[i].build_created_at > policy->failed_retention)
+			expected.verdict[i] = VERDICT_DELETE_LEFT;
+	}
+}
+
+/* Create one after the other, as long as one is missing and there is room. */
+static void
+expect_creates(int target, double unavailable)
+{
+	const HealthPolicy *policy = &pool.presets[0].policy;
+	double surge = policy->max_surge.value;
+	int valid = 0, all = 0;
+
+	if (policy->max_surge.percent)
+		surge = target * surge / 100;
+	if (surge == 0 && unavailable < 1)
+		surge = 1;
+	for (int i = 0; i < pool.snapshot.nmembers; i++)
+	{
+		bool building = pool.members[i].transition == TRANSITION_START &&
+						pool.members[i].job_status <= JOB_RUNNING;
+
+		if (expected.verdict[i] != VERDICT_LEAVE || !(building || is_up(&pool.members[i])))
+			continue;
+		all++;
+		valid += building || !(pool.presets[0].invalidate_after_secs > 0 &&
+							   NOW - pool.members[i].created_at >
+								   pool.presets[0].invalidate_after_secs * SECOND);
+	}
+	while (valid + expected.create < target && all + expected.create < target + surge)
+		expected.create++;
+}
+
+static void
+expect_all(void)
+{
+	const Preset *preset = &pool.presets[0];
+	int target = preset->scheduled;
+	bool rolls =
+		!preset->policy.max_unavailable.percent || preset->policy.max_unavailable.value < 100;
+	double unavailable = preset->policy.max_unavailable.value;
+	int valid = 0, next, serve = 0;
+
+	memset(&expected, 0, sizeof(expected));
+	if (preset->policy.max_unavailable.percent)
+		unavailable = target * unavailable / 100;
+	for (int i = 0; i < pool.snapshot.nmembers; i++)
+	{
+		const PoolMember *member = &pool.members[i];
+		bool expired = preset->invalidate_after_secs > 0 &&
+					   NOW - member->created_at > preset->invalidate_after_secs * SECOND;
+
+		if (!is_up(member))
+			continue;
+		if (expired && (!rolls || !member->ready || expect_sick(member)))
+			expected.verdict[i] = VERDICT_DELETE_EXPIRED;
+		else if (expect_sick(member))
+			expected.verdict[i] = VERDICT_DELETE_SICK;
+		else
+		{
+			expected.eligible += member->ready;
+			valid += !expired;
+		}
+	}
+	serve = expected.eligible;
+	/* one may go as long as what is left is enough */
+	while ((next = next_of('e')) >= 0 && serve - 1 >= target - unavailable)
+	{
+		expected.verdict[next] = VERDICT_DELETE_EXPIRED;
+		serve--;
+	}
+	for (; valid > target && (next = next_of('x')) >= 0; valid--)
+		expected.verdict[next] = VERDICT_DELETE_EXTRANEOUS;
+	expect_rests();
+	expect_creates(target, unavailable);
+}
+
+static void
+test_random(void **state)
+{
+	const char *given = getenv("DECISION_SEED");
+
+	(void) state;
+	random_state = given != NULL ? strtoull(given, NULL, 10) : 88172645463325252u;
+	random_state += random_state == 0; /* xorshift stays at 0 */
+	for (int round = 0; round < 100000; round++)
+	{
+		random_pool(round);
+		expect_all();
+		decide();
+		CHECK(pool.presets[0].eligible, expected.eligible);
+		CHECK(pool.presets[0].create, expected.create);
+		for (int i = 0; i < pool.snapshot.nmembers; i++)
+			CHECK(pool.members[i].verdict, expected.verdict[i]);
+	}
+}
+
 int
 main(void)
 {
@@ -957,6 +1192,7 @@ main(void)
 		cmocka_unit_test(test_share),
 		cmocka_unit_test(test_staged_is_kept),
 		cmocka_unit_test(test_stage_state),
+		cmocka_unit_test(test_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
