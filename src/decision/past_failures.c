@@ -27,11 +27,17 @@
 /* How many failures of a preset to remember however old they are: as many as a run can need. */
 #define FAILURES_KEPT "64"
 
+static bool
+table_exists(const char *name)
+{
+	return OidIsValid(get_relname_relid(name, plans_extension_schema()));
+}
+
 /* Do the tables exist? The install script of 0.1 did not have them. */
 static bool
 have_memory(void)
 {
-	return OidIsValid(get_relname_relid("prebuild_failure", plans_extension_schema()));
+	return table_exists("prebuild_failure") && table_exists("prebuild_forgiven");
 }
 
 /*
@@ -195,7 +201,7 @@ past_failures_forgive(ArrayParameter *presets, ArrayParameter *until)
 
 	if (presets->n == 0)
 		return;
-	if (!have_memory())
+	if (!table_exists("prebuild_forgiven"))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"prebuild_forgiven\" does not exist"), errhint(VERSIONS_HINT)));

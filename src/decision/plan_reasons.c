@@ -173,13 +173,13 @@ reason_missing(const Preset *preset)
 
 /* Say when a hard-limited preset is tried again, if ever. */
 static char *
-reason_for_probe(const Preset *preset, const DecisionSettings *settings)
+reason_for_probe(const Preset *preset)
 {
 	if (preset->policy.hard_limit_retry == 0)
 		return pstrdup("");
-	if (settings->at < preset->next_probe)
-		return psprintf("; the next probe is at %s", timestamptz_to_str(preset->next_probe));
-	return pstrdup("; a probe is being built");
+	if (preset->starting > 0)
+		return pstrdup("; a probe is being built");
+	return psprintf("; the next probe is at %s", timestamptz_to_str(preset->next_probe));
 }
 
 /* Say why a preset gets the instances that a pass creates, or none of those that it misses. */
@@ -200,7 +200,7 @@ reason_to_create(const Preset *preset, const DecisionSettings *settings)
 							preset->num_failed, timestamptz_to_str(preset->backoff_until), missing);
 		case WITHHELD_HARD_LIMITED:
 			return psprintf("the newest %d builds all failed%s; %s", settings->failure_hard_limit,
-							reason_for_probe(preset, settings), missing);
+							reason_for_probe(preset), missing);
 		case WITHHELD_VALIDATION_FAILED:
 			return psprintf("%s; %s",
 							preset->check == BUILD_INVALID

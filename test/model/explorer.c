@@ -19,7 +19,7 @@
  *	  out: builds that are older than matters look as if they were younger (state_normalize()).
  *
  *	  usage: explorer [CONFIGURATION...]		(parts of names; all by default)
- *	  environment: MODEL_STATES (default 100000), MODEL_FIRST (end with the first fault)
+ *	  environment: MODEL_STATES (default 300000), MODEL_FIRST (end with the first fault)
  *
  *	  files: model.h, state.c (states), environment.c (steps), pass.c (passes), properties.c (what
  *	  must hold), configurations.c (what is explored)
@@ -31,7 +31,7 @@
 
 #include "model.h"
 
-#define DEFAULT_STATES 100000
+#define DEFAULT_STATES 300000
 #define MOST_ROUNDS 100
 
 /* A state that was reached, and how. */
@@ -110,13 +110,12 @@ print_pass(const Pass *pass)
 	{
 		const Preset *preset = &pass->presets[p];
 
-		printf("      preset %d: desired %d, eligible %d, valid %d, starting %d, serving %d, "
-			   "create %d of %d%s%s%s\n",
-			   p, preset->desired, preset->eligible, preset->valid, preset->starting,
-			   preset->serving, preset->create, preset->shortfall,
-			   preset->backing_off ? ", backs off" : "",
-			   preset->hard_limited ? ", hard-limited" : "",
-			   preset->probe_due ? ", probe due" : "");
+		printf(
+			"      preset %d: desired %d, eligible %d, valid %d, starting %d, serving %d, "
+			"create %d of %d%s%s%s\n",
+			p, preset->desired, preset->eligible, preset->valid, preset->starting, preset->serving,
+			preset->create, preset->shortfall, preset->backing_off ? ", backs off" : "",
+			preset->hard_limited ? ", hard-limited" : "", preset->probe_due ? ", probe due" : "");
 		for (int i = 0; i < preset->nactions; i++)
 		{
 			const PoolMember *member = pass->order[preset->first_action + i];

@@ -211,7 +211,7 @@ state_normalize(const Config *config, State *state)
 /* ---- for people ---- */
 
 static const char *const kind_names[] = {
-	"none",	  "pending", "running",	 "canceling", "starting", "ready",	  "unwell",	   "lost",
+	"none",	  "pending", "running",	 "canceling", "starting", "ready",	   "unwell",	   "lost",
 	"failed", "reaped",	 "canceled", "stopped",	  "deleting", "undeleted", "past failure",
 };
 
