@@ -191,7 +191,7 @@ is_in_state(const Preset *preset, StageState state)
 		case STAGE_UNSUPPORTED:
 			return preset->withheld == WITHHELD_UNSUPPORTED;
 		default:
-			return preset->eligible < preset->desired;
+			return preset->remaining < preset->desired;
 	}
 }
 
@@ -237,7 +237,9 @@ reason_of_preset(const Preset *preset, StageState state)
 static char *
 reason_not_ready(const PoolSnapshot *pool, const Stage *stage, StageState state)
 {
-	char *numbers = psprintf("%d of %d are eligible", stage->eligible, stage->target);
+	bool stays_short = state == STAGE_INCOMPLETE && stage->eligible >= stage->target;
+	char *numbers = psprintf("%d of %d are eligible%s", stage->eligible, stage->target,
+							 stays_short ? ", but too few of a preset stay" : "");
 
 	if (state == STAGE_EMPTY)
 		return pstrdup("its presets want no prebuilds at this time");

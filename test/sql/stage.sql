@@ -111,6 +111,23 @@ SELECT is(pass(), '', 'staged again');
 SELECT is(fixture.active('fix'), 'fix-v2', 'it is promoted');
 DO $$ BEGIN PERFORM pass(); PERFORM finish_jobs(t0()); END $$;
 
+\echo staged prebuilds that expire
+DO $$ BEGIN
+	PERFORM two_versions('old', 1);
+	UPDATE template_version_presets SET invalidate_after_secs = 3600 WHERE name = 'old-2';
+	PERFORM prebuild_stage(v('old-v2'));
+	PERFORM pass();
+	PERFORM finish_jobs(t0());
+END $$;
+SELECT fixture.stage_status('old');
+SELECT fixture.stage_status('old', t0() + interval '61 min');
+SET prebuild.max_unavailable = 0;
+SELECT fixture.stage_status('old', t0() + interval '61 min');
+RESET prebuild.max_unavailable;
+SELECT is(pass(t0() + interval '61 min'), 'created 1, deleted 1', 'are replaced');
+DO $$ BEGIN PERFORM prebuild_unstage(v('old-v2')); UPDATE templates SET deprecated = 'old' WHERE name = 'old';
+	PERFORM pass(); PERFORM finish_jobs(t0()); PERFORM pass(); PERFORM finish_jobs(t0()); END $$;
+
 \echo the first version with prebuilds in an organization
 DO $$ BEGIN
 	PERFORM template('lone', 'lone'), version('lone', 'lone-v1'), version('lone', 'lone-v2', active => false);
