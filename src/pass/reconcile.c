@@ -37,12 +37,14 @@
 #include "decision/past_failures.h"
 #include "pass/lock_linger.h"
 #include "pass/membership.h"
+#include "pass/pass_lock.h"
 #include "pass/pass_stats.h"
 #include "base/patience.h"
 #include "pass/pause.h"
 #include "base/plans.h"
 #include "pool/pool_state.h"
 #include "pool/pool_trust.h"
+#include "pass/promotion.h"
 #include "pass/provision.h"
 #include "pass/pruning.h"
 #include "base/result_row.h"
@@ -72,6 +74,8 @@ typedef struct Pass
 	int norganizations;
 	Preset **presets; /* those with something to do */
 	int npresets;
+	const Stage **stages; /* that end or become active */
+	int nstages;
 	const char **checked; /* tables whose deferred constraints are checked */
 	int nchecked;
 
@@ -94,6 +98,13 @@ typedef struct Pass
  * True during a pass. The lock does not stop a trigger in this session from starting another pass.
  */
 static bool in_pass = false;
+
+/* Has a pass of this session begun and not ended? Then a trigger or a rule runs. */
+bool
+pass_is_under_way(void)
+{
+	return in_pass;
+}
 
 /*
  * True if one preset (or organization) may have caused the error: bad values, constraints, whatever
@@ -279,6 +290,35 @@ report_organization(void *argument, int item, const ErrorData *error)
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("could not add the system user to organization %s: %s", id, error->message)));
+}
+
+/* Promote and end n of the stages with something to do, from number first on. */
+static void
+write_stages(void *argument, int first, int n)
+{
+	const Pass *pass = argument;
+	int guc_level = begin_try();
+
+	promotion_write(pass->stages + first, n, pass->at);
+	end_try(pass, guc_level);
+}
+
+/* Report a stage that the pass could neither promote nor end. The next pass tries again. */
+static void
+report_stage(void *argument, int item, const ErrorData *error)
+{
+	Pass *pass = argument;
+	const Stage *stage = pass->stages[item];
+	const char *name = stage->template_name != NULL ? stage->template_name : "?";
+
+	if (patience_lose(error))
+		leave(pass, psprintf("the staged version of template \"%s\"", name));
+	else
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not promote or end the staged version of template \"%s\": %s", name,
+						error->message),
+				 error->detail ? errdetail("%s", error->detail) : 0));
 }
 
 /* Collect the presets for which the pass has something to write. */
@@ -491,6 +531,7 @@ run_pass(Pass *pass)
 	static const Halving joining = { join_organizations, is_items_fault, gives_up,
 									 report_organization };
 	static const Halving writing = { write_presets, is_items_fault, gives_up, report_preset };
+	static const Halving staging = { write_stages, is_items_fault, gives_up, report_stage };
 
 	if (attempt(pass, "the whole pass", judge, pass) && !pass->paused)
 	{
@@ -502,6 +543,8 @@ run_pass(Pass *pass)
 		pass->jobs->n = pass->totals.waiting;
 		wake_provisioners(pass);
 		pass->njudged = pass->judgement->pool->npresets;
+		pass->stages = promotion_due(&pass->judgement->stages, &pass->nstages);
+		subtransaction_halve(&staging, pass, 0, pass->nstages);
 		do_aside(pass, note_given_up, "events of deletes that failed",
 				 "events of deletes that failed were not written", NULL);
 		prune(pass);
