@@ -240,7 +240,7 @@ reason_not_ready(const PoolSnapshot *pool, const Stage *stage, StageState state)
 	char *numbers = psprintf("%d of %d are eligible", stage->eligible, stage->target);
 
 	if (state == STAGE_EMPTY)
-		return pstrdup("none of its presets wants prebuilds");
+		return pstrdup("its presets want no prebuilds at this time");
 	for (int i = 0; i < pool->npresets; i++)
 	{
 		const Preset *preset = &pool->presets[i];
@@ -282,8 +282,6 @@ stages_settle(const Stages *stages, const PoolSnapshot *pool)
 		stage->promotes = stage->ready && stage->promote && !is_overtaken(stage);
 		if (!stage->ready)
 			stage->reason = reason_not_ready(pool, stage, state);
-		else if (stage->target == 0)
-			stage->reason = pstrdup("its presets want no prebuilds at this time");
 		else
 			stage->reason = psprintf("%d of %d are eligible", stage->eligible, stage->target);
 		if (stage->promote && is_overtaken(stage))
