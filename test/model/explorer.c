@@ -15,8 +15,13 @@
  *	  time. The clock advances in a round only if there was nothing to do.
  *
  *	  What is not explored, and counted: states with more members than the configuration's bound,
- *	  and what comes after the first MODEL_STATES states of a configuration. What the model leaves
- *	  out: builds that are older than matters look as if they were younger (state_normalize()).
+ *	  and what comes after the first MODEL_STATES states of a configuration.
+ *
+ *	  What the model leaves out: builds that are older than matters look as if they were younger
+ *	  (state_normalize()); of past failures the three newest of a preset are known; a member has one
+ *	  preset for all its builds, all by the system user; a delete build is on its way or over;
+ *	  daemons live, and the checks of section 5a know their answer; max_creates_per_pass. A pool with
+ *	  a broken agent that no grace makes sick reaches no goal: Coder's way, too.
  *
  *	  usage: explorer [CONFIGURATION...]		(parts of names; all by default)
  *	  environment: MODEL_STATES (default 300000), MODEL_FIRST (end with the first fault)
@@ -126,7 +131,7 @@ print_pass(const Pass *pass)
 	}
 }
 
-/* Say what is wrong and how it came to that, and end. */
+/* Say what is wrong and how it came to that. */
 static void
 report(uint32_t from, const Step *step, const Pass *pass, const char *broken)
 {
@@ -277,9 +282,10 @@ reach(State *state, uint32_t parent, const Step *step)
 	*place = ++model.n;
 }
 
-/* The steps of the environment that may happen in a state, to a function's liking. */
+/* Takes a state that a step of the environment led to. False if something is wrong. */
 typedef bool (*StepFunction)(uint32_t number, State *state, const Step *step);
 
+/* Call a function for each step of the environment that may happen in a state. */
 static bool
 each_event(uint32_t number, const State *from, uint8_t actor, StepFunction function)
 {

@@ -188,16 +188,18 @@ check_deletions(const Pass *pass, int preset)
 typedef struct Limit
 {
 	bool limited;
-	int open;		/* builds newer than the failures whose answer may still come */
-	int newest_age; /* of the newest failure */
-	int wait;		/* ticks that must be between it and a probe */
+	bool failed_now; /* the newest build did, less than a tick ago: the backoff lasts a tick */
+	int open;		 /* builds newer than the failures whose answer may still come */
+	int newest_age;	 /* of the newest failure */
+	int wait;		 /* ticks that must be between it and a probe */
 } Limit;
 
 static Limit
 limit_of(const Pass *pass, int preset)
 {
 	const HealthPolicy *policy = policy_of(pass);
-	Limit limit = { false, 0, 0, (int) (policy->hard_limit_retry / TICK) };
+	Limit limit = { .wait = (int) (policy->hard_limit_retry / TICK) };
+	int builds = 0;
 	int failures = 0;
 	int next_age = 0; /* of the failure before the newest */
 
@@ -210,6 +212,8 @@ limit_of(const Pass *pass, int preset)
 			continue;
 		if (is_failure(pass, entry))
 		{
+			if (builds == 0 && entry->age == 0)
+				limit.failed_now = true;
 			if (failures++ == 0)
 				limit.newest_age = entry->age;
 			else if (failures == 2)
@@ -222,6 +226,7 @@ limit_of(const Pass *pass, int preset)
 		else if (failures == 0 && stays(pass, i))
 			limit.open += IS(entry, BUILDING) ||
 						  (IS(entry, UP) && entry->since * TICK < policy->hard_limit_retry);
+		builds++;
 	}
 	limit.limited = pass->config->hard_limit > 0 && failures >= pass->config->hard_limit;
 	/* a failure beyond the limit, well after the one before, was a probe */
@@ -260,6 +265,8 @@ check_creations(const Pass *pass, int preset)
 		return "more than target and surge";
 	if (pass->config->invalid[preset])
 		return "prebuilds are created that cannot be built";
+	if (limit.failed_now)
+		return "a preset is built whose newest build has just failed";
 	if (limit.limited && policy_of(pass)->hard_limit_retry == 0)
 		return "prebuilds are created of a hard-limited preset";
 	if (limit.limited && (create > 1 || limit.open > 0))

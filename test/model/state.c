@@ -268,8 +268,7 @@ state_print(const State *state)
 void
 step_print(const Step *step)
 {
-	static const char *const actors[] = { "start", "", "a pass", "a pass of Coder's",
-										  "everything ends well" };
+	static const char *const actors[] = { "start", "", "a pass", "a pass of Coder's" };
 	const char *between = step->actor == ACTOR_ENVIRONMENT ? "" : ", during which ";
 
 	printf("  %s", actors[step->actor]);
