@@ -22,6 +22,17 @@ compare_int64(int64_t a, int64_t b)
 	return (a > b) - (a < b);
 }
 
+/* How long after one time another one is. Times may be infinite, and then so is the span. */
+static inline int64_t
+span_between(int64_t from, int64_t to)
+{
+	if (from < 0 && to > INT64_MAX + from)
+		return INT64_MAX;
+	if (from > 0 && to < INT64_MIN + from)
+		return INT64_MIN;
+	return to - from;
+}
+
 /* True for a pool member that serves, or will serve once its agents are ready. */
 static inline bool
 is_running(const PoolMember *member)

@@ -89,7 +89,7 @@ probe_delay(const Attempt *const *failures, int n, int limit, int64_t first_dela
 	int64_t delay = first_delay;
 
 	for (int i = 0; i < n - limit && delay < LONGEST_PROBE_DELAY; i++)
-		if (failures[i]->created_at - failures[i + 1]->created_at >= first_delay)
+		if (span_between(failures[i + 1]->created_at, failures[i]->created_at) >= first_delay)
 			delay *= 2;
 	return delay < LONGEST_PROBE_DELAY ? delay : LONGEST_PROBE_DELAY;
 }
@@ -148,11 +148,13 @@ judge_probe(Preset *preset, const Run *run, const DecisionSettings *settings)
 {
 	int known = run->length < LONGEST_RUN ? run->length : LONGEST_RUN;
 	int64_t last = run->failed[0]->created_at;
+	int64_t delay;
 
 	if (run->tried_at > last)
 		last = run->tried_at;
-	preset->next_probe = last + probe_delay(run->failed, known, settings->failure_hard_limit,
-											preset->policy.hard_limit_retry);
+	delay = probe_delay(run->failed, known, settings->failure_hard_limit,
+						preset->policy.hard_limit_retry);
+	preset->next_probe = last > INT64_MAX - delay ? INT64_MAX : last + delay;
 	preset->probe_due = !run->building && settings->at >= preset->next_probe;
 }
 
