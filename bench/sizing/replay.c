@@ -2,7 +2,7 @@
  * replay.c
  *	  Play traces of demand against the policies, as bench/replay says.
  *
- * The last 13 weeks of a trace are played; what is before them is history. In them the policy is
+ * The last 13 weeks of a trace are played, or half of a short one; what is before them is history. In them the policy is
  * chosen anew every week by a backtest over the 90 days before, as mode auto does.
  */
 #include <getopt.h>
@@ -17,7 +17,6 @@
 
 #define MOST_DEMANDS 4000000
 #define MOST_INSTANCES 1000
-#define PLAYED (13 * DEMAND_WEEK)
 #define BACKTEST (90 * DEMAND_DAY)
 #define RECHOICE DEMAND_WEEK
 /* Seconds from 1970 to 2000. */
@@ -40,6 +39,7 @@ static int64_t times[MOST_DEMANDS];
 static int64_t ready[2][MOST_INSTANCES];
 static SimulatorBuild builds[2][MOST_INSTANCES];
 static ChoiceRoom rooms[2];
+static PolicyPattern patterns[2][32];
 static DemandBuild lead_builds[200];
 static const char *const kind_names[] = { "configured", "fixed", "week", "schedule", "forecast" };
 
@@ -73,7 +73,7 @@ auto_target(void *argument, const DemandHistory *past, int64_t at, int64_t *unti
 		choice_make(past, state->settings, state->room, &state->result);
 		state->policy = state->result.candidates[state->result.chosen].policy;
 		state->changes += memcmp(&before, &state->policy, sizeof(before)) != 0;
-		state->memo->valid = false;
+		policy_memo_next(state->memo);
 		state->next_choice = at + RECHOICE;
 	}
 	policy_target(&state->policy, &state->settings->policy, past, at, state->memo, &answer);
@@ -132,7 +132,8 @@ replay(const char *name, const int64_t *demands, int count, int64_t began, int64
 {
 	static Auto state;
 	static ChoiceResult predicted;
-	int64_t from = end - PLAYED;
+	int64_t span = (end - began) / 2 < 13 * DEMAND_WEEK ? (end - began) / 2 : 13 * DEMAND_WEEK;
+	int64_t from = end - span;
 	DemandStep step = { INT64_MIN, configured };
 	DemandHistory history = { .began = began,
 							  .demands = demands,
@@ -176,7 +177,7 @@ replay(const char *name, const int64_t *demands, int count, int64_t began, int64
 	clock_before = clock();
 	choice_make(&history, &settings, &rooms[0], &predicted);
 	printf("%s: %.1f demands a day, backtest in %.1f ms\n", name,
-		   (count - demand_count_before(demands, count, from)) / ((double) PLAYED / DEMAND_DAY),
+		   (count - demand_count_before(demands, count, from)) / ((double) span / DEMAND_DAY),
 		   (double) (clock() - clock_before) * 1000 / CLOCKS_PER_SEC);
 	printf("  %-28s %7s %8s %9s %8s %7s\n", "", "demands", "hit rate", "idle h", "created", "peak");
 
@@ -195,7 +196,7 @@ replay(const char *name, const int64_t *demands, int count, int64_t began, int64
 	state.settings = &settings;
 	state.room = &rooms[0];
 	state.memo = &rooms[1].memo;
-	state.memo->valid = false;
+	policy_memo_init(state.memo, patterns[1], 32);
 	state.next_choice = from;
 	simulate(&history, &simulator, auto_target, &state, &rooms[1].pool, &chosen);
 	snprintf(note, sizeof(note), "%s at the end, %d changes", kind_names[state.policy.kind],
@@ -207,7 +208,7 @@ replay(const char *name, const int64_t *demands, int count, int64_t began, int64
 	{
 		double ratio = (double) chosen.after.idle / (double) hand.idle;
 
-		sparse = hand.demands < 10 * 91;
+		sparse = hand.demands < 10 * span / DEMAND_DAY;
 		snprintf(note, sizeof(note), "chosen / this: %.2f", ratio);
 		print_row("best hand-made, hindsight", &hand, note);
 		sum_log[sparse] += __builtin_log(ratio);
@@ -355,7 +356,10 @@ main(int argc, char **argv)
 		configured < 0 || scale_in < 0)
 		usage();
 	for (int i = 0; i < 2; i++)
+	{
 		rooms[i].pool = (SimulatorRoom){ MOST_INSTANCES, ready[i], builds[i] };
+		policy_memo_init(&rooms[i].memo, patterns[i], 32);
+	}
 	for (int i = optind; i <= argc; i++)
 	{
 		bool known = i == argc ? optind == argc : strcmp(argv[i], "all") == 0;

@@ -10,10 +10,13 @@
 
 #include <string.h>
 
-/* Prices of POLICY_FORECAST that are thought of: from the first, each is the one before by the ratio. */
+/*
+ * Prices of POLICY_FORECAST that are thought of: each is the one before times the ratio. The last is
+ * what CHOICE_WORTH says.
+ */
 #define FIRST_PRICE 4.0
 #define PRICE_RATIO 0.8
-#define PRICES 40
+#define PRICES 35
 /* POLICY_SCHEDULE aims at missing these shares of what may be missed: past weeks fit too well. */
 #define AIMS 3
 static const double aims[AIMS] = { 1, 0.5, 0.2 };
@@ -53,8 +56,8 @@ ask_policy(void *argument, const DemandHistory *past, int64_t at, int64_t *until
 }
 
 /*
- * Simulate one policy from a time to settings->to, with figures before and after the split. Memory:
- * the room's.
+ * Simulate one policy from a time to settings->to, with figures before and after the split. The
+ * room's memo must be ready for this preset: policy_memo_init().
  */
 void
 choice_simulate(const DemandHistory *history, const ChoiceSettings *settings, int64_t from,
@@ -71,7 +74,7 @@ choice_simulate(const DemandHistory *history, const ChoiceSettings *settings, in
 									.max_building = settings->max_building,
 									.default_lead = settings->policy.default_lead };
 
-	room->memo.valid = false;
+	policy_memo_next(&room->memo);
 	simulate(history, &simulator, ask_policy, &call, &room->pool, result);
 }
 
@@ -115,6 +118,8 @@ try_fixed(const DemandHistory *history, const ChoiceSettings *settings, ChoiceRo
 		for (int hour = 0; hour < WEEK_HOURS; hour++)
 			served += needs->needed[hour][policy.level];
 	}
+	if (policy.level > settings->policy.max_instances)
+		policy.level = settings->policy.max_instances;
 	for (int i = 0; i < FIXED_TRIED; i++, policy.level++)
 		if (try_policy(history, settings, &policy, room, result))
 			break;
@@ -177,6 +182,38 @@ try_forecasts(const DemandHistory *history, const ChoiceSettings *settings, Choi
 	result->ncandidates++;
 }
 
+/* What serving demands is worth at most, less the idle time that it takes. */
+static double
+value_of(const SimulatorFigures *figures)
+{
+	return (double) figures->warm * CHOICE_WORTH - (double) figures->idle;
+}
+
+/*
+ * Does a candidate reach the level by spending more than that is worth? One burst of dozens in three
+ * months must not keep dozens of prebuilds waiting.
+ */
+static bool
+spends_too_much(const ChoiceResult *result, const ChoiceCandidate *candidate)
+{
+	for (int i = 0; i < result->ncandidates; i++)
+		if (result->candidates[i].earlier.warm < candidate->earlier.warm &&
+			value_of(&result->candidates[i].earlier) > value_of(&candidate->earlier))
+			return true;
+	return false;
+}
+
+/* Nothing reached the level at its worth: take what gives most for what it takes. */
+static void
+choose_best_effort(ChoiceResult *result)
+{
+	result->note = CHOICE_BEST_EFFORT;
+	for (int i = 1; i < result->ncandidates; i++)
+		if (value_of(&result->candidates[i].earlier) >
+			value_of(&result->candidates[result->chosen].earlier))
+			result->chosen = i;
+}
+
 /*
  * Choose: of those that reached the level the one that waits least, or the simplest of those that
  * wait hardly longer. What is configured stays unless that one is clearly better.
@@ -184,25 +221,25 @@ try_forecasts(const DemandHistory *history, const ChoiceSettings *settings, Choi
 static void
 choose(ChoiceResult *result)
 {
-	const ChoiceCandidate *candidates = result->candidates;
+	ChoiceCandidate *candidates = result->candidates;
 	int best = -1;
 	int chosen = -1;
 
 	for (int i = 0; i < result->ncandidates; i++)
-		if (candidates[i].reached &&
+		if (candidates[i].reached && spends_too_much(result, &candidates[i]))
+			candidates[i].too_dear = true;
+	for (int i = 0; i < result->ncandidates; i++)
+		if (candidates[i].reached && !candidates[i].too_dear &&
 			(best < 0 || candidates[i].earlier.idle < candidates[best].earlier.idle))
 			best = i;
 	if (best < 0)
 	{
-		result->note = CHOICE_BEST_EFFORT;
-		for (int i = 1; i < result->ncandidates; i++)
-			if (candidates[i].earlier.warm > candidates[result->chosen].earlier.warm)
-				result->chosen = i;
+		choose_best_effort(result);
 		return;
 	}
 	/* candidates are in the order of their kinds, the simplest first */
 	for (int i = 0; i < result->ncandidates; i++)
-		if (candidates[i].reached &&
+		if (candidates[i].reached && !candidates[i].too_dear &&
 			(double) candidates[i].earlier.idle * (1 - NEAR) <=
 				(double) candidates[best].earlier.idle &&
 			(chosen < 0 || (candidates[i].policy.kind == candidates[chosen].policy.kind &&
@@ -304,6 +341,7 @@ choice_make(const DemandHistory *history, const ChoiceSettings *settings, Choice
 
 	memset(result, 0, sizeof(*result));
 	cut_range(history, settings, result);
+	policy_memo_init(&room->memo, room->memo.patterns, room->memo.npatterns);
 	try_policy(history, settings, &configured, room, result);
 	if (demands < CHOICE_DEMANDS_MIN || settings->to - known_from < CHOICE_SPAN_MIN)
 	{

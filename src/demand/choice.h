@@ -12,8 +12,13 @@
 /* Least demands, and least span of history, for a choice. */
 #define CHOICE_DEMANDS_MIN 20
 #define CHOICE_SPAN_MIN (14 * DEMAND_DAY)
+/* Idle time that serving one more demand may cost, at most, whatever the service level. */
+#define CHOICE_WORTH (500 * DEMAND_HOUR)
 /* Policies that one choice compares, at most. */
 #define CHOICE_CANDIDATES 16
+
+/* Weeks of 90 days, and the ones that begin before. */
+#define CHOICE_PATTERNS 16
 
 typedef enum ChoiceNote
 {
@@ -41,6 +46,7 @@ typedef struct ChoiceCandidate
 {
 	Policy policy;
 	bool reached;			  /* the level, in the earlier part */
+	bool too_dear;			  /* it reached the level, but at more than CHOICE_WORTH */
 	SimulatorFigures earlier; /* what the choice saw */
 	SimulatorFigures later;	  /* what it did not see */
 } ChoiceCandidate;
@@ -68,7 +74,7 @@ typedef struct ChoiceResult
 /* Room to work in, which the caller allocates. */
 typedef struct ChoiceRoom
 {
-	PolicyMemo memo;
+	PolicyMemo memo;	/* with room for CHOICE_PATTERNS or more, to be quick */
 	SimulatorRoom pool; /* its size is at least max_instances, and what is configured */
 } ChoiceRoom;
 

@@ -58,40 +58,88 @@ answer_silence(const DemandHistory *past, int64_t at, PolicyAnswer *answer)
 	return true;
 }
 
-/* Learn the pattern or the schedule of the weeks before, if this is the first question of a week. */
-static void
-learn(const Policy *policy, const PolicySettings *settings, const DemandHistory *past, int64_t at,
-	  PolicyMemo *memo)
+/* Get a memo ready for a preset: nothing is learnt yet. */
+void
+policy_memo_init(PolicyMemo *memo, PolicyPattern *patterns, int npatterns)
 {
-	int64_t monday = round_down(at - DEMAND_FIRST_MONDAY, DEMAND_WEEK) + DEMAND_FIRST_MONDAY;
-	int64_t weeks = (monday - past->began) / DEMAND_WEEK;
+	memo->patterns = patterns;
+	memo->npatterns = npatterns;
+	for (int i = 0; i < npatterns; i++)
+		patterns[i].valid = false;
+	policy_memo_next(memo);
+}
+
+/* Get a memo ready for another policy of the same preset: what is learnt of the demand stays. */
+void
+policy_memo_next(PolicyMemo *memo)
+{
+	memo->levels.learnt_at = INT64_MIN;
+	memo->schedule_valid = false;
+}
+
+static int64_t
+last_monday(int64_t at)
+{
+	return round_down(at - DEMAND_FIRST_MONDAY, DEMAND_WEEK) + DEMAND_FIRST_MONDAY;
+}
+
+/* Return the pattern of the weeks before, learnt at the first question of a week. */
+static const PolicyPattern *
+learn_pattern(const PolicySettings *settings, const DemandHistory *past, int64_t at,
+			  PolicyMemo *memo)
+{
+	int64_t monday = last_monday(at);
+	int64_t slot = (monday / DEMAND_WEEK) % memo->npatterns;
+	PolicyPattern *pattern = &memo->patterns[slot < 0 ? slot + memo->npatterns : slot];
 	DemandHistory known;
 
-	if (memo->valid && memo->learnt_at == monday)
-		return;
-	memo->valid = true;
-	memo->learnt_at = monday;
+	if (pattern->valid && pattern->learnt_at == monday)
+		return pattern;
 	known = demand_history_before(past, monday);
-	demand_lead(&known, monday, settings->default_lead, &memo->lead);
-	if (policy->kind == POLICY_FORECAST)
-	{
-		demand_rates(&known, monday, memo->lead.mean + settings->pass_interval / 2, &memo->rates);
+	pattern->valid = true;
+	pattern->learnt_at = monday;
+	demand_lead(&known, monday, settings->default_lead, &pattern->lead);
+	demand_rates(&known, monday, pattern->lead.mean + settings->pass_interval / 2, &pattern->rates);
+	return pattern;
+}
+
+/* Fit the schedule to the weeks before, at the first question of a week. */
+static void
+learn_schedule(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
+			   int64_t at, PolicyMemo *memo)
+{
+	int64_t monday = last_monday(at);
+	int64_t weeks = (monday - past->began) / DEMAND_WEEK;
+	DemandHistory known;
+	DemandLead lead;
+
+	if (memo->schedule_valid && memo->schedule_at == monday)
 		return;
-	}
+	memo->schedule_valid = true;
+	memo->schedule_at = monday;
 	memo->needs.demands = 0;
 	if (weeks < RATE_WEEKS_MIN)
 		return;
+	known = demand_history_before(past, monday);
+	demand_lead(&known, monday, settings->default_lead, &lead);
 	weeks = earlier(weeks, RATE_WEEKS);
-	week_needs(&known, monday - weeks * DEMAND_WEEK, monday, memo->lead.mean, &memo->needs);
+	week_needs(&known, monday - weeks * DEMAND_WEEK, monday, lead.mean, &memo->needs);
 	if (memo->needs.demands >= POLICY_DEMANDS_MIN)
-		week_schedule_fit(&memo->needs, WEEK_PIECED, policy->aim, &memo->week);
+		week_schedule_fit(&memo->needs, WEEK_PIECED, policy->aim, &memo->schedule);
 }
 
-/* Return how many demands came since a time. */
+/* Return how many demands came since a time. Looks from the end: it is a recent one. */
 static int
 demands_since(const DemandHistory *past, int64_t from)
 {
-	return past->ndemands - demand_count_before(past->demands, past->ndemands, from);
+	int reach = 1;
+	int first;
+
+	while (reach < past->ndemands && past->demands[past->ndemands - reach] >= from)
+		reach *= 2;
+	first = reach < past->ndemands ? past->ndemands - reach : 0;
+	return past->ndemands - first -
+		   demand_count_before(past->demands + first, past->ndemands - first, from);
 }
 
 /*
@@ -120,58 +168,88 @@ recent_factor(const DemandRates *rates, const DemandHistory *past, int64_t at)
  * the scale-in delay keeps. Sets *until to when this may change.
  */
 static double
-rate_ahead(const PolicySettings *settings, const PolicyMemo *memo, const DemandHistory *past,
+rate_ahead(const PolicySettings *settings, const PolicyPattern *pattern, const DemandHistory *past,
 		   int64_t at, int64_t *until)
 {
 	int64_t into = demand_time_of_week(past, at) + DEMAND_WEEK;
 	int64_t first = into - earlier(settings->scale_in_delay, DEMAND_DAY);
-	int64_t last = into + earlier(memo->lead.p90 + settings->pass_interval, DEMAND_DAY);
+	int64_t last = into + earlier(pattern->lead.p90 + settings->pass_interval, DEMAND_DAY);
 	double most = 0;
 
 	for (int64_t cell = first / RATE_CELL; cell <= last / RATE_CELL; cell++)
-		if (memo->rates.cells[cell % RATE_CELLS] > most)
-			most = memo->rates.cells[cell % RATE_CELLS];
+		if (pattern->rates.cells[cell % RATE_CELLS] > most)
+			most = pattern->rates.cells[cell % RATE_CELLS];
 	*until = at + earlier(RATE_CELL - first % RATE_CELL, RATE_CELL - last % RATE_CELL);
 	return most;
+}
+
+/* Return the level for a rate, from what the memo has seen or else from stock_level(). */
+static int
+level_for(const Policy *policy, const PolicySettings *settings, const PolicyPattern *pattern,
+		  double rate, PolicyLevels *levels)
+{
+	double lead = (double) (pattern->lead.mean + settings->pass_interval / 2);
+	StockQuestion question = { .rate = rate,
+							   .lead = lead / DEMAND_HOUR,
+							   .bursts = pattern->rates.bursts,
+							   .price = policy->price,
+							   .most = settings->max_instances };
+	StockAnswer stock;
+
+	if (levels->learnt_at != pattern->learnt_at || levels->price != policy->price)
+	{
+		levels->learnt_at = pattern->learnt_at;
+		levels->price = policy->price;
+		for (int i = 0; i < POLICY_LEVELS_KEPT; i++)
+		{
+			levels->least[i] = 1;
+			levels->most[i] = 0;
+		}
+	}
+	for (int i = 0; i < POLICY_LEVELS_KEPT; i++)
+		if (levels->least[i] <= rate && rate <= levels->most[i])
+			return i;
+	stock_level(&question, &stock);
+	if (stock.level < POLICY_LEVELS_KEPT)
+	{
+		double *least = &levels->least[stock.level];
+		double *most = &levels->most[stock.level];
+		bool first = *least > *most;
+
+		if (first || rate < *least)
+			*least = rate;
+		if (first || rate > *most)
+			*most = rate;
+	}
+	return stock.level;
 }
 
 static void
 answer_forecast(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
 				int64_t at, PolicyMemo *memo, PolicyAnswer *answer)
 {
-	int64_t lead;
-	StockQuestion question;
-	StockAnswer stock;
+	const PolicyPattern *pattern = learn_pattern(settings, past, at, memo);
 
-	learn(policy, settings, past, at, memo);
-	if (memo->rates.weeks == 0 || memo->rates.demands < POLICY_DEMANDS_MIN)
+	if (pattern->rates.weeks == 0 || pattern->rates.demands < POLICY_DEMANDS_MIN)
 	{
 		answer_configured(past, at, POLICY_TOO_LITTLE, answer);
 		return;
 	}
-	lead = memo->lead.mean + settings->pass_interval / 2;
-	answer->lead = memo->lead.mean;
-	answer->factor = recent_factor(&memo->rates, past, at);
-	answer->rate = answer->factor * rate_ahead(settings, memo, past, at, &answer->until);
-	question = (StockQuestion){ .rate = answer->rate,
-								.lead = (double) lead / DEMAND_HOUR,
-								.bursts = memo->rates.bursts,
-								.price = policy->price,
-								.most = settings->max_instances };
-	stock_level(&question, &stock);
-	answer->target = stock.level;
-	answer->hit_rate = stock.hit_rate;
+	answer->lead = pattern->lead.mean;
+	answer->factor = recent_factor(&pattern->rates, past, at);
+	answer->rate = answer->factor * rate_ahead(settings, pattern, past, at, &answer->until);
+	answer->target = level_for(policy, settings, pattern, answer->rate, &memo->levels);
 }
 
 static void
 answer_schedule(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
 				int64_t at, PolicyMemo *memo, PolicyAnswer *answer)
 {
-	learn(policy, settings, past, at, memo);
+	learn_schedule(policy, settings, past, at, memo);
 	if (memo->needs.demands < POLICY_DEMANDS_MIN)
 		answer_configured(past, at, POLICY_TOO_LITTLE, answer);
 	else
-		answer->target = week_schedule_level(&memo->week, past, at, &answer->until);
+		answer->target = week_schedule_level(&memo->schedule, past, at, &answer->until);
 }
 
 /*

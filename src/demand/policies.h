@@ -56,26 +56,48 @@ typedef struct PolicyAnswer
 	int target;
 	int64_t until; /* the answer holds so long if nobody asks for a workspace before */
 	PolicyReason reason;
-	double rate;	 /* FORECAST: demands an hour that the target is for */
-	double factor;	 /* FORECAST: that rate over what the weeks before alone would say */
-	int64_t lead;	 /* FORECAST: mean lead time */
-	double hit_rate; /* FORECAST: what the target should give at this rate */
+	double rate;   /* FORECAST: demands an hour that the target is for */
+	double factor; /* FORECAST: that rate over what the weeks before alone would say */
+	int64_t lead;  /* FORECAST: mean lead time */
 } PolicyAnswer;
 
-/*
- * What a policy has learnt, kept from one question to the next to save time: answers do not depend
- * on it. Set valid to false before the first question, and for another policy, preset or settings.
- */
-typedef struct PolicyMemo
+/* What FORECAST has learnt of the weeks before a Monday. It does not depend on the policy's price. */
+typedef struct PolicyPattern
 {
 	bool valid;
 	int64_t learnt_at;
 	DemandLead lead;
 	DemandRates rates;
-	WeekSchedule week;
+} PolicyPattern;
+
+/* Levels that stock_level() has given: it never gives less for a higher rate. */
+#define POLICY_LEVELS_KEPT 32
+typedef struct PolicyLevels
+{
+	int64_t learnt_at;
+	double price;
+	double least[POLICY_LEVELS_KEPT]; /* rates that gave a level; least > most: none yet */
+	double most[POLICY_LEVELS_KEPT];
+} PolicyLevels;
+
+/*
+ * What is kept from one question to the next to save time: answers do not depend on it. The caller
+ * gives room for one pattern or more, as many as weeks come again. policy_memo_init() makes it
+ * ready, for one preset and one PolicySettings; policy_memo_next() for the next policy of these.
+ */
+typedef struct PolicyMemo
+{
+	PolicyPattern *patterns;
+	int npatterns;
+	PolicyLevels levels;
+	bool schedule_valid; /* SCHEDULE's */
+	int64_t schedule_at;
+	WeekSchedule schedule;
 	WeekNeeds needs;
 } PolicyMemo;
 
+extern void policy_memo_init(PolicyMemo *memo, PolicyPattern *patterns, int npatterns);
+extern void policy_memo_next(PolicyMemo *memo);
 extern void policy_target(const Policy *policy, const PolicySettings *settings,
 						  const DemandHistory *past, int64_t at, PolicyMemo *memo,
 						  PolicyAnswer *answer);

@@ -15,9 +15,9 @@
 
 #define HOURS_OF_DAY 24
 /* Prices between which the search looks, and its steps: most of them halve the distance. */
-#define LEAST_PRICE 1e-3
-#define MOST_PRICE 1e6
-#define PRICE_STEPS 24
+#define LEAST_PRICE 0.05
+#define MOST_PRICE 1e4
+#define PRICE_STEPS 16
 /* A level, or one more piece, must be worth more idle hours than this, not a rounding error. */
 #define MARGIN 1e-6
 
