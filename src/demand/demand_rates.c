@@ -27,6 +27,8 @@
 /* Bounds of the trust in a coarser rate, in demands. */
 #define TRUST_MIN 1.0
 #define TRUST_MAX 1e4
+/* A day may be a holiday although none has been seen: this many demands that do not come tell. */
+#define DAY_TRUST_MAX 25.0
 /* Cells to each side that the steps smooth over, for all days of a kind and for the one weekday. */
 #define DAY_STEPS 3
 static const int day_reaches[DAY_STEPS] = { 16, 5, 1 };
@@ -228,6 +230,8 @@ estimate_level(const DemandHistory *past, int64_t at, const double *of_weeks, De
 		end = first;
 	}
 	rates->day_trust = spread_trust(&of_days);
+	if (rates->day_trust > DAY_TRUST_MAX)
+		rates->day_trust = DAY_TRUST_MAX;
 }
 
 /*
@@ -264,7 +268,7 @@ demand_rates(const DemandHistory *past, int64_t at, int64_t lead, DemandRates *r
 	double counts[RATE_CELLS];
 	double of_weeks[RATE_WEEKS];
 	int64_t weeks = (at - past->began) / DEMAND_WEEK;
-	double worth;
+	double worth = 0;
 
 	rates->weeks = (int) (weeks > RATE_WEEKS ? RATE_WEEKS : weeks);
 	rates->demands = 0;

@@ -32,7 +32,9 @@ typedef struct Simulation
 	SimulatorFigures *figures; /* of the result: before or after the split */
 
 	int64_t now;
-	int64_t next_pass;
+	int64_t next_pass;	 /* a periodic one */
+	int64_t prompt_pass; /* after a change */
+	bool changed;		 /* something, now */
 	int wanted;
 	int64_t wanted_until;
 	int nready;
@@ -61,15 +63,12 @@ periodic_pass(const Simulation *sim, int64_t time)
 	return rest == 0 ? time : time + interval - rest;
 }
 
-/* Let a pass see what has changed now. */
+/* Let a pass see what has changed now: a periodic one, which may be now, and a prompt one. */
 static void
 call_pass(Simulation *sim)
 {
-	int64_t pass = periodic_pass(sim, sim->now + 1);
-
-	if (sim->settings->prompt)
-		pass = earlier(pass, sim->now + PROMPTLY);
-	sim->next_pass = earlier(sim->next_pass, pass);
+	sim->next_pass = earlier(sim->next_pass, periodic_pass(sim, sim->now));
+	sim->changed = true;
 }
 
 /* Move the clock, which adds up how long prebuilds wait. */
@@ -87,6 +86,18 @@ move_clock(Simulation *sim, int64_t to)
 	}
 	sim->figures->idle += sim->nready * (to - sim->now);
 	sim->now = to;
+}
+
+/* Let a pass see when a prebuild expires. */
+static void
+call_expiry(Simulation *sim, int64_t created)
+{
+	int64_t expires = created + sim->settings->expire_after + 1;
+
+	/* a build may take longer than its prebuild lives */
+	if (sim->settings->expire_after > 0)
+		sim->next_pass =
+			earlier(sim->next_pass, periodic_pass(sim, expires > sim->now ? expires : sim->now));
 }
 
 /* Put a ready prebuild into its place by age. Builds end nearly in the order of their creation. */
@@ -134,11 +145,11 @@ end_builds(Simulation *sim)
 		if (build->fails)
 			sim->figures->failed++;
 		else
+		{
 			add_ready(sim, build->created);
-		/* a failed one is built again, what is above the target goes, a cap has room again */
-		if (build->fails || sim->nready + sim->nbuilds - ended > sim->wanted ||
-			sim->settings->max_building > 0)
-			call_pass(sim);
+			call_expiry(sim, build->created);
+		}
+		call_pass(sim);
 	}
 	sim->nbuilds -= ended;
 	memmove(sim->room.builds, sim->room.builds + ended,
@@ -208,6 +219,8 @@ run_pass(Simulation *sim)
 	bool held_back;
 
 	sim->next_pass = INT64_MAX;
+	if (sim->prompt_pass <= sim->now)
+		sim->prompt_pass = INT64_MAX;
 	sim->past.ndemands +=
 		demand_count_before(sim->history->demands + sim->past.ndemands,
 							sim->history->ndemands - sim->past.ndemands, sim->now);
@@ -234,10 +247,8 @@ run_pass(Simulation *sim)
 	sim->next_pass = earlier(sim->next_pass, periodic_pass(sim, sim->wanted_until));
 	if (held_back)
 		sim->next_pass = earlier(sim->next_pass, periodic_pass(sim, sim->now + 1));
-	if (sim->settings->expire_after > 0 && sim->nready > 0)
-		sim->next_pass =
-			earlier(sim->next_pass,
-					periodic_pass(sim, sim->room.ready[0] + sim->settings->expire_after + 1));
+	if (sim->nready > 0)
+		call_expiry(sim, sim->room.ready[0]);
 }
 
 /* Somebody asks for a workspace. */
@@ -266,10 +277,9 @@ fill_pool(Simulation *sim)
 	for (; sim->nready < sim->wanted; sim->nready++)
 		sim->room.ready[sim->nready] = sim->now;
 	sim->figures->peak = sim->nready;
+	sim->prompt_pass = INT64_MAX;
 	sim->next_pass = periodic_pass(sim, sim->wanted_until);
-	if (sim->settings->expire_after > 0)
-		sim->next_pass =
-			earlier(sim->next_pass, periodic_pass(sim, sim->now + sim->settings->expire_after + 1));
+	call_expiry(sim, sim->now);
 }
 
 /*
@@ -297,7 +307,8 @@ simulate(const DemandHistory *history, const SimulatorSettings *settings, Simula
 	{
 		int64_t comes = demand < history->ndemands ? history->demands[demand] : INT64_MAX;
 		int64_t ends = sim.nbuilds > 0 ? sim.room.builds[0].ends : INT64_MAX;
-		int64_t next = earlier(earlier(comes, ends), sim.next_pass);
+		int64_t pass = earlier(sim.next_pass, sim.prompt_pass);
+		int64_t next = earlier(earlier(comes, ends), pass);
 
 		if (next >= settings->to)
 			break;
@@ -306,8 +317,12 @@ simulate(const DemandHistory *history, const SimulatorSettings *settings, Simula
 			end_builds(&sim);
 		for (; demand < history->ndemands && history->demands[demand] == next; demand++)
 			serve(&sim);
-		if (sim.next_pass == next)
+		/* what has just happened may have called for a pass at once */
+		if (earlier(sim.next_pass, sim.prompt_pass) == next)
 			run_pass(&sim);
+		if (sim.changed && settings->prompt)
+			sim.prompt_pass = earlier(sim.prompt_pass, next + PROMPTLY);
+		sim.changed = false;
 	}
 	move_clock(&sim, settings->to);
 }

@@ -24,8 +24,10 @@
 
 /* Terms beyond the mean that are this much smaller than the sum are nothing. */
 #define NEGLIGIBLE 1e-12
-/* Weights are scaled down by this when they exceed it. */
+/* Terms relative to the first are divided by this when they exceed it. */
 #define HUGE_WEIGHT 1e100
+/* Terms that are summed up at most, for a mean that is no sane one. */
+#define MOST_TERMS 1000000
 #define MARGIN 1e-9
 
 /* Return P(D = n) / P(D = n - 1). */
@@ -36,15 +38,25 @@ term_ratio(double mean, double bursts, int n)
 	return mean * (1 + bursts * (n - 1)) / (n * (1 + bursts * mean));
 }
 
-/* Return P(D = 0) as the reciprocal of the sum of all terms relative to the first. */
-static double
-first_term(double mean, double bursts, double *scale)
+/*
+ * A probability that may be far too small for a double: value / HUGE_WEIGHT ^ shifts. With a mean of
+ * thousands the first terms are.
+ */
+typedef struct Term
+{
+	double value;
+	int shifts;
+} Term;
+
+/* Return P(D = 0): the reciprocal of the sum of all terms relative to the first. */
+static Term
+first_term(double mean, double bursts)
 {
 	double sum = 1;
 	double term = 1;
+	int shifts = 0;
 
-	*scale = 1;
-	for (int n = 1; n < 1000000; n++)
+	for (int n = 1; n < MOST_TERMS; n++)
 	{
 		term *= term_ratio(mean, bursts, n);
 		sum += term;
@@ -52,25 +64,44 @@ first_term(double mean, double bursts, double *scale)
 		{
 			term /= HUGE_WEIGHT;
 			sum /= HUGE_WEIGHT;
-			*scale /= HUGE_WEIGHT;
+			shifts++;
 		}
 		if (n > mean && term < NEGLIGIBLE * sum)
 			break;
 	}
-	return 1 / sum;
+	return (Term){ 1 / sum, shifts };
+}
+
+/* Make P(D = n - 1) P(D = n). */
+static void
+next_term(Term *term, double mean, double bursts, int n)
+{
+	term->value *= term_ratio(mean, bursts, n);
+	if (term->shifts > 0 && term->value > HUGE_WEIGHT)
+	{
+		term->value /= HUGE_WEIGHT;
+		term->shifts--;
+	}
+}
+
+static double
+term_value(const Term *term)
+{
+	if (term->shifts == 0)
+		return term->value;
+	return term->shifts == 1 ? term->value / HUGE_WEIGHT : 0;
 }
 
 /*
  * Find the level at which hits minus the price of waiting is greatest, from 0 to the question's
- * most. A rate, lead time or price that is not positive gives 0, or the most for a price of 0.
+ * most. A rate or lead time that is not positive gives 0.
  */
 void
 stock_level(const StockQuestion *question, StockAnswer *answer)
 {
 	double mean = question->rate * question->lead;
 	double bursts = question->bursts > 0 ? question->bursts : 0;
-	double scale;
-	double term;
+	Term term;
 	double below; /* P(D < level) */
 	double hits = 0;
 	double idle = 0;
@@ -80,20 +111,15 @@ stock_level(const StockQuestion *question, StockAnswer *answer)
 	*answer = (StockAnswer){ 0, 0, 0 };
 	if (!(question->rate > 0) || !(mean > 0))
 		return;
-	term = first_term(mean, bursts, &scale);
-	below = term * scale;
+	term = first_term(mean, bursts);
+	below = term_value(&term);
 	for (int level = 1; level <= question->most; level++)
 	{
 		double margin;
 		double served;
 
-		term *= term_ratio(mean, bursts, level);
-		if (term > HUGE_WEIGHT && scale < 1)
-		{
-			term /= HUGE_WEIGHT;
-			scale *= HUGE_WEIGHT;
-		}
-		served = level * term * scale / mean; /* share of the demands */
+		next_term(&term, mean, bursts, level);
+		served = level * term_value(&term) / mean; /* share of the demands */
 		hits += served;
 		idle += below;
 		margin = question->rate * served - question->price * below;
@@ -103,7 +129,7 @@ stock_level(const StockQuestion *question, StockAnswer *answer)
 			best = gain;
 			*answer = (StockAnswer){ level, hits, idle };
 		}
-		below += term * scale;
+		below += term_value(&term);
 		if (level > mean && margin <= 0)
 			break;
 	}

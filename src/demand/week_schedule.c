@@ -6,8 +6,8 @@
  * still being built again. So what levels would have done for the hours of a week can be counted. Of
  * all schedules that serve enough the one is wanted that waits least. At a price, the idle hours that
  * a demand served may cost, each hour (or piece of a day) finds its best level by itself; the lowest
- * price that serves enough is searched for (Everett 1963). What counting does not see, a level that
- * rises before its prebuilds are there above all, the simulator tells.
+ * price that serves enough is searched for (Everett 1963). What counting does not see the simulator
+ * tells.
  */
 #include "demand/week_schedule.h"
 
@@ -40,7 +40,9 @@ typedef struct DayPiece
 
 /*
  * Count by hour of the week what the demands between two times needed. lead is how long a place
- * stays empty after a demand. Needs above WEEK_LEVELS count as that.
+ * stays empty after a demand. What a demand needs must have been ordered that long before it, so it
+ * counts for the hour of then: a day that begins sharply at 9 needs a level at 8. Needs above
+ * WEEK_LEVELS count as that.
  */
 void
 week_needs(const DemandHistory *history, int64_t from, int64_t to, int64_t lead, WeekNeeds *needs)
@@ -63,7 +65,7 @@ week_needs(const DemandHistory *history, int64_t from, int64_t to, int64_t lead,
 			need = WEEK_LEVELS;
 		if (need > needs->top)
 			needs->top = need;
-		needs->needed[demand_time_of_week(history, time) / DEMAND_HOUR][need]++;
+		needs->needed[demand_time_of_week(history, time - lead) / DEMAND_HOUR][need]++;
 		needs->demands++;
 	}
 }
