@@ -1,11 +1,11 @@
 # Shared by the benchmarks beside it; sourced, never run.
 #
-# A benchmark calls start_bench, then sql, and report for each line of its result; it ends with
-# "exit $MISSED". Its files are in $BENCH, which goes with it, and so does its server.
+# A benchmark calls start_bench, then sql, and report for each line of its result. It ends with
+# "exit $MISSED". Its files are in $BENCH. finish() stops the server and removes $BENCH.
 
 . "$(dirname "${BASH_SOURCE[0]}")/../script/common.sh"
 exec < /dev/null
-# what report finds at the end of a pipe is to reach the exit status
+# run the last command of a pipe in this shell, so that report can set MISSED there
 shopt -s lastpipe
 
 BENCH=
@@ -75,7 +75,7 @@ median_of() { cut -d'|' -f"$1" | median; }
 
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { print a / b }'; }
 
-# One line of the result: name, value, "at most" or "at least", the bound, what it was made of.
+# Print a line of the result: name, value, "at most" or "at least", the bound, the measured numbers.
 report() {
 	local verdict=ok
 	if ! awk -v value="$2" -v bound="$4" -v how="$3" \

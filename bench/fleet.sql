@@ -5,7 +5,8 @@
 -- which is 2,000 presets (400 active), 2,000 prebuilds, 102,000 workspaces, 502,000 builds and
 -- 302,000 agents.
 --
--- Every id is the MD5 of what the row is, so that rows find each other without joins.
+-- Every id is the MD5 of a description of the row, so that inserts can compute the ids of other
+-- rows without joins.
 
 \if :{?templates} \else \set templates 100 \endif
 \if :{?versions} \else \set versions 5 \endif

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Measure look-ups of identities, and what keeping them right costs an update, against what they are
-# compared with, side by side in one run, on a private server in the scratch folder. Prints ratios;
-# exits with 1 where one misses its target.
+# Compare look-ups of identities with the query that they replace, and updates with and without
+# invalidation, side by side in one run, on a private server in the scratch folder. Prints ratios;
+# exits with 1 if one misses its target.
 #
 #   bench/identity.sh       takes some minutes; TURNS (default 9) and WORKSPACES of people (100000)
 #                           change what is measured
 #
-# Other load on the machine shows in the ratios: everything is measured in turns, and the median of
-# the turns' ratios is what counts.
+# Other load on the machine affects the ratios. So the script measures everything in turns and takes
+# the median of the ratios.
 
 . "$(dirname "$0")/common.sh"
 

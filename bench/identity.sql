@@ -59,7 +59,7 @@ BEGIN
 END
 $$;
 
--- Two copies of the workspaces, of which one has the trigger that prebuild_attach() puts on them.
+-- Two copies of the workspaces. One has the trigger that prebuild_attach() creates.
 CREATE FUNCTION bench.copy_workspaces(name text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('CREATE TABLE bench.%I (LIKE workspaces INCLUDING ALL)', name);
@@ -75,8 +75,8 @@ SELECT replace(pg_get_triggerdef(oid), 'public.workspaces', 'bench.watched') AS 
 FROM pg_trigger WHERE tgrelid = 'workspaces'::regclass AND tgname = 'prebuild_identity' \gset
 :definition;
 
--- Microseconds per update, watched and plain, each with its commit: of the last use, or of the
--- name. In turns of a hundred, so that both meet the same weather.
+-- Microseconds per update of the last use or of the name, watched and plain, each with its commit.
+-- Turns of a hundred expose both to the same load.
 CREATE PROCEDURE bench.update_workspaces(kind text, turns int, INOUT watched float8[] = '{}',
                                          INOUT plain float8[] = '{}') LANGUAGE plpgsql AS $$
 DECLARE

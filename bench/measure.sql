@@ -38,8 +38,8 @@ BEGIN
 END
 $$;
 
--- Milliseconds of a pass, and of bare bulk inserts of the rows that it made under other ids, both
--- rolled back; in turns, so that both meet the same caches and the same bloat.
+-- Milliseconds of a pass, and of bare bulk inserts of the same rows under other ids, both rolled
+-- back. Turns give both the same caches and the same bloat.
 CREATE TYPE bench.create_times AS (made int, pass float8, inserts float8);
 CREATE FUNCTION bench.create_and_undo() RETURNS bench.create_times LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
@@ -55,7 +55,7 @@ BEGIN
         began := clock_timestamp();
         SELECT created INTO result.made FROM prebuild_reconcile();
         result.pass := extract(epoch FROM clock_timestamp() - began) * 1000;
-        -- new ids for the copy: the pass has brought the pages for its own into the caches
+        -- use new ids for the copy, because the pass has brought the pages for its own into the caches
         CREATE TEMPORARY TABLE made ON COMMIT DROP AS
             SELECT b.*, gen_random_uuid() AS new_id, gen_random_uuid() AS new_workspace_id,
                    gen_random_uuid() AS new_job_id
@@ -117,8 +117,8 @@ BEGIN
 END
 $$;
 
--- Statements of one pass that is rolled back, without those of the foreign keys, which the server
--- runs for each row by itself.
+-- Statements of one pass that is rolled back. It does not count those of the foreign keys, which the
+-- server itself runs for each row.
 CREATE FUNCTION bench.statements_of_pass() RETURNS TABLE (made int, statements bigint)
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -155,8 +155,8 @@ SELECT format($create$
         RETURNING w.id, w.name::text
     $function$ $create$, bench.handwritten()) \gexec
 
--- Milliseconds of a claim, by name of the function; on a preset of an active version, the number of
--- which it is, and rolled back.
+-- Milliseconds of a claim that is rolled back. Arguments: the name of the function that claims, and
+-- the number of a preset of an active version.
 CREATE FUNCTION bench.claim_and_undo(function text, number int) RETURNS float8 LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
 DECLARE
@@ -184,8 +184,8 @@ EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
 END
 $$;
 
--- Milliseconds of a hundred people's builds from the job to the ready agent, in the statements that a
--- control plane makes of it, rolled back.
+-- Milliseconds of a hundred people's builds, from the job to the ready agent, in the statements that
+-- a control plane runs for them; rolled back.
 CREATE FUNCTION bench.builds_and_undo() RETURNS float8 LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
 DECLARE
@@ -230,7 +230,7 @@ END
 $$;
 
 -- Milliseconds of a hundred updates of the last use, each with its commit, with the guard of claims
--- and without; in turns, so that both meet the same weather.
+-- and without. Turns expose both to the same load.
 CREATE TABLE bench.guarded_updates (guarded float8, plain float8);
 CREATE PROCEDURE bench.guarded_updates(turns int) LANGUAGE plpgsql AS $$
 DECLARE
@@ -255,7 +255,7 @@ BEGIN
 END
 $$;
 
--- So many passes, each in a transaction of its own.
+-- Run this many passes, each in its own transaction.
 CREATE PROCEDURE bench.passes(amount int) LANGUAGE plpgsql AS $$
 BEGIN
     FOR i IN 1 .. amount LOOP

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Measure the agent metadata path against what it is compared with, side by side in one run, on a
-# private server in the scratch folder. Prints ratios; exits with 1 where one misses its target.
+# Compare the agent metadata path with plain SQL, side by side in one run, on a private server in the
+# scratch folder. Prints ratios; exits with 1 if one misses its target.
 #
 #   bench/metadata.sh       takes two minutes; ROUNDS (default 5), SECONDS_EACH (3) and PROTOCOL
 #                           (of pgbench, default extended) change what is measured
 #
-# Other load on the machine shows in the ratios: throughputs are measured in turns and the median of
-# the turns' ratios is what counts.
+# Other load on the machine affects the ratios. So the script measures throughputs in turns and takes
+# the median of the ratios.
 
 . "$(dirname "$0")/common.sh"
 
 ROUNDS=${ROUNDS:-5}
 SECONDS_EACH=${SECONDS_EACH:-3}
 
-# Transactions a second of 8 clients that run the script $1. As drivers do it that are given SQL and
-# arguments: parsed each time, which is part of what a statement costs.
+# Transactions per second of 8 clients that run the script $1. Like drivers that get SQL and
+# arguments, they parse each statement every time, because that is part of its cost.
 throughput() {
 	as_server_user "$BINDIR/pgbench" -n -M "${PROTOCOL:-extended}" -c 8 -j 2 -T "$SECONDS_EACH" -h "$SOCKETS" \
 		-U postgres -D "keys=$KEYS" -D "vals=$VALUES" -f "$BENCH/$1.pgbench" fleet 2> /dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p'

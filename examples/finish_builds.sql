@@ -1,6 +1,6 @@
--- Stands in for your provisioner: takes every workspace build that waits, and finishes it. A real
--- one runs the build between the two times that are set here, LISTENs on provisioner_job_posted,
--- and its agents report their lifecycle themselves.
+-- A stand-in for your provisioner: it takes every pending workspace build and finishes it. A real
+-- provisioner LISTENs on provisioner_job_posted and runs the build between started_at and
+-- completed_at, and its agents report their lifecycle themselves.
 
 BEGIN;
 
@@ -13,7 +13,7 @@ UPDATE provisioner_jobs j
 SET started_at = now(), completed_at = now(), updated_at = now(), worker_id = gen_random_uuid()
 FROM build WHERE j.id = build.job_id;
 
--- A machine that was started has an agent, which is ready: that is what makes a prebuild eligible.
+-- A started machine has an agent. The prebuild is eligible because that agent is ready.
 WITH resource AS (
     INSERT INTO workspace_resources (id, job_id, transition, type, name, created_at)
     SELECT gen_random_uuid(), job_id, 'start', 'virtual_machine', 'main', now() FROM build WHERE transition = 'start'

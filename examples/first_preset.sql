@@ -1,6 +1,6 @@
--- The least that a pass needs: an organization, a person, a template with one version, and a preset
--- that wants two prebuilds. For a control plane that prebuild_create_control_plane() has made; a
--- Coder database has templates and presets of its own.
+-- The minimum that a pass needs: an organization, a person, a template with one version, and a
+-- preset that wants two prebuilds. Use it in a control plane that prebuild_create_control_plane() has
+-- created. A Coder database has its own templates and presets.
 
 BEGIN;
 
@@ -18,7 +18,7 @@ VALUES ('10000000-0000-4000-8000-000000000003', '10000000-0000-4000-8000-0000000
         '10000000-0000-4000-8000-000000000002', 'template_version_import', 'terraform', 'file', gen_random_uuid(),
         '{}', '{"scope": "organization", "owner": ""}', now(), now(), now(), now());
 
--- A template names its active version, and the version its template.
+-- The template refers to its active version, and the version to its template.
 INSERT INTO templates (id, organization_id, name, provisioner, active_version_id, created_by, created_at, updated_at)
 VALUES ('10000000-0000-4000-8000-000000000004', '10000000-0000-4000-8000-000000000001', 'go-service', 'terraform',
         '10000000-0000-4000-8000-000000000005', '10000000-0000-4000-8000-000000000002', now(), now());

@@ -2,14 +2,14 @@
 --
 --	psql -d controlplane -f monitoring/role.sql
 --
--- Run it as a role that may read the control plane's tables: the functions below read with its
--- rights. They have the names that postgres_exporter.yml asks for, in a schema of their own that
--- the new role searches first. Give the role a way to log in (\password, pg_hba.conf) afterwards.
--- Run it again after an upgrade from 0.1, or when the extension has moved to another schema.
--- DROP SCHEMA prebuild_monitoring CASCADE takes it all back but the role.
+-- Run it as a role that may read the control plane's tables, because the functions below read with
+-- its rights. They have the names that postgres_exporter.yml uses, in their own schema, which the new
+-- role searches first. Then give the role a way to log in (\password, pg_hba.conf).
+-- Run the script again after an upgrade from 0.1, or when the extension has moved to another schema.
+-- DROP SCHEMA prebuild_monitoring CASCADE undoes everything but the role.
 --
--- The bodies are text, so that the functions do not depend on the extension: it can be dropped and
--- created anew without them.
+-- The bodies are text, so that the functions do not depend on the extension. You can drop and
+-- recreate the extension without them.
 \set ON_ERROR_STOP on
 SELECT n.nspname AS extension_schema
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'prebuild_ext' \gset

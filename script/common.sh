@@ -37,7 +37,7 @@ release_postgresql() {
 		sed -n 's/^ *Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | sed -n 1p || true
 }
 
-# Set PGMAJOR unless it is set: what is installed goes before what would have to be installed.
+# Set PGMAJOR unless it is set. Prefer an installed PostgreSQL to one that must be installed.
 choose_postgresql() {
 	[ -z "${PGMAJOR:-}" ] || return 0
 	PGMAJOR=$(newest_installed /usr/lib/postgresql)

@@ -25,7 +25,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'prebuild_running';
 
 COMMENT ON FUNCTION @extschema@.prebuild_running(uuid) IS
-'Running prebuilds, ordered by id; of one preset where it is given';
+'Running prebuilds, ordered by id; only those of one preset if it is given';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_running(uuid) FROM PUBLIC;
 
 CREATE TYPE @extschema@.prebuild_pool_row AS (

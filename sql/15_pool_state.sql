@@ -1,7 +1,8 @@
----- the kept pool ------------------------------------------------------------
+---- the stored pool ----------------------------------------------------------
 
--- A pool member with its latest build, as the control plane's tables have it: what pool_sql.h
--- defines. control_plane is the oid of their schema, so that a database may have several.
+-- A pool member with its latest build. The columns after the key (control_plane, id) are those that
+-- src/pool/member_columns.h lists as KEPT, in the same order. control_plane is the oid of the tables'
+-- schema, because a database may have several control planes.
 CREATE TYPE @extschema@.prebuild_pool_member AS (
 	control_plane oid,
 	id uuid,
@@ -19,7 +20,11 @@ CREATE TYPE @extschema@.prebuild_pool_member AS (
 	build_created_at timestamptz,
 	build_preset_id uuid,
 	current_preset_id uuid,
-	ready boolean
+	ready boolean,
+	completed_at timestamptz,
+	job_never_taken boolean,
+	unwell boolean,
+	resources uuid[]
 );
 
 CREATE TABLE @extschema@.prebuild_pool_state OF @extschema@.prebuild_pool_member (
@@ -30,10 +35,10 @@ ALTER TABLE @extschema@.prebuild_pool_state REPLICA IDENTITY FULL;
 COMMENT ON TABLE @extschema@.prebuild_pool_state IS
 'The pool as of the last fold of prebuild_pool_log; for attached control planes';
 
--- What the triggers of prebuild_attach() write: rows that were touched since, by the id that leads
--- from them to a workspace. kind: w(orkspace), j(ob), r(esource); t(runcated): all of them. Dead
--- entries in front of what an old snapshot still sees would be in the way of every reader; the index
--- begins behind them.
+-- The triggers of prebuild_attach() write this table: for each row that a statement touched, the id
+-- that leads from the row to a workspace. kind is w(orkspace), j(ob) or r(esource), or t(runcated) for
+-- all rows. While an old snapshot keeps dead entries, every reader would have to skip them. The index
+-- lets a reader begin after them.
 CREATE TABLE @extschema@.prebuild_pool_log (
 	xid xid8 NOT NULL,
 	control_plane oid NOT NULL,
@@ -45,10 +50,11 @@ CREATE INDEX prebuild_pool_log_xid_idx ON @extschema@.prebuild_pool_log (xid);
 ALTER TABLE @extschema@.prebuild_pool_log REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE @extschema@.prebuild_pool_log IS
-'Rows of the control plane that were touched since the last fold';
+'Rows of the control plane that statements have touched since the last fold';
 
--- The stored pool is believed where this row says so: what tables and triggers it was built from,
--- the transaction id from which on the log is to be read, and the earlier ones that were under way.
+-- Readers trust a stored pool only if its row here matches: fingerprint says from which tables and
+-- triggers the pool was built. A reader reads the log entries of transactions from log_from on, and
+-- of the earlier transactions in log_open, which were in progress then.
 CREATE TABLE @extschema@.prebuild_pool_marker (
 	control_plane oid PRIMARY KEY,
 	fingerprint text NOT NULL,
@@ -58,7 +64,7 @@ CREATE TABLE @extschema@.prebuild_pool_marker (
 );
 
 COMMENT ON TABLE @extschema@.prebuild_pool_marker IS
-'What the stored pools were built from; another fingerprint, and the tables are asked instead';
+'What the stored pools were built from; readers use the tables instead if the fingerprint differs';
 
 CREATE FUNCTION @extschema@.prebuild_pool_touched() RETURNS trigger
 AS 'MODULE_PATHNAME'
@@ -73,7 +79,7 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.prebuild_pool_touched_by_name() IS
-'Trigger: the same on every update, where a BEFORE trigger may change what a statement does not name';
+'Trigger: log a row on every update, because a BEFORE trigger may change columns that the statement does not name';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched_by_name() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_pool_not_replicated() RETURNS trigger
@@ -81,10 +87,10 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.prebuild_pool_not_replicated() IS
-'Trigger: skip what a publisher sends of its own kept pool';
+'Trigger: skip the rows of a publisher''s own stored pool';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_not_replicated() FROM PUBLIC;
 
--- all three or none, so that nothing replicated is believed
+-- on all three tables, so that no reader trusts replicated rows
 CREATE TRIGGER not_replicated BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.prebuild_pool_state
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.prebuild_pool_not_replicated();
 ALTER TABLE @extschema@.prebuild_pool_state ENABLE REPLICA TRIGGER not_replicated;
@@ -101,7 +107,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_fold';
 
 COMMENT ON FUNCTION @extschema@.prebuild_fold() IS
-'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the number of log entries it took';
+'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the number of log entries that it processed';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_fold() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_rebuild() RETURNS integer
@@ -110,7 +116,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_rebuild';
 
 COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
-'Build the stored pool of an attached control plane anew from its tables; returns the number of its members';
+'Rebuild the stored pool of an attached control plane from the tables; returns the number of its members';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_rebuild() FROM PUBLIC;
 
 CREATE TYPE @extschema@.prebuild_verify_row AS (
@@ -126,6 +132,6 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_verify';
 
 COMMENT ON FUNCTION @extschema@.prebuild_verify() IS
-'Compare the stored pool with the tables, in the snapshot of the statement: the differences, none when all is well';
+'Compare the stored pool with the tables in the snapshot of the statement; returns each member that differs';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_verify() FROM PUBLIC;
 

@@ -13,7 +13,7 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'prebuild_schedules_check';
 
 COMMENT ON FUNCTION @extschema@.prebuild_schedules_check(text[]) IS
-'What is wrong with the cron expressions of one preset''s schedules, or NULL when they are fine';
+'What is wrong with the cron expressions of one preset''s schedules, or NULL if they are valid';
 
 CREATE FUNCTION @extschema@.prebuild_desired_instances(preset_id uuid, at timestamptz)
 RETURNS integer
@@ -22,7 +22,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'prebuild_desired_instances';
 
 COMMENT ON FUNCTION @extschema@.prebuild_desired_instances(uuid, timestamptz) IS
-'Instances that a preset asks for at a time, its schedules considered';
+'Instances that a preset wants at a time, with its schedules taken into account';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_desired_instances(uuid, timestamptz) FROM PUBLIC;
 
 CREATE TYPE @extschema@.prebuild_forecast_row AS (
@@ -43,6 +43,6 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'prebuild_forecast';
 
 COMMENT ON FUNCTION @extschema@.prebuild_forecast(uuid, timestamptz, timestamptz) IS
-'Instances that a preset will ask for, as adjacent spans that cover a range of time';
+'Instances that a preset will want, as adjacent spans that cover a range of time';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_forecast(uuid, timestamptz, timestamptz) FROM PUBLIC;
 

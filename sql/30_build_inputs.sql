@@ -9,7 +9,7 @@ CREATE TYPE @extschema@.prebuild_build_inputs_row AS (
 );
 
 COMMENT ON TYPE @extschema@.prebuild_build_inputs_row IS
-'What prebuild_build_inputs() returns';
+'Result of prebuild_build_inputs()';
 
 CREATE FUNCTION @extschema@.prebuild_build_inputs(preset_id uuid)
 RETURNS @extschema@.prebuild_build_inputs_row
@@ -19,6 +19,6 @@ SET jit = off
 AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION @extschema@.prebuild_build_inputs(uuid) IS
-'The parameters and job tags that a new prebuild of the preset would be built with, or why it would not be: verdict is possible, not_yet (the version is still being imported), invalid (impossible until the template changes) or unsupported (only Terraform can tell)';
+'Parameters and job tags of a new prebuild of the preset, or why it cannot be built: verdict is possible, not_yet (the version is still being imported), invalid (impossible until the template changes) or unsupported (only Terraform can tell)';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_build_inputs(uuid) FROM PUBLIC;
 

@@ -22,17 +22,19 @@ CREATE TYPE @extschema@.prebuild_state_row AS (
 	backoff_until timestamptz,
 	hard_limited boolean,
 	prebuild_status text,
-	cron_expression text
+	cron_expression text,
+	sick integer,
+	staged boolean
 );
 
 COMMENT ON TYPE @extschema@.prebuild_state_row IS
-'A preset as prebuild_state() sees it; desired to pending_stale count prebuilt workspaces, num_failed builds';
+'Result of prebuild_state(): the columns desired to pending_stale and sick count prebuilt workspaces, num_failed counts builds';
 
 CREATE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_state_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
 SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
-AS 'MODULE_PATHNAME', 'prebuild_state';
+AS 'MODULE_PATHNAME', 'prebuild_state_0_2';
 
 COMMENT ON FUNCTION @extschema@.prebuild_state(timestamptz) IS
 'State of each preset that has desired instances, at a time; ordered by organization, template and preset';
@@ -51,7 +53,7 @@ CREATE TYPE @extschema@.prebuild_plan_row AS (
 );
 
 COMMENT ON TYPE @extschema@.prebuild_plan_row IS
-'An action of a pass; count is of prebuilt workspaces';
+'An action of a pass; count is the number of prebuilt workspaces';
 
 CREATE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_plan_row
@@ -60,6 +62,6 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_plan_0_2';
 
 COMMENT ON FUNCTION @extschema@.prebuild_plan(timestamptz) IS
-'What prebuild_reconcile() would do at a time, and why; changes nothing. Ordered by organization, template and preset, and then as it would be done';
+'What prebuild_reconcile() would do at a time, and why; changes nothing. Ordered by organization, template and preset, and then in the order of execution';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_plan(timestamptz) FROM PUBLIC;
 

@@ -18,7 +18,7 @@ AS 'MODULE_PATHNAME', 'prebuild_claim';
 
 COMMENT ON FUNCTION @extschema@.prebuild_claim(uuid, uuid, text, text, timestamptz, bigint,
 	timestamptz) IS
-'Give the oldest eligible prebuild of a preset that nobody else holds to a new owner, under a new name; no row when there is none. ttl is in nanoseconds, as in Coder: 8 hours are 28800000000000; NULL is none. In REPEATABLE READ and SERIALIZABLE a prebuild that was given away since the transaction''s snapshot is a serialization failure';
+'Give the oldest eligible prebuild of a preset to a new owner, under a new name; skips prebuilds that another session has locked, and returns no row if there is no other. ttl is in nanoseconds, as in Coder: 8 hours are 28800000000000; NULL means none. In REPEATABLE READ and SERIALIZABLE, raises a serialization failure for a prebuild that was given away since the transaction''s snapshot';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_claim(uuid, uuid, text, text, timestamptz, bigint,
 	timestamptz) FROM PUBLIC;
 
@@ -30,7 +30,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'prebuild_find_preset';
 
 COMMENT ON FUNCTION @extschema@.prebuild_find_preset(uuid, text[], text[]) IS
-'The preset of a template version with the most parameters of which each, name and value, is among those given, or NULL; of several one that wants prebuilds, then the oldest; a name that is given more than once stands for each of its values';
+'Find the preset of a template version whose parameters, name and value, are all among those given; returns NULL if there is none. Of several, takes the one with the most parameters, then one that wants prebuilds, then the oldest. A name that is given more than once matches each of its values';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_find_preset(uuid, text[], text[]) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_invalidate(preset_id uuid) RETURNS timestamptz
@@ -39,5 +39,5 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'prebuild_invalidate';
 
 COMMENT ON FUNCTION @extschema@.prebuild_invalidate(uuid) IS
-'Make the prebuilds that a preset has now expired: none of them is given away, the next pass replaces them; returns the time before which they were created';
+'Expire the current prebuilds of a preset, so that nobody can claim them and the next pass replaces them; returns the time before which they were created';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_invalidate(uuid) FROM PUBLIC;

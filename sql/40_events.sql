@@ -12,7 +12,7 @@ CREATE TABLE @extschema@.prebuild_event (
 CREATE INDEX prebuild_event_at_idx ON @extschema@.prebuild_event (at);
 
 COMMENT ON TABLE @extschema@.prebuild_event IS
-'What happened to prebuilt workspaces; each row is announced on channel prebuild_events';
+'What happened to prebuilt workspaces; the extension announces each row on channel prebuild_events';
 
 CREATE TABLE @extschema@.prebuild_mark (
 	preset_id uuid NOT NULL,
@@ -24,13 +24,14 @@ CREATE TABLE @extschema@.prebuild_mark (
 );
 
 COMMENT ON TABLE @extschema@.prebuild_mark IS
-'What the extension last said of a preset, so that a fault that lasts is reported once';
+'The last report about a preset, so that the extension reports a lasting fault once';
 
 COMMENT ON COLUMN @extschema@.prebuild_mark.control_plane IS
-'The schema of the control plane that the preset is of; NULL in marks of before 0.2';
+'Schema of the control plane that has the preset; NULL in marks from before 0.2';
 
--- One row for each claim that replaced resources: what makes the counter of them exact, never smaller
--- than it was, and deaf to a claim that is reported twice. After 30 days they are counted instead.
+-- One row for each claim that replaced resources. The rows make the counter exact: it never decreases,
+-- and a claim that is reported twice counts once. After 30 days a pass removes the row and adds it to
+-- prebuild_replacement_count.
 CREATE TABLE @extschema@.prebuild_replacement (
 	workspace_id uuid NOT NULL,
 	build_id uuid NOT NULL,
@@ -55,9 +56,9 @@ CREATE TABLE @extschema@.prebuild_replacement_count (
 COMMENT ON TABLE @extschema@.prebuild_replacement_count IS
 'How many earlier claims replaced resources, by preset';
 
--- The durations of passes, in the one row there is; each pass that did not find the loop paused
--- counts itself in its own transaction. buckets: how many were in each bucket of the histogram,
--- the last one without a bound; the bounds are in pass_stats.c.
+-- The durations of passes, in a single row. Each pass that did not find reconciliation paused adds
+-- itself in its own transaction. buckets has the number of passes in each bucket of the histogram; the
+-- last bucket has no bound. pass_stats.c has the bounds.
 CREATE TABLE @extschema@.prebuild_pass_stats (
 	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
 	passes bigint NOT NULL,
@@ -66,9 +67,9 @@ CREATE TABLE @extschema@.prebuild_pass_stats (
 ) WITH (fillfactor = 10);
 
 COMMENT ON TABLE @extschema@.prebuild_pass_stats IS
-'How long passes took: their number, the sum in seconds, and a histogram';
+'Durations of passes: their number, the sum in seconds, and a histogram';
 
--- They are data: a dump carries them.
+-- A dump includes the rows of these tables.
 DO LANGUAGE plpgsql $$
 DECLARE
 	relation regclass;
@@ -79,7 +80,7 @@ BEGIN
 		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 		AND c.relname OPERATOR(pg_catalog.=) ANY
 			('{prebuild_event,prebuild_event_id_seq,prebuild_mark,prebuild_replacement,prebuild_replacement_count,
-			prebuild_pass_stats}')
+			prebuild_pass_stats,prebuild_stage}')
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 	END LOOP;
@@ -94,6 +95,6 @@ SET search_path = pg_catalog, pg_temp SET jit = off
 AS 'MODULE_PATHNAME', 'prebuild_track_resource_replacement';
 
 COMMENT ON FUNCTION @extschema@.prebuild_track_resource_replacement(uuid, uuid, jsonb) IS
-'Record that the build of a claim replaced resources; false when it did not or is known already';
+'Record that the build of a claim replaced resources; returns false if it did not or was recorded before';
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_track_resource_replacement(uuid, uuid, jsonb) FROM PUBLIC;

@@ -13,15 +13,15 @@ CREATE TYPE @extschema@.prebuild_agent_identity_row AS (
 	autostart_schedule text
 );
 
--- No search_path of its own, which would take longer than the rest of it: the query names every
--- schema.
+-- This function does not set search_path, because that would take longer than the rest of a call. The
+-- query qualifies every name.
 CREATE FUNCTION @extschema@.prebuild_agent_identity(agent_id uuid)
 RETURNS SETOF @extschema@.prebuild_agent_identity_row
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 1;
 
 COMMENT ON FUNCTION @extschema@.prebuild_agent_identity(uuid) IS
-'Whose agent it is: its workspace, owner and template; no row for an agent without a workspace';
+'Workspace, owner and template of an agent; no row for an agent without a workspace';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_agent_identity(uuid) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_identity_changed() RETURNS trigger
@@ -29,7 +29,7 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.prebuild_identity_changed() IS
-'Trigger: what identities say of this row has changed';
+'Trigger: invalidate the cached identities that depend on the row';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_identity_changed() FROM PUBLIC;
 
 CREATE TYPE @extschema@.prebuild_identity_stats_row AS (
@@ -52,13 +52,13 @@ CREATE VIEW @extschema@.prebuild_identity_stats AS
 SELECT s.* FROM @extschema@.prebuild_identity_stats_read() s;
 
 COMMENT ON VIEW @extschema@.prebuild_identity_stats IS
-'How well the identity cache does';
+'Statistics of the identity cache';
 COMMENT ON COLUMN @extschema@.prebuild_identity_stats.scope IS
-'database: all sessions since the server started; session: this one, as the library is not preloaded';
+'database: all sessions since the server started; session: this session, because the server does not preload the library';
 COMMENT ON COLUMN @extschema@.prebuild_identity_stats.hits IS
-'Identities given from the cache';
+'Look-ups that the cache answered';
 COMMENT ON COLUMN @extschema@.prebuild_identity_stats.misses IS
-'Identities for which the tables were asked';
+'Look-ups that read the tables';
 COMMENT ON COLUMN @extschema@.prebuild_identity_stats.invalidations IS
-'Entries dropped because what they say may have changed';
+'Entries dropped because the identity may have changed';
 

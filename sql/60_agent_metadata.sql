@@ -30,7 +30,7 @@ CREATE TYPE @extschema@.prebuild_agent_metadata_upsert_row AS (
 );
 
 COMMENT ON TYPE @extschema@.prebuild_agent_metadata_upsert_row IS
-'What became of a batch: updated, inserted and skipped count its (agent, key) entries, notified the messages that were sent';
+'Result of a batch: updated, inserted and skipped count its (agent, key) entries, notified counts the messages sent';
 
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_upsert(
 	agent_ids uuid[], keys text[], metadata_values text[], metadata_errors text[],
@@ -42,7 +42,7 @@ SET search_path = pg_catalog, pg_temp;
 
 COMMENT ON FUNCTION
 @extschema@.prebuild_agent_metadata_upsert(uuid[], text[], text[], text[], timestamptz[]) IS
-'Write a batch of agent metadata, the newest value of each key winning, and publish what changed';
+'Write a batch of agent metadata and publish what changed; the newest value of each key wins';
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_agent_metadata_upsert(uuid[], text[], text[], text[], timestamptz[])
 FROM PUBLIC;

@@ -7,7 +7,7 @@ CREATE TYPE @extschema@.prebuild_agent_metadata_report_row AS (
 );
 
 COMMENT ON TYPE @extschema@.prebuild_agent_metadata_report_row IS
-'What became of a report; all three count its keys';
+'Result of a report; all columns count its keys';
 
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_report(
 	agent_id uuid, keys text[], metadata_values text[], metadata_errors text[] DEFAULT NULL)
@@ -17,11 +17,12 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION
 @extschema@.prebuild_agent_metadata_report(uuid, text[], text[], text[]) IS
-'Take the report of one agent: into the buffer, or into the table where no worker writes that';
+'Accept the report of one agent; goes into the buffer, or into the table if no worker writes the buffer';
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_agent_metadata_report(uuid, text[], text[], text[]) FROM PUBLIC;
 
--- Agents send bytes, which may be no text; as such the server refuses the whole call.
+-- Agents send bytes that may be invalid as text. The server refuses a whole call with an invalid text
+-- argument, so this function accepts bytea.
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_report_bytes(
 	agent_id uuid, keys bytea[], metadata_values bytea[], metadata_errors bytea[] DEFAULT NULL)
 RETURNS @extschema@.prebuild_agent_metadata_report_row
@@ -30,7 +31,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION
 @extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) IS
-'Take the report of one agent in UTF-8 as it was sent: what is no text is replaced by an error';
+'Accept the report of one agent as UTF-8 bytes; an error replaces what is not valid text';
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) FROM PUBLIC;
 
@@ -77,23 +78,23 @@ SELECT s.* FROM @extschema@.prebuild_metadata_stats_read() s;
 COMMENT ON VIEW @extschema@.prebuild_metadata_stats IS
 'Buffered agent metadata of this database since the server started';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.mode IS
-'What becomes of a report now: buffered or direct';
+'How sessions handle a report now: buffered or direct';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.queued IS
 'Distinct (agent, key) entries that wait to be written';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.reported IS
 'Entries taken into the buffer, replacements of waiting ones included';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.skipped IS
-'Entries that were not stored: of unknown agents or keys, older than what was stored, too long';
+'Entries that were not stored because the agent or key is unknown, a newer value is stored, or the entry is too long';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.refused IS
-'Entries that a constraint or a trigger of the table refused; last_error has one''s error';
+'Entries that a constraint or a trigger of the table refused; last_error has the error of one';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.dropped IS
-'Entries refused because the buffer was full';
+'Entries dropped because the buffer was full';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.publish_errors IS
-'Failed flushes of which the commit failed, as it does when the notification queue is full';
+'Flushes that failed at commit, for example because the notification queue was full';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.flushed IS
 'Entries written';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.buffer_size IS
-'Bytes of shared memory for reports that wait, of all databases together; 0 where none are buffered';
+'Bytes of shared memory for the waiting reports of all databases; 0 if the server buffers none';
 
 CREATE TYPE @extschema@.prebuild_metadata_histogram_row AS (
 	histogram text,
@@ -112,8 +113,8 @@ COMMENT ON FUNCTION @extschema@.prebuild_metadata_histograms() IS
 'Batch sizes (entries), keys per agent and flush durations (seconds): cumulative counts by upper bound, and sums';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_metadata_histograms() FROM PUBLIC;
 
--- What the background workers of this database do, of both in one row: columns from pass_state on
--- came with 0.2.
+-- The state of both background workers of this database, in one row. 0.2 added the columns from
+-- pass_state on.
 CREATE TYPE @extschema@.prebuild_worker_status_row AS (
 	database text,
 	state text,
@@ -195,11 +196,11 @@ COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error IS
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.lane IS
 'What the worker is for: metadata or passes';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error_code IS
-'Its SQLSTATE';
+'SQLSTATE of last_error';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.fold_error IS
-'The last error of bringing the kept pool up to date';
+'The last error of a fold of the stored pool';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.start_error IS
-'The last error of finding the database, its owner and the extension, and of connecting';
+'The last error of finding the database, its owner and the extension, or of connecting';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.pool_unused IS
-'Why folds do not keep the pool of the attached control plane, and what mends it; NULL where they do';
+'Why the stored pool of the attached control plane is not in use, and what repairs it; NULL if it is in use';
 

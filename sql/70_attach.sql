@@ -21,7 +21,7 @@ AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.prebuild_claim_guard() IS
-'Trigger: leave a prebuild alone that was given away, or got a build, since the statement looked';
+'Trigger: skip a prebuild that was given away, or got a build, since the statement began';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_claim_guard() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_attach(
@@ -32,7 +32,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp;
 
 COMMENT ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) IS
-'Put the extension''s triggers on the control plane''s tables, or bring them up to date; what is not asked for is taken off';
+'Create the extension''s triggers on the control plane''s tables, or update them; each call replaces the previous configuration';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_detach() RETURNS void
@@ -41,6 +41,6 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp;
 
 COMMENT ON FUNCTION @extschema@.prebuild_detach() IS
-'Take the extension''s triggers off the control plane''s tables';
+'Drop the extension''s triggers on the control plane''s tables';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_detach() FROM PUBLIC;
 

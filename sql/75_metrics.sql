@@ -16,14 +16,14 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET extra_float_digits = 1
 AS 'MODULE_PATHNAME', 'prebuild_metrics_read';
 
 COMMENT ON FUNCTION @extschema@.prebuild_metrics_read(timestamptz, text) IS
-'Metrics at a time, of one part (pool, history, loop, metadata) or all';
+'Metrics at a time, of one part (pool, history, loop, metadata or identity) or all';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_metrics_read(timestamptz, text) FROM PUBLIC;
 
 CREATE VIEW @extschema@.prebuild_metrics AS
 SELECT m.* FROM @extschema@.prebuild_metrics_read() m;
 
 COMMENT ON VIEW @extschema@.prebuild_metrics IS
-'Metrics now; of a histogram the series of its buckets (label le), its sum and its count';
+'Metrics now; a histogram has a row for each of its buckets (label le), its sum and its count';
 
 CREATE FUNCTION @extschema@.prebuild_metrics_text(at timestamptz DEFAULT now()) RETURNS text
 LANGUAGE sql STABLE PARALLEL RESTRICTED COST 200000

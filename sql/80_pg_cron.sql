@@ -1,6 +1,6 @@
 ---- passes driven by pg_cron -------------------------------------------------
 
--- The job's name carries the database, as all databases share pg_cron's one list of jobs.
+-- The job's name contains the database, because all databases share one list of pg_cron's jobs.
 
 CREATE FUNCTION @extschema@.prebuild_schedule(cron text DEFAULT '* * * * *') RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -21,7 +21,7 @@ BEGIN
 	JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
 	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext';
 
-	-- not any schema of that name: pg_cron's own
+	-- look for the extension, because anybody may have made a schema named cron
 	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e
 			WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron') THEN
 		RAISE EXCEPTION 'pg_cron is not installed in database "%"', database
@@ -35,7 +35,7 @@ BEGIN
 	BEGIN
 		EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO STRICT job_id USING job, cron, command;
 	EXCEPTION WHEN invalid_parameter_value THEN
-		-- releases that know seconds take 1 to 59 of them
+		-- pg_cron releases that support seconds accept 1 to 59 of them
 		IF cron OPERATOR(pg_catalog.!~*) '^\s*([1-9]|[1-5][0-9])\s+seconds?\s*$' THEN
 			RAISE;
 		END IF;
@@ -46,7 +46,7 @@ BEGIN
 					' (prebuild.reconcile_interval).';
 	END;
 
-	-- Where pg_cron cannot connect, scheduling succeeds all the same and nothing ever runs.
+	-- Even if pg_cron cannot connect, scheduling succeeds, but then no run ever starts.
 	IF NOT coalesce(pg_catalog.has_table_privilege(
 			pg_catalog.to_regclass('cron.job_run_details'), 'SELECT'), false) THEN
 		RETURN job_id;
@@ -108,6 +108,6 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.prebuild_unschedule() IS
-'Take the job of prebuild_schedule() away from pg_cron; false when there is none';
+'Remove the job of prebuild_schedule() from pg_cron; returns false if there is none';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_unschedule() FROM PUBLIC;
 

@@ -1,7 +1,8 @@
 ---- rights -------------------------------------------------------------------
 
--- What is granted is listed here, by name; what is in neither list is granted to nobody. Nothing on
--- the extension's tables, and nothing on the control plane's: those are the operator's affair.
+-- The lists below name everything that this function grants. It grants nothing on the extension's
+-- tables, because no caller needs that, and nothing on the control plane's tables, because these
+-- belong to the operator.
 CREATE FUNCTION @extschema@.prebuild_grant(role regrole, owner boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -19,6 +20,7 @@ DECLARE
 		prebuild_agent_metadata_upsert,
 		prebuild_build_inputs,
 		prebuild_claim,
+		prebuild_clean,
 		prebuild_cron_matches,
 		prebuild_desired_instances,
 		prebuild_find_preset,
@@ -33,23 +35,30 @@ DECLARE
 		prebuild_pause,
 		prebuild_plan,
 		prebuild_pool,
+		prebuild_promote,
 		prebuild_reconcile,
 		prebuild_required_rights,
 		prebuild_resume,
+		prebuild_retry,
 		prebuild_running,
 		prebuild_schedules_check,
+		prebuild_set_policy,
+		prebuild_stage,
+		prebuild_stage_status,
 		prebuild_state,
 		prebuild_system_user,
 		prebuild_track_resource_replacement,
+		prebuild_unset_policy,
+		prebuild_unstage,
 		prebuild_verify,
 		prebuild_worker_status_read}';
-	-- they show what functions return, and no table
+	-- these views read functions only, and no table
 	views CONSTANT name[] := '{
 		prebuild_identity_stats,
 		prebuild_metadata_stats,
 		prebuild_metrics,
 		prebuild_worker_status}';
-	-- what the control plane's owner calls, and the functions of the triggers that attaching makes
+	-- what the control plane's owner calls, and the functions of the triggers that it attaches
 	of_owner CONSTANT name[] := '{
 		prebuild_attach,
 		prebuild_claim_guard,
@@ -118,7 +127,7 @@ CREATE TYPE @extschema@.prebuild_required_rights_row AS (
 	privileges text[]
 );
 
--- Tables that only some control planes have are named where they are there.
+-- Some tables exist only in some control planes. The result has those that exist.
 CREATE FUNCTION @extschema@.prebuild_required_rights()
 RETURNS SETOF @extschema@.prebuild_required_rights_row
 LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 30
@@ -145,7 +154,7 @@ BEGIN ATOMIC
 		('template_version_variables', '{SELECT}'),
 		('template_version_workspace_tags', '{SELECT}'),
 		('template_versions', '{SELECT}'),
-		('templates', '{SELECT}'),
+		('templates', '{SELECT,UPDATE}'),
 		('users', '{SELECT}'),
 		('workspace_agent_metadata', '{SELECT,INSERT,UPDATE}'),
 		('workspace_agents', '{SELECT,UPDATE}'),
@@ -161,5 +170,5 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION @extschema@.prebuild_required_rights() IS
-'Rights on the control plane''s tables that a role needs, beside those of prebuild_grant() and USAGE on the schema, to call everything that an app server calls: no more and no less';
+'Exactly the rights on the control plane''s tables that a role needs to call everything that an app server calls, in addition to those of prebuild_grant() and USAGE on the schema';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_required_rights() FROM PUBLIC;

@@ -9,6 +9,7 @@
 #include "nodes/pg_list.h"
 #include "utils/varlena.h"
 
+#include "decision/amount.h"
 #include "settings.h"
 
 char *setting_control_plane_schema = NULL;
@@ -17,10 +18,21 @@ int setting_backoff_lookback = 3600;
 int setting_backoff_max = 0;
 int setting_failure_hard_limit = 3;
 int setting_max_creates_per_pass = 0;
-int setting_max_building = 0;
+char *setting_max_building = NULL;
 int setting_lock_linger = 20;
 int setting_event_retention = 7 * 24 * 60;
 bool setting_notify_hard_limit = false;
+
+/* healthy pools */
+int setting_unready_grace = 0;
+int setting_disconnected_grace = 0;
+int setting_failed_retention = 0;
+int setting_failed_keep = 1;
+int setting_delete_retries = 0;
+int setting_hard_limit_retry = 0;
+bool setting_require_provisioner = false;
+char *setting_max_unavailable = NULL;
+char *setting_max_surge = NULL;
 
 /* agent metadata and the worker */
 int setting_metadata_flush_interval = 5000;
@@ -63,6 +75,40 @@ check_schema_name(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* Accept the text of an amount. */
+static bool
+check_amount(char **newval, void **extra, GucSource source)
+{
+	Amount amount;
+
+	if (amount_parse(*newval, &amount))
+		return true;
+	GUC_check_errdetail("It has to be a number from 0 to %d, or a percentage from 0%% to %d%%, in "
+						"digits alone.",
+						AMOUNT_MOST, AMOUNT_MOST_PERCENT);
+	return false;
+}
+
+/* As check_amount(), for a cap: 0 is no cap, so that nobody knows what 0% would be. */
+static bool
+check_cap(char **newval, void **extra, GucSource source)
+{
+	if (strcmp(*newval, "0%") != 0)
+		return check_amount(newval, extra, source);
+	GUC_check_errdetail("A cap of 0%% would be no cap and the smallest one at once.");
+	GUC_check_errhint("Use 0 for no cap, and 1%% for the smallest one.");
+	return false;
+}
+
+/* Define a setting that takes an amount and that any session may change for itself. */
+static void
+define_amount(const char *name, const char *description, char **variable, const char *value,
+			  GucStringCheckHook check)
+{
+	DefineCustomStringVariable(name, description, "A number, or a percentage such as 25%.",
+							   variable, value, PGC_USERSET, 0, check, NULL, NULL);
+}
+
 /* Define an integer setting that any session may change for itself. */
 static void
 define_int(const char *name, const char *description, int *variable, int max, int flags)
@@ -91,12 +137,13 @@ static void
 define_preload_settings(void)
 {
 	DefineCustomIntVariable("prebuild.metadata_buffer_size",
-							"Shared memory for reports of agent metadata that wait to be written.",
+							"Sets the shared memory for reports of agent metadata that wait to be "
+							"written.",
 							NULL, &setting_metadata_buffer_size, setting_metadata_buffer_size, 1024,
 							4 * 1024 * 1024 - 1, PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable(
-		"prebuild.databases", "Databases that get a background worker (comma-separated).", NULL,
-		&setting_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, check_databases, NULL, NULL);
+		"prebuild.databases", "Sets the databases (comma-separated) that get two workers each.",
+		NULL, &setting_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, check_databases, NULL, NULL);
 }
 
 /* Define the settings of agent metadata, of the worker and of attaching. */
@@ -106,41 +153,85 @@ define_metadata_settings(void)
 	if (process_shared_preload_libraries_in_progress)
 		define_preload_settings();
 	DefineCustomIntVariable("prebuild.metadata_flush_interval",
-							"Longest time that a report of agent metadata waits to be written.",
+							"Sets the longest time that a report of agent metadata waits to be "
+							"written.",
 							NULL, &setting_metadata_flush_interval, setting_metadata_flush_interval,
 							10, 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable(
-		"prebuild.metadata_batch_size", "Distinct (agent, key) entries that are written together.",
-		"A flush begins when so many wait.", &setting_metadata_batch_size,
-		setting_metadata_batch_size, 1, 100000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("prebuild.metadata_batch_size",
+							"Sets the number of distinct (agent, key) entries in a batch of agent "
+							"metadata.",
+							"The worker writes the buffered entries when it has this many.",
+							&setting_metadata_batch_size, setting_metadata_batch_size, 1, 100000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable(
 		"prebuild.metadata_insert_missing",
-		"Whether a metadata key that an agent has no row for gets one.",
-		"auto: not in a Coder database, where the row would enter the agent's manifest.",
+		"Inserts a row for a metadata key that an agent has no row for.",
+		"auto means not in a Coder database, where the row would enter the agent's manifest.",
 		&setting_metadata_insert_missing, setting_metadata_insert_missing, insert_missing_options,
 		PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("prebuild.metadata_notify",
-							 "Channels on which changed agent metadata is published.",
-							 "batch: workspace_agent_metadata_batch; agent: one channel per agent.",
+							 "Sets the channels on which changed agent metadata is published.",
+							 "batch means workspace_agent_metadata_batch, agent means one channel "
+							 "per agent.",
 							 &setting_metadata_notify, setting_metadata_notify,
 							 metadata_notify_options, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable(
-		"prebuild.worker_role", "Role that the background worker connects as.",
-		"Empty: the owner of the control plane's workspaces table, unless that is a superuser.",
+		"prebuild.worker_role", "Sets the role that the background workers connect as.",
+		"Empty means the owner of the control plane's workspaces table, unless that is a "
+		"superuser.",
 		&setting_worker_role, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("prebuild.reconcile_interval",
-							"Time between the passes that the background worker runs (0: none).",
+							"Sets the time between the passes that the background worker runs (0 "
+							"for none).",
 							NULL, &setting_reconcile_interval, setting_reconcile_interval, 0,
 							24 * 60 * 60, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("prebuild.fold_interval",
-							"Time between the background worker's folds of what changed into the "
-							"kept pool of an attached control plane.",
+							"Sets the time between the background worker's folds of changes into "
+							"the stored pool of an attached control plane.",
 							NULL, &setting_fold_interval, setting_fold_interval, 1, 24 * 60 * 60,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("prebuild.attach_timeout",
-							"How long prebuild_attach() tries to get its locks.", NULL,
+							"Sets how long prebuild_attach() tries to get its locks.", NULL,
 							&setting_attach_timeout, setting_attach_timeout, 0, 60 * 60 * 1000,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+/* Define the settings that keep pools healthy. prebuild_policy has values of single presets. */
+static void
+define_health_settings(void)
+{
+	define_int("prebuild.unready_grace",
+			   "Sets how long after its build a prebuild may be not ready (0 for no limit).",
+			   &setting_unready_grace, INT_MAX / 2, GUC_UNIT_S);
+	define_int("prebuild.disconnected_grace",
+			   "Sets how long an agent of a prebuild may be disconnected (0 for no limit).",
+			   &setting_disconnected_grace, INT_MAX / 2, GUC_UNIT_S);
+	define_int("prebuild.failed_retention",
+			   "Sets how long a prebuild stays after its build failed, was canceled or stopped it "
+			   "(0 for no limit).",
+			   &setting_failed_retention, INT_MAX / 2, GUC_UNIT_S);
+	define_int("prebuild.failed_keep",
+			   "Sets how many of these prebuilds stay for each preset, whatever their age.",
+			   &setting_failed_keep, INT_MAX / 2, 0);
+	define_int("prebuild.delete_retries", "Sets how often passes retry a failed delete build.",
+			   &setting_delete_retries, INT_MAX / 2, 0);
+	define_int("prebuild.hard_limit_retry",
+			   "Sets the time from the last failure of a hard-limited preset to a build that tries "
+			   "it again (0 for never).",
+			   &setting_hard_limit_retry, 24 * 60 * 60, GUC_UNIT_S);
+	DefineCustomBoolVariable("prebuild.require_provisioner",
+							 "Creates a prebuild only while a live provisioner daemon can build "
+							 "it.",
+							 NULL, &setting_require_provisioner, setting_require_provisioner,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	define_amount("prebuild.max_unavailable",
+				  "Sets how many of a preset's desired prebuilds may be missing while passes "
+				  "replace expired ones.",
+				  &setting_max_unavailable, "100%", check_amount);
+	define_amount("prebuild.max_surge",
+				  "Sets how many prebuilds beyond its desired ones a preset may have while passes "
+				  "replace expired ones.",
+				  &setting_max_surge, "100%", check_amount);
 }
 
 /*
@@ -155,40 +246,47 @@ void
 settings_init(void)
 {
 	DefineCustomStringVariable(
-		"prebuild.control_plane_schema", "Schema of the control plane's tables.", NULL,
+		"prebuild.control_plane_schema", "Sets the schema of the control plane's tables.", NULL,
 		&setting_control_plane_schema, "public", PGC_SUSET, 0, check_schema_name, NULL, NULL);
 	define_int("prebuild.backoff_interval",
-			   "Delay before creating again, for each build that failed lately.",
+			   "Sets the delay per recently failed build before a pass creates prebuilds again.",
 			   &setting_backoff_interval, INT_MAX / 2, GUC_UNIT_S);
-	define_int("prebuild.backoff_lookback", "How long a failed build counts for the backoff.",
+	define_int("prebuild.backoff_lookback", "Sets how long a failed build counts for the backoff.",
 			   &setting_backoff_lookback, INT_MAX / 2, GUC_UNIT_S);
-	define_int("prebuild.backoff_max", "Longest backoff (0: no cap).", &setting_backoff_max,
-			   INT_MAX / 2, GUC_UNIT_S);
+	define_int("prebuild.backoff_max", "Sets the longest backoff (0 for no cap).",
+			   &setting_backoff_max, INT_MAX / 2, GUC_UNIT_S);
 	define_int("prebuild.failure_hard_limit",
-			   "Builds that must fail in a row before a preset is given up (0: never).",
+			   "Sets how many builds in a row must fail before passes give up a preset (0 for "
+			   "never).",
 			   &setting_failure_hard_limit, INT_MAX / 2, 0);
-	define_int("prebuild.max_creates_per_pass", "Most prebuilds that one pass creates (0: no cap).",
+	define_int("prebuild.max_creates_per_pass",
+			   "Sets the maximum number of prebuilds that one pass creates (0 for no cap).",
 			   &setting_max_creates_per_pass, INT_MAX / 2, 0);
-	define_int("prebuild.max_building",
-			   "Most prebuild start jobs that may be pending or running at once (0: no cap).",
-			   &setting_max_building, INT_MAX / 2, 0);
+	define_amount("prebuild.max_building",
+				  "Sets the maximum number of pending and running prebuild start jobs, as a number "
+				  "or part of the live daemons (0 for no cap).",
+				  &setting_max_building, "0", check_cap);
 	define_int("prebuild.lock_linger",
-			   "Longest time that a pass keeps the reconcilers' lock after its commit (0: none).",
+			   "Sets the longest time that a pass keeps the reconcilers' lock after its commit (0 "
+			   "for none).",
 			   &setting_lock_linger, 10 * 1000, GUC_UNIT_MS);
-	DefineCustomIntVariable("prebuild.event_retention", "How long rows of prebuild_event are kept.",
-							NULL, &setting_event_retention, setting_event_retention, 0, INT_MAX / 2,
+	DefineCustomIntVariable("prebuild.event_retention",
+							"Sets how long passes keep rows of prebuild_event.", NULL,
+							&setting_event_retention, setting_event_retention, 0, INT_MAX / 2,
 							PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
 	define_int("prebuild.identity_cache_ttl",
-			   "Longest time that the identity of an agent is used without a look (0: no cache).",
+			   "Sets the longest time that a session uses an agent's identity without reading the "
+			   "tables (0 for no cache).",
 			   &setting_identity_cache_ttl, 24 * 60 * 60 * 1000, GUC_UNIT_MS);
 	define_int("prebuild.identity_cache_size",
-			   "Identities of agents that a session keeps at most (0: no cache).",
+			   "Sets the maximum number of agent identities that a session keeps (0 for no cache).",
 			   &setting_identity_cache_size, 1000000, 0);
 	DefineCustomBoolVariable("prebuild.notify_hard_limit",
-							 "Queue a notification for template admins when a preset reaches the "
+							 "Queues a notification for template admins when a preset reaches the "
 							 "hard limit.",
 							 NULL, &setting_notify_hard_limit, setting_notify_hard_limit,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	define_health_settings();
 	define_metadata_settings();
 	compat_reserve_guc_prefix("prebuild");
 }

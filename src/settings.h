@@ -13,10 +13,21 @@ extern int setting_backoff_lookback; /* seconds */
 extern int setting_backoff_max;		 /* seconds, 0 = no cap */
 extern int setting_failure_hard_limit;
 extern int setting_max_creates_per_pass;
-extern int setting_max_building;
+extern char *setting_max_building;	/* an amount of the live daemons, 0 = no cap */
 extern int setting_lock_linger;		/* milliseconds, 0 = off */
 extern int setting_event_retention; /* minutes */
 extern bool setting_notify_hard_limit;
+
+/* healthy pools; prebuild_policy has values of single presets */
+extern int setting_unready_grace;	   /* seconds, 0 = off */
+extern int setting_disconnected_grace; /* seconds, 0 = off */
+extern int setting_failed_retention;   /* seconds, 0 = for ever */
+extern int setting_failed_keep;
+extern int setting_delete_retries;
+extern int setting_hard_limit_retry; /* seconds, 0 = never */
+extern bool setting_require_provisioner;
+extern char *setting_max_unavailable; /* an amount of the desired instances */
+extern char *setting_max_surge;		  /* the same */
 
 /* agent metadata and the worker */
 typedef enum InsertMissing

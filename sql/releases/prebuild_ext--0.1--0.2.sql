@@ -41,7 +41,7 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.prebuild_worker_status_read() IS
 'What the view prebuild_worker_status shows, in one row';
 
--- replaced, not made again: who may read it stays
+-- replace the view and do not recreate it, so that it keeps the rights on it
 CREATE OR REPLACE VIEW @extschema@.prebuild_worker_status AS
 SELECT s.database, w.state, w.detail, w.role, w.pid, w.started_at, w.starts,
 	w.last_error, w.last_error_at, w.passes, w.failed_passes, w.last_pass_at,
@@ -74,18 +74,25 @@ COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error IS
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.lane IS
 'What the worker is for: metadata or passes';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.last_error_code IS
-'Its SQLSTATE';
+'SQLSTATE of last_error';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.fold_error IS
-'The last error of bringing the kept pool up to date';
+'The last error of a fold of the stored pool';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.start_error IS
-'The last error of finding the database, its owner and the extension, and of connecting';
+'The last error of finding the database, its owner and the extension, or of connecting';
 COMMENT ON COLUMN @extschema@.prebuild_worker_status.pool_unused IS
-'Why folds do not keep the pool of the attached control plane, and what mends it; NULL where they do';
+'Why the stored pool of the attached control plane is not in use, and what repairs it; NULL if it is in use';
 
 ---- state and plan -----------------------------------------------------------
 
 ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
 	ADD ATTRIBUTE preset_name text;
+ALTER TYPE @extschema@.prebuild_state_row ADD ATTRIBUTE sick integer,
+	ADD ATTRIBUTE staged boolean;
+CREATE OR REPLACE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_state_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_state_0_2';
 CREATE OR REPLACE FUNCTION @extschema@.prebuild_plan(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_plan_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000
@@ -95,7 +102,7 @@ AS 'MODULE_PATHNAME', 'prebuild_plan_0_2';
 COMMENT ON FUNCTION @extschema@.prebuild_state(timestamptz) IS
 'State of each preset that has desired instances, at a time; ordered by organization, template and preset';
 COMMENT ON FUNCTION @extschema@.prebuild_plan(timestamptz) IS
-'What prebuild_reconcile() would do at a time, and why; changes nothing. Ordered by organization, template and preset, and then as it would be done';
+'What prebuild_reconcile() would do at a time, and why; changes nothing. Ordered by organization, template and preset, and then in the order of execution';
 
 ---- passes driven by pg_cron -------------------------------------------------
 
@@ -118,7 +125,7 @@ BEGIN
 	JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
 	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext';
 
-	-- not any schema of that name: pg_cron's own
+	-- look for the extension, because anybody may have made a schema named cron
 	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e
 			WHERE e.extname OPERATOR(pg_catalog.=) 'pg_cron') THEN
 		RAISE EXCEPTION 'pg_cron is not installed in database "%"', database
@@ -132,7 +139,7 @@ BEGIN
 	BEGIN
 		EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO STRICT job_id USING job, cron, command;
 	EXCEPTION WHEN invalid_parameter_value THEN
-		-- releases that know seconds take 1 to 59 of them
+		-- pg_cron releases that support seconds accept 1 to 59 of them
 		IF cron OPERATOR(pg_catalog.!~*) '^\s*([1-9]|[1-5][0-9])\s+seconds?\s*$' THEN
 			RAISE;
 		END IF;
@@ -143,7 +150,7 @@ BEGIN
 					' (prebuild.reconcile_interval).';
 	END;
 
-	-- Where pg_cron cannot connect, scheduling succeeds all the same and nothing ever runs.
+	-- Even if pg_cron cannot connect, scheduling succeeds, but then no run ever starts.
 	IF NOT coalesce(pg_catalog.has_table_privilege(
 			pg_catalog.to_regclass('cron.job_run_details'), 'SELECT'), false) THEN
 		RETURN job_id;
@@ -178,30 +185,30 @@ COMMENT ON FUNCTION @extschema@.prebuild_schedule(text) IS
 ---- units of numbers ---------------------------------------------------------
 
 COMMENT ON FUNCTION @extschema@.prebuild_rebuild() IS
-'Build the stored pool of an attached control plane anew from its tables; returns the number of its members';
+'Rebuild the stored pool of an attached control plane from the tables; returns the number of its members';
 COMMENT ON FUNCTION @extschema@.prebuild_fold() IS
-'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the number of log entries it took';
+'Bring the stored pool of an attached control plane up to date, as every pass and the worker do; returns the number of log entries that it processed';
 COMMENT ON TYPE @extschema@.prebuild_state_row IS
-'A preset as prebuild_state() sees it; desired to pending_stale count prebuilt workspaces, num_failed builds';
+'Result of prebuild_state(): the columns desired to pending_stale and sick count prebuilt workspaces, num_failed counts builds';
 COMMENT ON TYPE @extschema@.prebuild_plan_row IS
-'An action of a pass; count is of prebuilt workspaces';
+'An action of a pass; count is the number of prebuilt workspaces';
 COMMENT ON TYPE @extschema@.prebuild_reconcile_row IS
-'What a pass did; created, deleted and canceled count prebuilt workspaces, the other numbers presets';
+'Result of a pass: created, deleted and canceled count prebuilt workspaces, the other numbers count presets';
 COMMENT ON FUNCTION @extschema@.prebuild_claim(uuid, uuid, text, text, timestamptz, bigint,
 	timestamptz) IS
-'Give the oldest eligible prebuild of a preset that nobody else holds to a new owner, under a new name; no row when there is none. ttl is in nanoseconds, as in Coder: 8 hours are 28800000000000; NULL is none. In REPEATABLE READ and SERIALIZABLE a prebuild that was given away since the transaction''s snapshot is a serialization failure';
+'Give the oldest eligible prebuild of a preset to a new owner, under a new name; skips prebuilds that another session has locked, and returns no row if there is no other. ttl is in nanoseconds, as in Coder: 8 hours are 28800000000000; NULL means none. In REPEATABLE READ and SERIALIZABLE, raises a serialization failure for a prebuild that was given away since the transaction''s snapshot';
 COMMENT ON FUNCTION @extschema@.prebuild_find_preset(uuid, text[], text[]) IS
-'The preset of a template version with the most parameters of which each, name and value, is among those given, or NULL; of several one that wants prebuilds, then the oldest; a name that is given more than once stands for each of its values';
+'Find the preset of a template version whose parameters, name and value, are all among those given; returns NULL if there is none. Of several, takes the one with the most parameters, then one that wants prebuilds, then the oldest. A name that is given more than once matches each of its values';
 COMMENT ON TABLE @extschema@.prebuild_pass_stats IS
-'How long passes took: their number, the sum in seconds, and a histogram';
+'Durations of passes: their number, the sum in seconds, and a histogram';
 COMMENT ON TYPE @extschema@.prebuild_agent_metadata_upsert_row IS
-'What became of a batch: updated, inserted and skipped count its (agent, key) entries, notified the messages that were sent';
+'Result of a batch: updated, inserted and skipped count its (agent, key) entries, notified counts the messages sent';
 COMMENT ON TYPE @extschema@.prebuild_agent_metadata_report_row IS
-'What became of a report; all three count its keys';
+'Result of a report; all columns count its keys';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.flushed IS
 'Entries written';
 COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.buffer_size IS
-'Bytes of shared memory for reports that wait, of all databases together; 0 where none are buffered';
+'Bytes of shared memory for the waiting reports of all databases; 0 if the server buffers none';
 COMMENT ON FUNCTION @extschema@.prebuild_metadata_histograms() IS
 'Batch sizes (entries), keys per agent and flush durations (seconds): cumulative counts by upper bound, and sums';
 
@@ -210,7 +217,8 @@ COMMENT ON FUNCTION @extschema@.prebuild_metadata_histograms() IS
 COMMENT ON FUNCTION @extschema@.prebuild_agent_ids_encode(uuid[]) IS
 'Payloads of the metadata fan-out channel for these agents, each with as many as a message takes';
 
--- Agents send bytes, which may be no text; as such the server refuses the whole call.
+-- Agents send bytes that may be invalid as text. The server refuses a whole call with an invalid text
+-- argument, so this function accepts bytea.
 CREATE FUNCTION @extschema@.prebuild_agent_metadata_report_bytes(
 	agent_id uuid, keys bytea[], metadata_values bytea[], metadata_errors bytea[] DEFAULT NULL)
 RETURNS @extschema@.prebuild_agent_metadata_report_row
@@ -219,17 +227,18 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION
 @extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) IS
-'Take the report of one agent in UTF-8 as it was sent: what is no text is replaced by an error';
+'Accept the report of one agent as UTF-8 bytes; an error replaces what is not valid text';
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_agent_metadata_report_bytes(uuid, bytea[], bytea[], bytea[]) FROM PUBLIC;
 
 ---- rights -------------------------------------------------------------------
 
--- Rights that were granted on the old one go with it: grant them on the new one again.
+-- This also drops the rights on the old function. Grant them on the new one again.
 DROP FUNCTION @extschema@.prebuild_grant(regrole);
 
--- What is granted is listed here, by name; what is in neither list is granted to nobody. Nothing on
--- the extension's tables, and nothing on the control plane's: those are the operator's affair.
+-- The lists below name everything that this function grants. It grants nothing on the extension's
+-- tables, because no caller needs that, and nothing on the control plane's tables, because these
+-- belong to the operator.
 CREATE FUNCTION @extschema@.prebuild_grant(role regrole, owner boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -247,6 +256,7 @@ DECLARE
 		prebuild_agent_metadata_upsert,
 		prebuild_build_inputs,
 		prebuild_claim,
+		prebuild_clean,
 		prebuild_cron_matches,
 		prebuild_desired_instances,
 		prebuild_find_preset,
@@ -261,23 +271,30 @@ DECLARE
 		prebuild_pause,
 		prebuild_plan,
 		prebuild_pool,
+		prebuild_promote,
 		prebuild_reconcile,
 		prebuild_required_rights,
 		prebuild_resume,
+		prebuild_retry,
 		prebuild_running,
 		prebuild_schedules_check,
+		prebuild_set_policy,
+		prebuild_stage,
+		prebuild_stage_status,
 		prebuild_state,
 		prebuild_system_user,
 		prebuild_track_resource_replacement,
+		prebuild_unset_policy,
+		prebuild_unstage,
 		prebuild_verify,
 		prebuild_worker_status_read}';
-	-- they show what functions return, and no table
+	-- these views read functions only, and no table
 	views CONSTANT name[] := '{
 		prebuild_identity_stats,
 		prebuild_metadata_stats,
 		prebuild_metrics,
 		prebuild_worker_status}';
-	-- what the control plane's owner calls, and the functions of the triggers that attaching makes
+	-- what the control plane's owner calls, and the functions of the triggers that it attaches
 	of_owner CONSTANT name[] := '{
 		prebuild_attach,
 		prebuild_claim_guard,
@@ -346,7 +363,7 @@ CREATE TYPE @extschema@.prebuild_required_rights_row AS (
 	privileges text[]
 );
 
--- Tables that only some control planes have are named where they are there.
+-- Some tables exist only in some control planes. The result has those that exist.
 CREATE FUNCTION @extschema@.prebuild_required_rights()
 RETURNS SETOF @extschema@.prebuild_required_rights_row
 LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 30
@@ -373,7 +390,7 @@ BEGIN ATOMIC
 		('template_version_variables', '{SELECT}'),
 		('template_version_workspace_tags', '{SELECT}'),
 		('template_versions', '{SELECT}'),
-		('templates', '{SELECT}'),
+		('templates', '{SELECT,UPDATE}'),
 		('users', '{SELECT}'),
 		('workspace_agent_metadata', '{SELECT,INSERT,UPDATE}'),
 		('workspace_agents', '{SELECT,UPDATE}'),
@@ -389,24 +406,32 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION @extschema@.prebuild_required_rights() IS
-'Rights on the control plane''s tables that a role needs, beside those of prebuild_grant() and USAGE on the schema, to call everything that an app server calls: no more and no less';
+'Exactly the rights on the control plane''s tables that a role needs to call everything that an app server calls, in addition to those of prebuild_grant() and USAGE on the schema';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_required_rights() FROM PUBLIC;
 
----- the kept pool ------------------------------------------------------------
+---- the stored pool ----------------------------------------------------------
+
+-- the stored members lack the new columns, so discard them; a fold rebuilds them
+DELETE FROM @extschema@.prebuild_pool_marker;
+DELETE FROM @extschema@.prebuild_pool_state;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE completed_at timestamptz CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE job_never_taken boolean CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE unwell boolean CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE resources uuid[] CASCADE;
 
 CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
 AS 'MODULE_PATHNAME'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.prebuild_pool_touched_by_name() IS
-'Trigger: the same on every update, where a BEFORE trigger may change what a statement does not name';
+'Trigger: log a row on every update, because a BEFORE trigger may change columns that the statement does not name';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_pool_touched_by_name() FROM PUBLIC;
 
 ---- events and marks ---------------------------------------------------------
 
 ALTER TABLE @extschema@.prebuild_mark ADD COLUMN control_plane text;
 COMMENT ON COLUMN @extschema@.prebuild_mark.control_plane IS
-'The schema of the control plane that the preset is of; NULL in marks of before 0.2';
+'Schema of the control plane that has the preset; NULL in marks from before 0.2';
 
 CREATE INDEX prebuild_replacement_at_idx ON @extschema@.prebuild_replacement (at);
 COMMENT ON TABLE @extschema@.prebuild_replacement IS
@@ -430,6 +455,365 @@ BEGIN
 	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
 	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_replacement_count';
+	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+END
+$$;
+
+---- policies -----------------------------------------------------------------
+
+-- How passes keep the pools of a template, or of its presets of one name, whatever their version.
+CREATE TABLE @extschema@.prebuild_policy (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text,
+	mode text NOT NULL DEFAULT 'advise' CONSTRAINT prebuild_policy_mode
+		CHECK (mode OPERATOR(pg_catalog.=) ANY ('{off,advise,auto}')),
+	min_instances integer CONSTRAINT prebuild_policy_min_instances
+		CHECK (min_instances OPERATOR(pg_catalog.>=) 0),
+	max_instances integer CONSTRAINT prebuild_policy_max_instances
+		CHECK (max_instances OPERATOR(pg_catalog.>=) 0
+			AND NOT max_instances OPERATOR(pg_catalog.<) min_instances),
+	service_level double precision CONSTRAINT prebuild_policy_service_level
+		CHECK (service_level OPERATOR(pg_catalog.>=) 0.5::double precision
+			AND service_level OPERATOR(pg_catalog.<) 1::double precision),
+	unready_grace interval CONSTRAINT prebuild_policy_unready_grace
+		CHECK (unready_grace OPERATOR(pg_catalog.>=) '0'::interval
+			AND unready_grace OPERATOR(pg_catalog.<=) '12427 days'::interval),
+	disconnected_grace interval CONSTRAINT prebuild_policy_disconnected_grace
+		CHECK (disconnected_grace OPERATOR(pg_catalog.>=) '0'::interval
+			AND disconnected_grace OPERATOR(pg_catalog.<=) '12427 days'::interval),
+	failed_retention interval CONSTRAINT prebuild_policy_failed_retention
+		CHECK (failed_retention OPERATOR(pg_catalog.>=) '0'::interval
+			AND failed_retention OPERATOR(pg_catalog.<=) '12427 days'::interval),
+	failed_keep integer CONSTRAINT prebuild_policy_failed_keep
+		CHECK (failed_keep OPERATOR(pg_catalog.>=) 0),
+	delete_retries integer CONSTRAINT prebuild_policy_delete_retries
+		CHECK (delete_retries OPERATOR(pg_catalog.>=) 0),
+	hard_limit_retry interval CONSTRAINT prebuild_policy_hard_limit_retry
+		CHECK (hard_limit_retry OPERATOR(pg_catalog.>=) '0'::interval
+			AND hard_limit_retry OPERATOR(pg_catalog.<=) '1 day'::interval),
+	require_provisioner boolean,
+	max_unavailable text CONSTRAINT prebuild_policy_max_unavailable
+		CHECK (max_unavailable OPERATOR(pg_catalog.~)
+			'^((0|[1-9][0-9]{0,8})|(0|[1-9][0-9]{0,2}|1000)%)$'),
+	max_surge text CONSTRAINT prebuild_policy_max_surge
+		CHECK (max_surge OPERATOR(pg_catalog.~)
+			'^((0|[1-9][0-9]{0,8})|(0|[1-9][0-9]{0,2}|1000)%)$')
+);
+
+-- two indexes, because a single one would treat NULLs as distinct
+CREATE UNIQUE INDEX prebuild_policy_preset_idx
+	ON @extschema@.prebuild_policy (control_plane, template_id, preset_name)
+	WHERE preset_name IS NOT NULL;
+CREATE UNIQUE INDEX prebuild_policy_template_idx
+	ON @extschema@.prebuild_policy (control_plane, template_id)
+	WHERE preset_name IS NULL;
+
+COMMENT ON TABLE @extschema@.prebuild_policy IS
+'How passes keep the pools of a template''s presets; prebuild_set_policy() writes it';
+COMMENT ON COLUMN @extschema@.prebuild_policy.control_plane IS
+'Schema of the control plane that has the template';
+COMMENT ON COLUMN @extschema@.prebuild_policy.preset_name IS
+'Name of the presets, in all versions; the row with NULL applies to presets without a row of their own, and to what their row leaves NULL';
+COMMENT ON COLUMN @extschema@.prebuild_policy.mode IS
+'What to do about the number of prebuilds: nothing (off), advise a number (advise) or set it (auto)';
+COMMENT ON COLUMN @extschema@.prebuild_policy.service_level IS
+'Share of demands that should find a prebuild; NULL means 0.99';
+COMMENT ON COLUMN @extschema@.prebuild_policy.unready_grace IS
+'Like the setting prebuild.unready_grace; NULL means the value of the template''s row, and then the setting. The following columns work the same way';
+
+-- A dump includes the rows.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_policy';
+	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+END
+$$;
+
+CREATE FUNCTION @extschema@.prebuild_set_policy(
+	template_id uuid, preset_name text DEFAULT NULL, mode text DEFAULT 'advise',
+	min_instances integer DEFAULT NULL, max_instances integer DEFAULT NULL,
+	service_level double precision DEFAULT NULL,
+	unready_grace interval DEFAULT NULL, disconnected_grace interval DEFAULT NULL,
+	failed_retention interval DEFAULT NULL, failed_keep integer DEFAULT NULL,
+	delete_retries integer DEFAULT NULL, hard_limit_retry interval DEFAULT NULL,
+	require_provisioner boolean DEFAULT NULL, max_unavailable text DEFAULT NULL,
+	max_surge text DEFAULT NULL)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'prebuild_set_policy';
+
+COMMENT ON FUNCTION @extschema@.prebuild_set_policy(uuid, text, text, integer, integer,
+	double precision, interval, interval, interval, integer, integer, interval, boolean, text, text) IS
+'Set how passes keep the pools of a template''s presets, or of its presets of one name; replaces what an earlier call set';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_set_policy(uuid, text, text, integer, integer,
+	double precision, interval, interval, interval, integer, integer, interval, boolean, text, text)
+FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_unset_policy(template_id uuid, preset_name text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'prebuild_unset_policy';
+
+COMMENT ON FUNCTION @extschema@.prebuild_unset_policy(uuid, text) IS
+'Undo prebuild_set_policy(); returns false if there is nothing to undo';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_unset_policy(uuid, text) FROM PUBLIC;
+
+---- failures -----------------------------------------------------------------
+
+-- Builds that failed (kind "failed" or "sick") still count for backoff and hard limit after their
+-- member is gone. "undeleted" is a delete build that passes do not try again.
+CREATE TABLE @extschema@.prebuild_failure (
+	build_id uuid PRIMARY KEY,
+	preset_id uuid NOT NULL,
+	workspace_id uuid NOT NULL,
+	kind text NOT NULL,
+	built_at timestamptz NOT NULL,
+	control_plane text NOT NULL
+);
+CREATE INDEX prebuild_failure_preset_id_built_at_idx
+	ON @extschema@.prebuild_failure (preset_id, built_at);
+
+COMMENT ON TABLE @extschema@.prebuild_failure IS
+'Failed builds that a pass remembers after it deleted their member';
+
+CREATE TABLE @extschema@.prebuild_forgiven (
+	preset_id uuid PRIMARY KEY,
+	until timestamptz NOT NULL,
+	control_plane text NOT NULL
+);
+
+COMMENT ON TABLE @extschema@.prebuild_forgiven IS
+'Until when the failures of a preset do not count';
+
+-- A dump includes the rows.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	FOR relation IN
+		SELECT c.oid FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND c.relname OPERATOR(pg_catalog.=) ANY ('{prebuild_failure,prebuild_forgiven}')
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+	END LOOP;
+END
+$$;
+
+CREATE TYPE @extschema@.prebuild_clean_row AS (
+	failed integer,
+	canceled integer,
+	stopped integer
+);
+
+CREATE FUNCTION @extschema@.prebuild_clean(template_id uuid DEFAULT NULL, preset_id uuid DEFAULT NULL,
+	states text[] DEFAULT '{failed,canceled,stopped}', at timestamptz DEFAULT now())
+RETURNS @extschema@.prebuild_clean_row
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_clean';
+
+COMMENT ON FUNCTION @extschema@.prebuild_clean(uuid, uuid, text[], timestamptz) IS
+'Delete the pool members that failed, canceled or stopped builds left behind, of all presets or of one template or preset; returns how many of each';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_clean(uuid, uuid, text[], timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_retry(preset_id uuid, at timestamptz DEFAULT now())
+RETURNS timestamptz
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'prebuild_retry';
+
+COMMENT ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) IS
+'Forgive the failures that a preset has had until now, so that the next pass ends its hard limit and its backoff; returns the time';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) FROM PUBLIC;
+
+---- descriptions -------------------------------------------------------------
+
+COMMENT ON FUNCTION @extschema@.prebuild_running(uuid) IS
+'Running prebuilds, ordered by id; only those of one preset if it is given';
+COMMENT ON TABLE @extschema@.prebuild_pool_log IS
+'Rows of the control plane that statements have touched since the last fold';
+COMMENT ON TABLE @extschema@.prebuild_pool_marker IS
+'What the stored pools were built from; readers use the tables instead if the fingerprint differs';
+COMMENT ON FUNCTION @extschema@.prebuild_pool_not_replicated() IS
+'Trigger: skip the rows of a publisher''s own stored pool';
+COMMENT ON FUNCTION @extschema@.prebuild_verify() IS
+'Compare the stored pool with the tables in the snapshot of the statement; returns each member that differs';
+COMMENT ON FUNCTION @extschema@.prebuild_schedules_check(text[]) IS
+'What is wrong with the cron expressions of one preset''s schedules, or NULL if they are valid';
+COMMENT ON FUNCTION @extschema@.prebuild_desired_instances(uuid, timestamptz) IS
+'Instances that a preset wants at a time, with its schedules taken into account';
+COMMENT ON FUNCTION @extschema@.prebuild_forecast(uuid, timestamptz, timestamptz) IS
+'Instances that a preset will want, as adjacent spans that cover a range of time';
+COMMENT ON TYPE @extschema@.prebuild_build_inputs_row IS
+'Result of prebuild_build_inputs()';
+COMMENT ON FUNCTION @extschema@.prebuild_build_inputs(uuid) IS
+'Parameters and job tags of a new prebuild of the preset, or why it cannot be built: verdict is possible, not_yet (the version is still being imported), invalid (impossible until the template changes) or unsupported (only Terraform can tell)';
+COMMENT ON FUNCTION @extschema@.prebuild_reconcile(timestamptz) IS
+'Run one pass: cancel, delete and create prebuilds so that every preset has as many as it wants';
+COMMENT ON FUNCTION @extschema@.prebuild_resume() IS
+'Resume reconciliation after prebuild_pause()';
+COMMENT ON FUNCTION @extschema@.prebuild_invalidate(uuid) IS
+'Expire the current prebuilds of a preset, so that nobody can claim them and the next pass replaces them; returns the time before which they were created';
+COMMENT ON TABLE @extschema@.prebuild_event IS
+'What happened to prebuilt workspaces; the extension announces each row on channel prebuild_events';
+COMMENT ON TABLE @extschema@.prebuild_mark IS
+'The last report about a preset, so that the extension reports a lasting fault once';
+COMMENT ON FUNCTION @extschema@.prebuild_track_resource_replacement(uuid, uuid, jsonb) IS
+'Record that the build of a claim replaced resources; returns false if it did not or was recorded before';
+COMMENT ON FUNCTION @extschema@.prebuild_agent_identity(uuid) IS
+'Workspace, owner and template of an agent; no row for an agent without a workspace';
+COMMENT ON FUNCTION @extschema@.prebuild_identity_changed() IS
+'Trigger: invalidate the cached identities that depend on the row';
+COMMENT ON VIEW @extschema@.prebuild_identity_stats IS
+'Statistics of the identity cache';
+COMMENT ON COLUMN @extschema@.prebuild_identity_stats.scope IS
+'database: all sessions since the server started; session: this session, because the server does not preload the library';
+COMMENT ON COLUMN @extschema@.prebuild_identity_stats.hits IS
+'Look-ups that the cache answered';
+COMMENT ON COLUMN @extschema@.prebuild_identity_stats.misses IS
+'Look-ups that read the tables';
+COMMENT ON COLUMN @extschema@.prebuild_identity_stats.invalidations IS
+'Entries dropped because the identity may have changed';
+COMMENT ON FUNCTION
+@extschema@.prebuild_agent_metadata_upsert(uuid[], text[], text[], text[], timestamptz[]) IS
+'Write a batch of agent metadata and publish what changed; the newest value of each key wins';
+COMMENT ON FUNCTION
+@extschema@.prebuild_agent_metadata_report(uuid, text[], text[], text[]) IS
+'Accept the report of one agent; goes into the buffer, or into the table if no worker writes the buffer';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.mode IS
+'How sessions handle a report now: buffered or direct';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.skipped IS
+'Entries that were not stored because the agent or key is unknown, a newer value is stored, or the entry is too long';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.refused IS
+'Entries that a constraint or a trigger of the table refused; last_error has the error of one';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.dropped IS
+'Entries dropped because the buffer was full';
+COMMENT ON COLUMN @extschema@.prebuild_metadata_stats.publish_errors IS
+'Flushes that failed at commit, for example because the notification queue was full';
+COMMENT ON FUNCTION @extschema@.prebuild_claim_guard() IS
+'Trigger: skip a prebuild that was given away, or got a build, since the statement began';
+COMMENT ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) IS
+'Create the extension''s triggers on the control plane''s tables, or update them; each call replaces the previous configuration';
+COMMENT ON FUNCTION @extschema@.prebuild_detach() IS
+'Drop the extension''s triggers on the control plane''s tables';
+COMMENT ON FUNCTION @extschema@.prebuild_metrics_read(timestamptz, text) IS
+'Metrics at a time, of one part (pool, history, loop, metadata or identity) or all';
+COMMENT ON VIEW @extschema@.prebuild_metrics IS
+'Metrics now; a histogram has a row for each of its buckets (label le), its sum and its count';
+COMMENT ON FUNCTION @extschema@.prebuild_unschedule() IS
+'Remove the job of prebuild_schedule() from pg_cron; returns false if there is none';
+
+---- pausing -------------------------------------------------------------------
+
+DROP FUNCTION @extschema@.prebuild_pause();
+CREATE FUNCTION @extschema@.prebuild_pause(wait boolean DEFAULT true) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'prebuild_pause_0_2';
+
+COMMENT ON FUNCTION @extschema@.prebuild_pause(boolean) IS
+'Pause reconciliation, for every reconciler of the control plane; with wait, after the pass that is under way';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pause(boolean) FROM PUBLIC;
+
+---- staged versions -----------------------------------------------------------
+
+CREATE TABLE @extschema@.prebuild_stage (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	template_version_id uuid NOT NULL,
+	replaces uuid NOT NULL,
+	share real NOT NULL CHECK (share > 0 AND share <= 1),
+	promote boolean NOT NULL,
+	valid_until timestamptz,
+	staged_at timestamptz NOT NULL,
+	PRIMARY KEY (control_plane, template_id)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_stage IS
+'Template versions whose pools passes build before the versions are active, one for each template';
+COMMENT ON COLUMN @extschema@.prebuild_stage.control_plane IS
+'The schema of the control plane that the template is of';
+COMMENT ON COLUMN @extschema@.prebuild_stage.replaces IS
+'The version that was active when this one was staged; no pass promotes over another one';
+
+CREATE FUNCTION @extschema@.prebuild_stage(
+	template_version_id uuid, share real DEFAULT 1.0, promote boolean DEFAULT false,
+	valid_until timestamptz DEFAULT NULL, force boolean DEFAULT false)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_stage';
+
+COMMENT ON FUNCTION @extschema@.prebuild_stage(uuid, real, boolean, timestamptz, boolean) IS
+'Have passes build the pools of a version that is not active yet, to a share of their targets; with promote, a pass makes it active when they are ready';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_stage(uuid, real, boolean, timestamptz, boolean) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_unstage(template_version_id uuid) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_unstage';
+
+COMMENT ON FUNCTION @extschema@.prebuild_unstage(uuid) IS
+'Take back prebuild_stage(): the next pass deletes the staged pools';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_unstage(uuid) FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_stage_status_row AS (
+	template_id uuid,
+	template_name text,
+	template_version_id uuid,
+	share real,
+	promote boolean,
+	valid_until timestamptz,
+	target integer,
+	eligible integer,
+	failed integer,
+	ready boolean,
+	reason text
+);
+
+COMMENT ON TYPE @extschema@.prebuild_stage_status_row IS
+'A staged version; target, eligible and failed are sums over its presets';
+
+CREATE FUNCTION @extschema@.prebuild_stage_status(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_stage_status_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_stage_status';
+
+COMMENT ON FUNCTION @extschema@.prebuild_stage_status(timestamptz) IS
+'Each staged version, and whether its pools are ready for it to become active';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_stage_status(timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.prebuild_promote(template_version_id uuid, force boolean DEFAULT false)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_promote';
+
+COMMENT ON FUNCTION @extschema@.prebuild_promote(uuid, boolean) IS
+'Make a staged version the active one, if its pools are ready or with force';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_promote(uuid, boolean) FROM PUBLIC;
+
+-- They are data: a dump carries them.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_stage';
 	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 END
 $$;

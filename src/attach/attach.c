@@ -41,7 +41,7 @@ prebuild_attach(PG_FUNCTION_ARGS)
 		options |= ATTACH_GUARD;
 	/* if our snapshot is older than the locks, the next pass builds the stored pool */
 	if (attach_apply(options) && !IsolationUsesXactSnapshot())
-		pool_state_fold(true);
+		pool_state_fold();
 	plans_leave();
 	PG_RETURN_VOID();
 }

@@ -154,8 +154,8 @@ attach_apply(uint32 options)
 			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 							errmsg("could not lock the control plane's tables within %d ms",
 								   setting_attach_timeout),
-							errhint("A long transaction holds one of them: see pg_locks, or raise "
-									"prebuild.attach_timeout.")));
+							errhint("A long transaction holds a lock on one of them. Find it in "
+									"pg_locks, or increase prebuild.attach_timeout.")));
 		pause_randomly();
 	}
 }
@@ -182,7 +182,7 @@ attach_mend(void)
 		return true;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	ereport(DEBUG1, (errmsg_internal("triggers not mended: %s", error->message)));
+	ereport(DEBUG1, (errmsg_internal("could not repair triggers: %s", error->message)));
 	FreeErrorData(error);
 	return false;
 }

@@ -30,6 +30,7 @@
 #include "catalog/control_plane_catalog.h"
 #include "identity/identity_tables.h"
 #include "base/plans.h"
+#include "pool/member_columns.h"
 #include "pool/pool_log.h"
 #include "settings.h"
 #include "base/versions.h"
@@ -78,17 +79,29 @@ typedef struct AttachedTrigger
  * may_change_unnamed().
  */
 #define POOL_TRIGGER_ON(table, kind, columns)                                                      \
-	{                                                                                              \
-		table, POOL_LOG_TRIGGER, "{ext}prebuild_pool_touched", "AFTER INSERT OR DELETE OR UPDATE", \
-			columns, "FOR EACH ROW", kind, true, "{ext}prebuild_pool_touched_by_name", ATTACH_BASE \
-	}
+	{ table,                                                                                       \
+	  POOL_LOG_TRIGGER,                                                                            \
+	  "{ext}prebuild_pool_touched",                                                                \
+	  "AFTER INSERT OR DELETE OR UPDATE",                                                          \
+	  columns,                                                                                     \
+	  "FOR EACH ROW",                                                                              \
+	  kind,                                                                                        \
+	  true,                                                                                        \
+	  "{ext}prebuild_pool_touched_by_name",                                                        \
+	  ATTACH_BASE },
 
 /* The trigger that logs a TRUNCATE of the same table. */
-#define POOL_TRUNCATE_TRIGGER_ON(table)                                                            \
-	{                                                                                              \
-		table, POOL_TRUNCATE_TRIGGER, "{ext}prebuild_pool_touched", "AFTER TRUNCATE", NULL,        \
-			"FOR EACH STATEMENT", NULL, true, NULL, ATTACH_BASE                                    \
-	}
+#define POOL_TRUNCATE_TRIGGER_ON(table, kind, columns)                                             \
+	{ table,                                                                                       \
+	  POOL_TRUNCATE_TRIGGER,                                                                       \
+	  "{ext}prebuild_pool_touched",                                                                \
+	  "AFTER TRUNCATE",                                                                            \
+	  NULL,                                                                                        \
+	  "FOR EACH STATEMENT",                                                                        \
+	  NULL,                                                                                        \
+	  true,                                                                                        \
+	  NULL,                                                                                        \
+	  ATTACH_BASE },
 
 static const AttachedTrigger triggers[] = {
 	{ "workspace_agent_metadata", "prebuild_metadata_fanout_insert",
@@ -108,16 +121,6 @@ static const AttachedTrigger triggers[] = {
 	IDENTITY_TRIGGER_ON("templates", "id, name"),
 	IDENTITY_TRIGGER_ON("workspace_agents", "id, name, resource_id, deleted"),
 	IDENTITY_TRIGGER_ON("workspace_builds", "workspace_id, job_id"),
-	POOL_TRIGGER_ON("workspaces", "pool", POOL_LOG_WORKSPACES),
-	POOL_TRIGGER_ON("workspace_builds", "workspace", POOL_LOG_BUILDS),
-	POOL_TRIGGER_ON("provisioner_jobs", "job", POOL_LOG_JOBS),
-	POOL_TRIGGER_ON("workspace_resources", "job", POOL_LOG_RESOURCES),
-	POOL_TRIGGER_ON("workspace_agents", "resource", POOL_LOG_AGENTS),
-	POOL_TRUNCATE_TRIGGER_ON("workspaces"),
-	POOL_TRUNCATE_TRIGGER_ON("workspace_builds"),
-	POOL_TRUNCATE_TRIGGER_ON("provisioner_jobs"),
-	POOL_TRUNCATE_TRIGGER_ON("workspace_resources"),
-	POOL_TRUNCATE_TRIGGER_ON("workspace_agents"),
 	PASS_TRIGGER_ON("workspaces", "AFTER UPDATE", "owner_id"),
 	PASS_TRIGGER_ON("templates", "AFTER UPDATE", "active_version_id, deleted, deprecated"),
 	PASS_TRIGGER_ON("template_version_presets", "AFTER INSERT OR DELETE OR UPDATE",
@@ -125,6 +128,8 @@ static const AttachedTrigger triggers[] = {
 	PASS_TRIGGER_ON("template_version_preset_prebuild_schedules",
 					"AFTER INSERT OR DELETE OR UPDATE", NULL),
 	PASS_TRIGGER_ON("provisioner_jobs", "AFTER UPDATE", "completed_at"),
+	POOL_TABLES(POOL_TRIGGER_ON, POOL_TRIGGER_ON)
+		POOL_TABLES(POOL_TRUNCATE_TRIGGER_ON, POOL_TRUNCATE_TRIGGER_ON)
 };
 
 StaticAssertDecl(lengthof(triggers) <= ATTACHED_TRIGGERS, "more triggers than a plan has room for");

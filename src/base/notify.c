@@ -26,10 +26,10 @@ notify_possible(void)
 
 	if (usage <= FULLEST_QUEUE)
 		return true;
-	ereport(WARNING,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("notifications left out: the notification queue is %.0f %% full", usage * 100),
-			 errhint("Look for sessions that listen and stay in a transaction.")));
+	ereport(WARNING, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					  errmsg("skipping notifications because the notification queue is %.0f%% full",
+							 usage * 100),
+					  errhint("Look for sessions that listen and stay in a transaction.")));
 	return false;
 }
 
@@ -45,8 +45,8 @@ notify_send(const char *channel, const char *payload)
 	if (length > NOTIFY_LONGEST_PAYLOAD)
 	{
 		ereport(WARNING, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						  errmsg("notification on channel \"%s\" left out: its %zu bytes are more "
-								 "than the %d that fit",
+						  errmsg("skipping notification on channel \"%s\" because its payload of "
+								 "%zu bytes exceeds %d bytes",
 								 channel, length, NOTIFY_LONGEST_PAYLOAD)));
 		return false;
 	}

@@ -204,8 +204,8 @@ sessions_in_the_way(const LOCKTAG *tag, LOCKMODE mode)
 	if (holders.len > 0)
 		return psprintf("held by %s", holders.data);
 	if (waiters.len > 0)
-		return psprintf("for which others wait in front: %s", waiters.data);
-	return pstrdup("which nobody holds any more");
+		return psprintf("for which other sessions wait in front: %s", waiters.data);
+	return pstrdup("which no session holds any longer");
 }
 
 /*
@@ -239,7 +239,7 @@ describe_wait(const ErrorData *error)
 	StringInfoData report;
 
 	initStringInfo(&report);
-	appendStringInfo(&report, "It waited for %s on %s",
+	appendStringInfo(&report, "The session waited for %s on %s",
 					 GetLockmodeName(tag.locktag_lockmethodid, patience.mode), locked_object(&tag));
 	/* the server's own words say which row it is */
 	if (tag.locktag_type == LOCKTAG_TRANSACTION && error->context != NULL)
@@ -278,7 +278,7 @@ patience_lose(const ErrorData *error)
 		report = describe_wait(error);
 	}
 	else
-		report = psprintf("It was told: %s.", error->message);
+		report = psprintf("The error was: %s.", error->message);
 	/* this may be nested work, whose memory will be gone */
 	patience.report = MemoryContextStrdup(patience.context, report);
 	pfree(report);
@@ -286,8 +286,8 @@ patience_lose(const ErrorData *error)
 }
 
 /* Has the work under way given up a wait? */
-bool
-patience_is_lost(void)
+static bool
+is_lost(void)
 {
 	return patience.depth > 0 && patience.lost;
 }
@@ -300,14 +300,14 @@ patience_is_lost(void)
 bool
 patience_is_over(void)
 {
-	return patience_is_lost() && (patience.on_table || GetCurrentTimestamp() >= patience.until);
+	return is_lost() && (patience.on_table || GetCurrentTimestamp() >= patience.until);
 }
 
 /* Return what the work waited for when it gave up, in sentences; NULL if it has not given up. */
 const char *
 patience_report(void)
 {
-	return patience_is_lost() ? patience.report : NULL;
+	return is_lost() ? patience.report : NULL;
 }
 
 /*

@@ -13,7 +13,6 @@ extern void patience_begin(int budget_ms);
 extern void patience_arm(void);
 extern void patience_end(void);
 extern bool patience_lose(const ErrorData *error);
-extern bool patience_is_lost(void);
 extern bool patience_is_over(void);
 extern const char *patience_report(void);
 extern void patience_run(int budget_ms, SubtransactionWork work, void *argument);

@@ -88,6 +88,16 @@ result_put_json(ResultRow *row, const char *json)
 		result_put_null(row, JSONBOID);
 }
 
+/* Put a jsonb value, which must outlive the row, or NULL. */
+void
+result_put_jsonb(ResultRow *row, const Jsonb *value)
+{
+	if (value != NULL)
+		result_put(row, JSONBOID, PointerGetDatum(value));
+	else
+		result_put_null(row, JSONBOID);
+}
+
 /* Put an id, which must outlive the row: the 16 bytes of an Id or of a pg_uuid_t. */
 void
 result_put_uuid(ResultRow *row, const void *id)

@@ -15,6 +15,7 @@
 #include "access/tupdesc.h"
 #include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 /* More columns than any row has. */
@@ -38,6 +39,7 @@ extern void result_put_float8(ResultRow *row, double value);
 extern void result_put_time(ResultRow *row, TimestampTz at);
 extern void result_put_text(ResultRow *row, const char *text);
 extern void result_put_json(ResultRow *row, const char *json);
+extern void result_put_jsonb(ResultRow *row, const Jsonb *value);
 extern void result_put_uuid(ResultRow *row, const void *id);
 
 extern Datum result_row_datum(FunctionCallInfo fcinfo, const ResultRow *row);

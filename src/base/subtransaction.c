@@ -50,6 +50,7 @@ subtransaction_run(SubtransactionWork work, void *argument)
 typedef struct HalvingTry
 {
 	const Halving *halving;
+	void *argument;
 	int first;
 	int n;
 } HalvingTry;
@@ -59,20 +60,20 @@ try_items(void *argument)
 {
 	const HalvingTry *try = argument;
 
-	try->halving->work(try->halving->argument, try->first, try->n);
+	try->halving->work(try->argument, try->first, try->n);
 	return true;
 }
 
 /*
  * Do some work for n items at once, from item first on. After a fault, do it for halves of them,
  * in their order. This leaves out only the items for which the work fails alone, or all of those
- * for which gives_up() says that there is no point in trying. Returns the number of items that it
- * was done for. Raises errors that are no item's fault.
+ * for which the halving gives up. Returns the number of items that it was done for. Raises errors
+ * that are no item's fault.
  */
 int
-subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int first, int n)
+subtransaction_halve(const Halving *halving, void *argument, int first, int n)
 {
-	HalvingTry try = { halving, first, n };
+	HalvingTry try = { halving, argument, first, n };
 	ErrorData *error = n > 0 ? subtransaction_run(try_items, &try) : NULL;
 
 	CHECK_FOR_INTERRUPTS();
@@ -80,19 +81,12 @@ subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int 
 		return n;
 	if (!halving->is_fault(error))
 		ReThrowError(error);
-	if (n == 1 || (gives_up != NULL && gives_up(halving->argument, error)))
+	if (n == 1 || (halving->gives_up != NULL && halving->gives_up(error)))
 	{
 		for (int i = 0; i < n; i++)
-			halving->leave_out(halving->argument, first + i, error);
+			halving->leave_out(argument, first + i, error);
 		return 0;
 	}
-	return subtransaction_halve_until(halving, gives_up, first, n / 2) +
-		   subtransaction_halve_until(halving, gives_up, first + n / 2, n - n / 2);
-}
-
-/* The same without gives_up(): there is always a point in trying. */
-int
-subtransaction_halve(const Halving *halving, int first, int n)
-{
-	return subtransaction_halve_until(halving, NULL, first, n);
+	return subtransaction_halve(halving, argument, first, n / 2) +
+		   subtransaction_halve(halving, argument, first + n / 2, n - n / 2);
 }

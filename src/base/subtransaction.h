@@ -10,24 +10,20 @@
 /* The work. Returns whether to keep its changes. */
 typedef bool (*SubtransactionWork)(void *argument);
 
-/* Work on numbered items, some of which may be faulty. */
+/* Work on numbered items, some of which may be faulty. argument: the caller's. */
 typedef struct Halving
 {
-	void *argument;
 	/* do it for n items, from item first on */
 	void (*work)(void *argument, int first, int n);
 	/* can an error be the fault of one of the items? */
 	bool (*is_fault)(const ErrorData *error);
+	/* after a fault of several items: is there no point in trying halves? NULL: there always is */
+	bool (*gives_up)(const ErrorData *error);
 	/* leave out an item, because the work failed for it alone (or was not tried for it alone) */
 	void (*leave_out)(void *argument, int item, const ErrorData *error);
 } Halving;
 
-/* After a fault: is there no point in trying halves? argument: the halving's. */
-typedef bool (*HalvingGivesUp)(void *argument, const ErrorData *error);
-
 extern ErrorData *subtransaction_run(SubtransactionWork work, void *argument);
-extern int subtransaction_halve(const Halving *halving, int first, int n);
-extern int subtransaction_halve_until(const Halving *halving, HalvingGivesUp gives_up, int first,
-									  int n);
+extern int subtransaction_halve(const Halving *halving, void *argument, int first, int n);
 
 #endif /* PREBUILD_SUBTRANSACTION_H */

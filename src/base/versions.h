@@ -10,6 +10,6 @@
 #define VERSIONS_HINT                                                                              \
 	"The loaded library is prebuild_ext " PREBUILD_VERSION                                         \
 	"; this database has objects of another version. Run ALTER EXTENSION prebuild_ext UPDATE, or " \
-	"have the newer library loaded: restart the server where it is preloaded, otherwise reconnect."
+	"load the newer library: restart the server if it preloads the library, otherwise reconnect."
 
 #endif /* PREBUILD_VERSIONS_H */

@@ -96,7 +96,8 @@ static const struct
 	{ "workspace_resources", NEED_ALWAYS, { "id", "job_id" } },
 	{ "workspace_agents",
 	  NEED_ALWAYS,
-	  { "id", "resource_id", "lifecycle_state", "deleted", "parent_id" } },
+	  { "id", "name", "resource_id", "lifecycle_state", "deleted", "parent_id", "started_at",
+		"ready_at", "first_connected_at", "last_connected_at", "disconnected_at" } },
 	{ "workspace_agent_metadata",
 	  NEED_BY_NAME,
 	  { "workspace_agent_id", "key", "display_name", "script", "timeout", "interval", "value",
@@ -173,8 +174,8 @@ control_plane_column(Oid table, const char *name)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 						errmsg("column \"%s\" of control plane table \"%s.%s\" does not exist",
 							   name, setting_control_plane_schema, get_rel_name(table)),
-						errhint("The control plane's schema is older or newer than this version "
-								"of prebuild_ext knows.")));
+						errhint("This version of prebuild_ext does not support this version of the "
+								"control plane's schema.")));
 	return number;
 }
 
@@ -228,6 +229,8 @@ control_plane_has(ControlPlaneFeature feature)
 			return has_column("template_version_presets", "description");
 		case FEATURE_LEGACY_PARAMETERS:
 			return has_table("parameter_schemas");
+		case FEATURE_ARCHIVED_VERSIONS:
+			return has_column("template_versions", "archived");
 		case FEATURE_INVALIDATION:
 			/* Coder v2.29 */
 			return has_column("template_version_presets", "last_invalidated_at");
@@ -254,10 +257,11 @@ require_labels(Oid table, const char *column, const char *const *labels)
 										CStringGetDatum(*labels))))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("column \"%s\" of control plane table \"%s.%s\" knows no \"%s\"",
+					 errmsg("type of column \"%s\" of control plane table \"%s.%s\" has no value "
+							"\"%s\"",
 							column, setting_control_plane_schema, get_rel_name(table), *labels),
-					 errhint("The control plane's schema is older or newer than this version of "
-							 "prebuild_ext knows.")));
+					 errhint("This version of prebuild_ext does not support this version of the "
+							 "control plane's schema.")));
 }
 
 /*

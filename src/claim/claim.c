@@ -34,6 +34,8 @@
 
 #include "base/arguments.h"
 #include "decision/control_plane.h"
+#include "decision/member_health.h"
+#include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/patience.h"
 #include "base/plans.h"
@@ -85,17 +87,25 @@ typedef struct Claim
  * Eligible prebuilds, oldest first. "narrowed" is a further condition on the pool. OFFSET keeps the
  * planner from flattening the sub-selects, so that it reads the pool by its owner, sorts it, and
  * looks up builds one by one only for as long as the claim fetches rows. $1: preset; $2: template;
- * $3: active version; $4: the time before which a prebuild is expired.
+ * $3: active version; $4: the time before which a prebuild is not given away; $5: that before which
+ * it is expired, so that it is given away last; $6: an agent that was connected and has not been
+ * seen since then makes a prebuild sick, or NULL. The other signs of sickness keep a prebuild from
+ * being ready, and a sick one that is ready again is not sick.
  */
 #define ELIGIBLE(narrowed)                                                                         \
 	"SELECT w.id::pg_catalog.uuid, b.id::pg_catalog.uuid"                                          \
-	" FROM (SELECT o.id, o.created_at"                                                             \
+	" FROM (SELECT o.id, o.created_at, o.created_at {<} $5 AS expired"                             \
 	"  FROM (SELECT w.id, w.created_at, w.template_id FROM {cp}workspaces w"                       \
 	"   WHERE " IS_IN_POOL narrowed " OFFSET 0) o"                                                 \
 	"  WHERE o.template_id {=} $2 AND o.created_at {>=} $4"                                        \
-	"  ORDER BY o.created_at, o.id OFFSET 0) w," LATEST_BUILD " WHERE " IS_RUNNING                 \
+	"  ORDER BY 3, o.created_at, o.id OFFSET 0) w," LATEST_BUILD " WHERE " IS_RUNNING              \
 	" AND b.template_version_id {=} $3 AND " CURRENT_PRESET " {=} $1 AND " IS_READY                \
-	" ORDER BY w.created_at, w.id"
+	" AND ($6 IS NULL OR NOT " IS_SILENT_SINCE("$6") ")"                                           \
+													 " ORDER BY w.expired, w.created_at, w.id"
+
+/* The types of the parameters of ELIGIBLE. */
+#define ELIGIBLE_PARAMETERS 6
+#define ELIGIBLE_TYPES UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID
 
 /* Raise an error unless the new owner exists, is not deleted and is not the system user. */
 static void
@@ -131,12 +141,13 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 				 " t.active_version_id::pg_catalog.uuid, t.deleted::pg_catalog.bool,"
 				 " t.deprecated {<>} '',"
 				 " COALESCE(p.invalidate_after_secs, 0)::pg_catalog.int4,"
-				 " %s::pg_catalog.timestamptz"
+				 " %s::pg_catalog.timestamptz, p.name::pg_catalog.text"
 				 " FROM {cp}template_version_presets p"
 				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id WHERE p.id {=} $1",
 				 control_plane_has(FEATURE_INVALIDATION) ? "p.last_invalidated_at" : "NULL");
 	bool found = plan_execute(&plan, statement, mode, 1, argtypes, values, NULL) > 0;
+	char *name = NULL;
 	bool isnull;
 	Datum value;
 
@@ -153,20 +164,32 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 		value = row_value(0, 7, &isnull);
 		preset->has_last_invalidated_at = !isnull;
 		preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
+		name = row_text(0, 8);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	pfree(statement);
+	if (found)
+		preset->policy = policy_of(&preset->template_id, name);
 	return found;
 }
 
-/* Set the parameters $1 to $4 of ELIGIBLE. */
+/* Set the parameters of ELIGIBLE. nulls: as SPI takes them. */
 static void
-eligible_parameters(const Claim *claim, const Preset *preset, Datum *values)
+eligible_parameters(const Claim *claim, const Preset *preset, Datum *values, char *nulls)
 {
+	int64_t expires_before = decision_expires_before(preset, claim->at);
+	int64_t grace = preset->policy.disconnected_grace;
+
+	memset(nulls, ' ', ELIGIBLE_PARAMETERS);
 	values[0] = id_datum(&preset->id);
 	values[1] = id_datum(&preset->template_id);
 	values[2] = id_datum(&preset->active_version_id);
-	values[3] = TimestampTzGetDatum(decision_expires_before(preset, claim->at));
+	/* expired ones that wait for their replacements still serve */
+	values[3] = TimestampTzGetDatum(decision_rolls(&preset->policy) ? DT_NOBEGIN : expires_before);
+	values[4] = TimestampTzGetDatum(expires_before);
+	values[5] = TimestampTzGetDatum(claim->at - grace);
+	if (grace == 0)
+		nulls[5] = 'n';
 }
 
 /*
@@ -177,17 +200,19 @@ static bool
 is_eligible_now(const Claim *claim, const Id *workspace_id)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, UUIDOID };
-	Datum values[5];
+	static const Oid argtypes[] = { ELIGIBLE_TYPES, UUIDOID };
+	Datum values[ELIGIBLE_PARAMETERS + 1];
+	char nulls[ELIGIBLE_PARAMETERS + 1];
 	Preset preset;
 	bool eligible;
 
 	if (!read_preset(claim, PLAN_READ_LATEST, &preset) || !decision_is_active(&preset))
 		return false;
-	eligible_parameters(claim, &preset, values);
-	values[4] = id_datum(workspace_id);
-	eligible = plan_execute(&plan, ELIGIBLE(" AND w.id {=} $5"), PLAN_READ_LATEST, 5, argtypes,
-							values, NULL) > 0;
+	eligible_parameters(claim, &preset, values, nulls);
+	values[ELIGIBLE_PARAMETERS] = id_datum(workspace_id);
+	nulls[ELIGIBLE_PARAMETERS] = ' ';
+	eligible = plan_execute(&plan, ELIGIBLE(" AND w.id {=} $7"), PLAN_READ_LATEST,
+							ELIGIBLE_PARAMETERS + 1, argtypes, values, nulls) > 0;
 	SPI_freetuptable(SPI_tuptable);
 	return eligible;
 }
@@ -271,16 +296,18 @@ static bool
 claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID };
+	static const Oid argtypes[] = { ELIGIBLE_TYPES };
 	PoolMember fetched[MAX_FETCHED] = { 0 };
 	PoolMember *candidates[MAX_FETCHED];
-	Datum values[4];
+	Datum values[ELIGIBLE_PARAMETERS];
+	char nulls[ELIGIBLE_PARAMETERS];
 	Portal portal;
 	bool given = false;
 	int n;
 
-	eligible_parameters(claim, preset, values);
-	portal = SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), 4, argtypes), values, NULL, false);
+	eligible_parameters(claim, preset, values, nulls);
+	portal = SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), ELIGIBLE_PARAMETERS, argtypes),
+							 values, nulls, false);
 	for (int wanted = MIN_FETCHED; !given; wanted = Min(2 * wanted, MAX_FETCHED))
 	{
 		SPI_cursor_fetch(portal, true, wanted);
@@ -369,8 +396,8 @@ read_arguments(FunctionCallInfo fcinfo, Claim *claim)
 				 errmsg("argument \"ttl\" must be at least a minute in nanoseconds, " INT64_FORMAT
 						", not " INT64_FORMAT,
 						NANOSECONDS_PER_MINUTE, ttl),
-				 errhint("As in Coder, the time to live is in nanoseconds: 8 hours are "
-						 "28800000000000. NULL is none.")));
+				 errhint("The time to live is in nanoseconds, as in Coder: 8 hours are "
+						 "28800000000000. NULL means none.")));
 
 	memcpy(claim->preset_id.bytes, PG_GETARG_UUID_P(0)->data, UUID_LEN);
 	claim->at = argument_time(fcinfo, 6, "at");

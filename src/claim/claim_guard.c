@@ -175,7 +175,7 @@ why_too_late(const OwnerChange *change)
 	if (!change->from_pool)
 		return "Its owner has changed since the statement began.";
 	if (!lock_builds_out(change))
-		return "Another session holds it for a foreign key, such as that of a new build.";
+		return "Another session has locked it for a foreign key, such as that of a new build.";
 	now = look(change, PLAN_READ_LATEST);
 	if (now.built != seen.built ||
 		(now.built && memcmp(&now.newest_build, &seen.newest_build, sizeof(Id)) != 0))
@@ -199,8 +199,8 @@ prebuild_claim_guard(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("prebuild_claim_guard() is called by BEFORE UPDATE triggers for "
-							   "each row only")));
+						errmsg("prebuild_claim_guard() must be called by a BEFORE UPDATE trigger "
+							   "for each row")));
 	/* return early, at little cost, if this is no claim or cannot be too late */
 	if (!read_change(trigger, &change) ||
 		(change.from_pool ? change.to_pool : saw_this_version(&change)))

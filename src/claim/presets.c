@@ -100,9 +100,9 @@ prebuild_invalidate(PG_FUNCTION_ARGS)
 						errmsg("this control plane cannot invalidate prebuilds: column "
 							   "\"last_invalidated_at\" of table \"template_version_presets\" does "
 							   "not exist"),
-						errhint("Coder has it from v2.29 on. Before, a preset's "
-								"invalidate_after_secs, or a new template version, replaces "
-								"prebuilds.")));
+						errhint("Coder has the column since v2.29. On an older release, set "
+								"invalidate_after_secs of the preset or promote a new template "
+								"version to replace prebuilds.")));
 	guc_level = plans_control_plane_path();
 	if (plan_execute(&plan,
 					 "UPDATE {cp}template_version_presets AS p"

@@ -65,8 +65,8 @@ join_paths(Jsonb *replacements)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"replacements\" must be a JSON object, not %s",
 						JsonbToCString(NULL, &replacements->root, VARSIZE(replacements))),
-				 errhint("Its keys are resources, its values arrays of the changed paths, as in "
-						 "{\"docker_container.main[0]\": [\"env\", \"hostname\"]}.")));
+				 errhint("Its keys name resources and its values are arrays of changed paths, as "
+						 "in {\"docker_container.main[0]\": [\"env\", \"hostname\"]}.")));
 	plan_execute(
 		&plan,
 		"SELECT pg_catalog.jsonb_object_agg(r.key, COALESCE(p.paths, '')),"
@@ -82,8 +82,8 @@ join_paths(Jsonb *replacements)
 	row_value(0, 2, &isnull);
 	if (!isnull)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("argument \"replacements\" must give an array of strings for each "
-							   "resource, which it does not for \"%s\"",
+						errmsg("value of \"%s\" in argument \"replacements\" must be an array of "
+							   "strings",
 							   row_text(0, 2))));
 	joined = row_value(0, 1, &isnull);
 	if (isnull)
@@ -135,7 +135,7 @@ read_claim(Claim *claim)
 	if (DatumGetBool(row_get(0, 3)))
 		not_a_claim("workspace %s has not been claimed", &claim->workspace_id);
 	if (!DatumGetBool(row_get(0, 6)))
-		not_a_claim("build %s is not of a claim", &claim->build_id);
+		not_a_claim("build %s does not belong to a claim", &claim->build_id);
 	claim->template_id = row_id(0, 1);
 	claim->built_at = DatumGetTimestampTz(row_get(0, 7));
 	preset = row_value(0, 2, &isnull);

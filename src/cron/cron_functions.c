@@ -57,8 +57,8 @@ prebuild_cron_matches(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("cron expression %s is invalid: %s", schedule_quote(cron), error),
-				 errhint("A range is written like \"* 9-18 * * 1-5\": minute (always *), hour, "
-						 "day of month, month, weekday (0 to 6, 0 is Sunday).")));
+				 errhint("Write a range like \"* 9-18 * * 1-5\": minute (always *), hour, day of "
+						 "month, month, weekday (0 to 6, 0 is Sunday).")));
 	tz = timezone_find(timezone);
 	if (tz == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

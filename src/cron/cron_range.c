@@ -202,7 +202,7 @@ parse_member(Slice member, const FieldRule *rule, FieldValue *result, ParseError
 		if (!is_range && !has_step)
 			high = low;
 		if (low > high)
-			return fail(error, rule, base, "is a range whose beginning is above its end");
+			return fail(error, rule, base, "is a range that starts above its end");
 	}
 	if (has_step && (!parse_number(step_text, &step) || step == 0))
 		return fail(error, rule, member, "has a step that is not a positive number");
@@ -268,17 +268,18 @@ split_fields(const char *text, Slice fields[FIELD_COUNT], ParseError *error)
 	while (next_word(&rest, &word))
 	{
 		if (count == 0 && word.text[0] == '@')
-			return fail(error, NULL, word, "is a descriptor, and only five fields are understood");
+			return fail(error, NULL, word,
+						"is a descriptor, but the expression must have five fields");
 		if (count == 0 && (slice_starts_with(word, "TZ=") || slice_starts_with(word, "CRON_TZ=")))
-			return fail(error, NULL, word, "is a time zone, which has no place in the expression");
+			return fail(error, NULL, word, "is a time zone, which the expression must not contain");
 		if (count < FIELD_COUNT)
 			fields[count] = word;
 		count++;
 	}
 	if (count != FIELD_COUNT)
 	{
-		snprintf(error->text, error->size, "%d fields are needed (%s), there are %zu", FIELD_COUNT,
-				 "minute, hour, day of month, month, weekday", count);
+		snprintf(error->text, error->size, "%d fields are needed (%s), but there are %zu",
+				 FIELD_COUNT, "minute, hour, day of month, month, weekday", count);
 		return false;
 	}
 	return true;
@@ -301,7 +302,7 @@ cron_range_parse(const char *text, CronRange *range, char *error, size_t error_s
 	if (!split_fields(text, fields, &failure))
 		return false;
 	if (!slice_equals(fields[0], "*"))
-		return fail(&failure, &minute_rule, fields[0], "is not \"*\", as it must be");
+		return fail(&failure, &minute_rule, fields[0], "must be \"*\"");
 	if (!parse_field(fields[1], &hour_rule, &hours, &failure) ||
 		!parse_field(fields[2], &day_rule, &days, &failure) ||
 		!parse_field(fields[3], &month_rule, &months, &failure) ||

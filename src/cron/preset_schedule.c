@@ -166,7 +166,7 @@ require_finite(TimestampTz at)
 {
 	if (TIMESTAMP_NOT_FINITE(at))
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("schedules have no value at an infinite time")));
+						errmsg("cannot evaluate schedules at an infinite time")));
 }
 
 /*
@@ -306,7 +306,7 @@ schedule_warn_ignored(const char *preset_name, const uint8 *preset_id, const cha
 
 	memcpy(id.data, preset_id, UUID_LEN);
 	ereport(WARNING,
-			(errmsg("schedules of preset %s (%s) are ignored: %s", schedule_quote(preset_name),
+			(errmsg("ignoring schedules of preset %s (%s): %s", schedule_quote(preset_name),
 					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&id))), fault),
-			 errhint("The preset's own desired_instances apply until this is corrected.")));
+			 errhint("The preset's desired_instances apply until you correct the schedules.")));
 }

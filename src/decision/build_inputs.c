@@ -229,7 +229,7 @@ file_version(Batch *batch, Candidate *candidate)
 		rule_out(
 			batch, candidate, BUILD_UNSUPPORTED,
 			"the template sets workspace tags under count or for_each, or in a module, and only "
-			"Terraform can tell which of them hold");
+			"Terraform can tell which of them apply");
 		return;
 	}
 
@@ -463,7 +463,7 @@ judge_tags(Batch *batch, Candidate *candidate)
 	BuildInputs *result = candidate->result;
 	MemoryContext old_context = MemoryContextSwitchTo(batch->scratch);
 	TagInputs inputs;
-	char *tags = NULL;
+	Jsonb *tags = NULL;
 	char *reason = NULL;
 	BuildCheck check;
 
@@ -475,7 +475,10 @@ judge_tags(Batch *batch, Candidate *candidate)
 	inputs.parameters = result->parameters;
 	check = build_tags(&inputs, &tags, &reason);
 	if (check == BUILD_POSSIBLE)
-		result->tags = MemoryContextStrdup(batch->context, tags);
+	{
+		MemoryContextSwitchTo(batch->context);
+		result->tags = DatumGetJsonbPCopy(JsonbPGetDatum(tags));
+	}
 	else
 		rule_out(batch, candidate, check, reason);
 	MemoryContextSwitchTo(old_context);
@@ -552,6 +555,8 @@ verdict_name(BuildCheck check)
 			return "invalid";
 		case BUILD_UNSUPPORTED:
 			return "unsupported";
+		case BUILD_NO_PROVISIONER:
+			break; /* depends on the moment, not on the inputs */
 	}
 	elog(ERROR, "unknown verdict %d", (int) check);
 }
@@ -581,8 +586,8 @@ prebuild_build_inputs(PG_FUNCTION_ARGS)
 	result_put_bool(&row, possible);
 	result_put_text(&row, verdict_name(inputs->check));
 	result_put_text(&row, inputs->reason);
-	result_put_json(&row,
-					possible ? name_values_to_json(inputs->nparameters, inputs->parameters) : NULL);
-	result_put_json(&row, possible ? inputs->tags : NULL);
+	result_put_jsonb(&row, possible ? name_values_to_jsonb(inputs->nparameters, inputs->parameters)
+									: NULL);
+	result_put_jsonb(&row, possible ? inputs->tags : NULL);
 	PG_RETURN_DATUM(result_row_datum(fcinfo, &row));
 }

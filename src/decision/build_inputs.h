@@ -19,7 +19,7 @@ typedef struct BuildInputs
 	/* only when possible */
 	int nparameters;
 	NameValue *parameters; /* for workspace_build_parameters */
-	char *tags;			   /* the job's: text of a jsonb object of strings */
+	Jsonb *tags;		   /* the job's: an object of strings */
 	pg_uuid_t file_id;	   /* the import job's, as is the storage method */
 	char *storage_method;
 	char *provisioner; /* the template's */

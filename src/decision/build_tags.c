@@ -6,11 +6,9 @@
 #include "compat.h"
 
 #include "common/string.h"
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 
 #include "decision/build_tags.h"
 #include "decision/control_plane.h"
@@ -168,7 +166,7 @@ resolve_variable(const TagInputs *inputs, const NameValue *tag, const char *name
 	if (*variable->type != '\0' && strcmp(variable->type, "string") != 0)
 	{
 		*reason = psprintf("workspace tag \"%s\" refers to variable \"%s\" of type %s, which only "
-						   "Terraform can make a tag",
+						   "Terraform can convert to a tag",
 						   tag->name, name, parameter_value_excerpt(variable->type));
 		return BUILD_UNSUPPORTED;
 	}
@@ -244,34 +242,35 @@ resolve_tag(const TagInputs *inputs, const NameValue *tag, const char **value, c
 	return BUILD_UNSUPPORTED;
 }
 
-/*
- * Return an object of strings as the text of a jsonb value, so that equal objects have equal texts.
- * palloc'd in the current context.
- */
-char *
-name_values_to_json(int count, const NameValue *pairs)
+/* Append a string to a jsonb value under construction. */
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token, char *string)
 {
-	StringInfoData json;
-	Jsonb *canonical;
+	JsonbValue value = { .type = jbvString };
 
-	initStringInfo(&json);
-	appendStringInfoChar(&json, '{');
-	for (int i = 0; i < count; i++)
-	{
-		if (i > 0)
-			appendStringInfoChar(&json, ',');
-		escape_json(&json, pairs[i].name);
-		appendStringInfoChar(&json, ':');
-		escape_json(&json, pairs[i].value);
-	}
-	appendStringInfoChar(&json, '}');
-	canonical = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
-	return JsonbToCString(NULL, &canonical->root, VARSIZE(canonical));
+	value.val.string.val = string;
+	value.val.string.len = (int) strlen(string);
+	pushJsonbValue(state, token, &value);
 }
 
-/* Return the tags of the list as JSON. */
-static char *
-tags_to_json(List *tags)
+/* Return pairs as a jsonb object of strings, palloc'd in the current context, as is scratch. */
+Jsonb *
+name_values_to_jsonb(int count, const NameValue *pairs)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		push_string(&state, WJB_KEY, pairs[i].name);
+		push_string(&state, WJB_VALUE, pairs[i].value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* Return the tags of the list as a jsonb object. */
+static Jsonb *
+tags_to_jsonb(List *tags)
 {
 	NameValue *pairs = (NameValue *) palloc(sizeof(NameValue) * Max(list_length(tags), 1));
 	int count = 0;
@@ -279,19 +278,19 @@ tags_to_json(List *tags)
 
 	foreach (cell, tags)
 		pairs[count++] = *(NameValue *) lfirst(cell);
-	return name_values_to_json(count, pairs);
+	return name_values_to_jsonb(count, pairs);
 }
 
 /*
  * Compute the tags of the job that builds a new prebuild.
  *
- * *tags receives the text of a jsonb object of strings. *reason receives a sentence for a person
+ * *tags receives a jsonb object of strings. *reason receives a sentence for a person
  * unless the result is BUILD_POSSIBLE. If one tag is proven impossible and another cannot be known,
  * reports the proven one. Allocates everything, including scratch, in the current context. Raises
  * no error for anything that a user wrote.
  */
 BuildCheck
-build_tags(const TagInputs *inputs, char **tags, char **reason)
+build_tags(const TagInputs *inputs, Jsonb **tags, char **reason)
 {
 	BuildCheck check = BUILD_POSSIBLE;
 	List *list;
@@ -323,6 +322,6 @@ build_tags(const TagInputs *inputs, char **tags, char **reason)
 		}
 	}
 	if (check == BUILD_POSSIBLE)
-		*tags = tags_to_json(list);
+		*tags = tags_to_jsonb(list);
 	return check;
 }

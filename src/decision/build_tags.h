@@ -36,7 +36,7 @@ typedef struct TagInputs
 	const NameValue *parameters;
 } TagInputs;
 
-extern BuildCheck build_tags(const TagInputs *inputs, char **tags, char **reason);
-extern char *name_values_to_json(int count, const NameValue *pairs);
+extern BuildCheck build_tags(const TagInputs *inputs, Jsonb **tags, char **reason);
+extern Jsonb *name_values_to_jsonb(int count, const NameValue *pairs);
 
 #endif /* PREBUILD_BUILD_TAGS_H */

@@ -12,6 +12,8 @@
 #include "utils/timestamp.h"
 
 #include "decision/control_plane.h"
+#include "decision/past_failures.h"
+#include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/ids.h"
 #include "base/plans.h"
@@ -21,26 +23,17 @@
 #include "cron/preset_schedule.h"
 #include "settings.h"
 
-/* Find a preset in the snapshot, which is ordered by id. Returns its position or -1. */
-int
+static int
+compare_id_with_preset(const void *id, const void *preset)
+{
+	return id_compare(id, &((const Preset *) preset)->id);
+}
+
+/* Find a preset in the snapshot, which is ordered by id. Returns NULL if it is not there. */
+Preset *
 control_plane_find_preset(const PoolSnapshot *pool, const Id *id)
 {
-	int low = 0;
-	int high = pool->npresets;
-
-	while (low < high)
-	{
-		int middle = low + (high - low) / 2;
-		int order = memcmp(pool->presets[middle].id.bytes, id->bytes, sizeof(id->bytes));
-
-		if (order == 0)
-			return middle;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return -1;
+	return bsearch(id, pool->presets, pool->npresets, sizeof(Preset), compare_id_with_preset);
 }
 
 static PrebuildStatus
@@ -53,21 +46,21 @@ parse_status(const char *status)
 	return STATUS_HEALTHY;
 }
 
-/* Fill one preset from row number i of the presets statement. */
+/* Fill a preset from row number i of the presets statement. */
 static void
-read_preset(ControlPlaneSnapshot *snapshot, uint64 i)
+read_preset(Preset *preset, uint64 i)
 {
-	Preset *preset = &snapshot->pool.presets[i];
-	PresetInfo *info = &snapshot->info[i];
+	PresetDetails *details = palloc0_object(PresetDetails);
 	bool isnull;
 	Datum value;
 
+	preset->details = details;
 	preset->id = row_id(i, 1);
-	info->name = row_text(i, 2);
+	details->name = row_text(i, 2);
 	preset->template_id = row_id(i, 3);
-	info->template_name = row_text(i, 4);
+	details->template_name = row_text(i, 4);
 	preset->organization_id = row_id(i, 5);
-	info->organization_name = row_text(i, 6);
+	details->organization_name = row_text(i, 6);
 	preset->template_version_id = row_id(i, 7);
 	preset->active_version_id = row_id(i, 8);
 	preset->template_deleted = DatumGetBool(row_get(i, 9));
@@ -78,18 +71,17 @@ read_preset(ControlPlaneSnapshot *snapshot, uint64 i)
 	value = row_value(i, 13, &isnull);
 	preset->has_last_invalidated_at = !isnull;
 	preset->last_invalidated_at = isnull ? 0 : DatumGetTimestampTz(value);
-	info->stored_status = row_text(i, 14);
-	preset->status = parse_status(info->stored_status);
-	info->organization_deleted = DatumGetBool(row_get(i, 15));
-	info->can_want = DatumGetBool(row_get(i, 16));
+	details->stored_status = row_text(i, 14);
+	preset->status = parse_status(details->stored_status);
+	details->organization_deleted = DatumGetBool(row_get(i, 15));
+	details->can_want = DatumGetBool(row_get(i, 16));
 }
 
 /* Read the presets that have desired instances. */
 static void
-read_presets(ControlPlaneSnapshot *snapshot)
+read_presets(PoolSnapshot *pool)
 {
 	static KeptPlan plan;
-	PoolSnapshot *pool = &snapshot->pool;
 	char *statement =
 		psprintf("SELECT p.id::pg_catalog.uuid, p.name::pg_catalog.text, t.id::pg_catalog.uuid,"
 				 " t.name::pg_catalog.text, o.id::pg_catalog.uuid, o.name::pg_catalog.text,"
@@ -108,43 +100,35 @@ read_presets(ControlPlaneSnapshot *snapshot)
 
 	pool->npresets = (int) n;
 	pool->presets = palloc0_array(Preset, n + 1);
-	snapshot->info = palloc0_array(PresetInfo, n + 1);
 	for (uint64 i = 0; i < n; i++)
-		read_preset(snapshot, i);
+		read_preset(&pool->presets[i], i);
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Apply the schedules of one active preset. Warns of a fault in them. */
+/* Apply the schedules of one active or staged preset. */
 static void
-apply_schedules(ControlPlaneSnapshot *snapshot, int preset, const char *timezone, int nschedules,
+apply_schedules(Preset *preset, const char *timezone, int nschedules,
 				const PresetSchedule *schedules, TimestampTz at)
 {
-	Preset *decided;
-	PresetInfo *info;
 	int deciding;
-	char *fault;
-	int desired;
+	int desired = schedule_desired(timezone, nschedules, schedules, preset->scheduled, at,
+								   &deciding, &preset->details->schedules_fault);
 
-	if (preset < 0)
-		return;
-	decided = &snapshot->pool.presets[preset];
-	info = &snapshot->info[preset];
-	desired = schedule_desired(timezone, nschedules, schedules, decided->scheduled, at, &deciding,
-							   &fault);
-	decided->scheduled = Max(desired, 0);
+	preset->scheduled = Max(desired, 0);
 	if (deciding >= 0)
-		info->cron_expression = schedules[deciding].cron_expression;
-	if (fault != NULL)
-		schedule_warn_ignored(info->name, decided->id.bytes, fault);
+		preset->details->cron_expression = schedules[deciding].cron_expression;
 }
 
 /*
- * Read the schedules of presets of active versions, and compute what they want at the given time.
+ * Read the schedules of presets of active and of staged versions, and compute what they want at the
+ * given time.
  */
 static void
-read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
+read_schedules(PoolSnapshot *pool, const Stages *stages, TimestampTz at)
 {
 	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	Datum values[] = { stages_versions(stages) };
 	uint64 n = plan_execute(
 		&plan,
 		"SELECT s.preset_id::pg_catalog.uuid, p.scheduling_timezone::pg_catalog.text,"
@@ -152,10 +136,11 @@ read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 		" FROM {cp}template_version_preset_prebuild_schedules s"
 		" JOIN {cp}template_version_presets p ON p.id {=} s.preset_id"
 		" JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
-		" JOIN {cp}templates t ON t.id {=} v.template_id AND t.active_version_id {=} v.id"
+		" JOIN {cp}templates t ON t.id {=} v.template_id"
+		" AND (t.active_version_id {=} v.id OR v.id {=} ANY ($1))"
 		" WHERE p.desired_instances IS NOT NULL AND NOT t.deleted AND t.deprecated {=} ''"
 		" ORDER BY s.preset_id, s.id",
-		PLAN_READ, 0, NULL, NULL, NULL);
+		PLAN_READ, 1, argtypes, values, NULL);
 	PresetSchedule *schedules = palloc_array(PresetSchedule, n + 1);
 	uint64 first = 0;
 
@@ -163,6 +148,7 @@ read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 	{
 		Id id = row_id(i, 1);
 		Id next;
+		Preset *preset;
 
 		schedules[i].cron_expression = row_text(i, 3);
 		schedules[i].desired_instances = DatumGetInt32(row_get(i, 4));
@@ -170,86 +156,66 @@ read_schedules(ControlPlaneSnapshot *snapshot, TimestampTz at)
 			next = row_id(i + 1, 1);
 		if (i + 1 < n && memcmp(&id, &next, sizeof(id)) == 0)
 			continue;
-		apply_schedules(snapshot, control_plane_find_preset(&snapshot->pool, &id), row_text(i, 2),
-						(int) (i + 1 - first), &schedules[first], at);
+		preset = control_plane_find_preset(pool, &id);
+		if (preset != NULL)
+			apply_schedules(preset, row_text(i, 2), (int) (i + 1 - first), &schedules[first], at);
 		first = i + 1;
 	}
 	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Note that a preset has a member. Returns its number in the snapshot; -1 if it is not there. */
+static int
+preset_of_member(const PoolSnapshot *pool, const Id *id)
+{
+	Preset *preset = control_plane_find_preset(pool, id);
+
+	if (preset == NULL)
+		return -1;
+	preset->details->has_members = true;
+	return (int) (preset - pool->presets);
 }
 
 /* Read the members and find their presets in the snapshot. */
 static void
 read_members(PoolSnapshot *pool)
 {
-	pool->members = pool_members_read(&pool->nmembers);
+	bool health = false;
+
+	for (int i = 0; i < pool->npresets; i++)
+		health |= decision_keeps_health(&pool->presets[i]);
+	pool->members = pool_members_read(&pool->nmembers, health);
 	for (int i = 0; i < pool->nmembers; i++)
 	{
 		PoolMember *member = &pool->members[i];
 
-		member->build_preset = member->has_build_preset
-								   ? control_plane_find_preset(pool, &member->build_preset_id)
-								   : -1;
-		member->current_preset = member->has_current_preset
-									 ? control_plane_find_preset(pool, &member->current_preset_id)
-									 : -1;
+		member->build_preset =
+			member->has_build_preset ? preset_of_member(pool, &member->build_preset_id) : -1;
+		member->current_preset =
+			member->has_current_preset ? preset_of_member(pool, &member->current_preset_id) : -1;
 	}
 }
 
 /*
- * Find out which members are sick, among those for which it matters. Reads the tables in the active
- * snapshot even if the pool is kept, because few members need it and seldom. The kept pool says the
- * same of a member as the tables in that snapshot. SPI must be connected.
+ * Read presets, policies, stages, schedules and pool in the active snapshot. at: the time for which
+ * to evaluate schedules; stages: receives the stages. SPI must be connected. The result is palloc'd
+ * in the current context; its presets and its members are ordered by id. Raises an error that names
+ * a missing table or column.
  */
-void
-control_plane_find_sick(PoolSnapshot *pool)
+PoolSnapshot *
+control_plane_snapshot(TimestampTz at, Stages *stages)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID };
-	ArrayParameter *jobs = array_new(UUIDOID);
-	Datum values[1];
-	uint64 nsick;
-	Id *sick;
-
-	for (int i = 0; i < pool->nmembers; i++)
-		if (decision_needs_health(pool, &pool->members[i]))
-			array_add_id(jobs, &pool->members[i].job_id);
-	if (jobs->n == 0)
-		return;
-	values[0] = array_datum(jobs);
-	nsick = plan_execute(&plan,
-						 "SELECT b.job_id FROM pg_catalog.unnest($1) AS b (job_id) WHERE " IS_SICK
-						 " ORDER BY b.job_id",
-						 PLAN_READ, 1, argtypes, values, NULL);
-	sick = palloc_array(Id, nsick + 1);
-	for (uint64 i = 0; i < nsick; i++)
-		sick[i] = row_id(i, 1);
-	SPI_freetuptable(SPI_tuptable);
-
-	for (int i = 0; i < pool->nmembers; i++)
-	{
-		PoolMember *member = &pool->members[i];
-
-		if (decision_needs_health(pool, member))
-			member->sick = bsearch(&member->job_id, sick, nsick, sizeof(Id), id_compare) != NULL;
-	}
-}
-
-/*
- * Read presets, schedules and pool in the active snapshot. at: the time for which to evaluate
- * schedules. SPI must be connected. The result is palloc'd in the current context. Warns of
- * schedules that it ignores. Raises an error that names a missing table or column.
- */
-ControlPlaneSnapshot *
-control_plane_snapshot(TimestampTz at)
-{
-	ControlPlaneSnapshot *snapshot = palloc0_object(ControlPlaneSnapshot);
-	PoolSnapshot *pool = &snapshot->pool;
+	PoolSnapshot *pool = palloc0_object(PoolSnapshot);
 
 	control_plane_require();
-	read_presets(snapshot);
-	read_schedules(snapshot, at);
+	read_presets(pool);
+	policies_read(pool);
+	stages_read(pool, at, stages);
+	read_schedules(pool, stages, at);
 	read_members(pool);
+	past_failures_read(pool);
 	pool->order = palloc_array(PoolMember *, pool->nmembers + 1);
 	pool->heap = palloc_array(int, pool->npresets + 1);
-	return snapshot;
+	pool->attempts = palloc_array(Attempt, pool->nmembers + pool->nfailures + 1);
+	return pool;
 }

@@ -10,19 +10,31 @@
 #include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
+#include "base/events.h"
+#include "decision/build_inputs.h"
 #include "decision/decision.h"
+#include "decision/stages.h"
 
-/* What a person wants to know of a preset, besides what the decision needs. */
-typedef struct PresetInfo
+/* What is known of a preset besides what the decision needs. */
+typedef struct PresetDetails
 {
+	/* control_plane_snapshot() fills these */
 	char *name;
 	char *template_name;
 	char *organization_name;
 	char *stored_status;
 	char *cron_expression; /* the schedule that decided the desired instances, or NULL */
+	char *schedules_fault; /* a sentence that says why its schedules are ignored, or NULL */
 	bool organization_deleted;
-	bool can_want; /* at some time, by its desired instances or by a schedule */
-} PresetInfo;
+	bool can_want;	  /* at some time, by its desired instances or by a schedule */
+	bool has_members; /* pool members whose latest build carries it or that belong to it now */
+
+	/* judgement_make() fills these */
+	BuildInputs *inputs; /* NULL if nobody checked the build */
+	Mark *invalid;		 /* the mark that the extension wrote validation_failed, or NULL */
+	Mark *unsupported;	 /* the mark that the preset is unsupported, or NULL */
+	Mark *failed;		 /* the mark that the preset failed in a pass, or NULL */
+} PresetDetails;
 
 /*
  * True for a preset "p" that wants prebuilds at some time, by its own number or by a schedule. A
@@ -34,15 +46,7 @@ typedef struct PresetInfo
 	"  SELECT s.preset_id FROM {cp}template_version_preset_prebuild_schedules s"                   \
 	"  WHERE s.desired_instances {>} 0)))"
 
-/* One consistent snapshot of presets (ordered by id) and pool members (ordered by id). */
-typedef struct ControlPlaneSnapshot
-{
-	PoolSnapshot pool;
-	PresetInfo *info; /* parallel to pool.presets */
-} ControlPlaneSnapshot;
-
-extern int control_plane_find_preset(const PoolSnapshot *pool, const Id *id);
-extern ControlPlaneSnapshot *control_plane_snapshot(TimestampTz at);
-extern void control_plane_find_sick(PoolSnapshot *pool);
+extern Preset *control_plane_find_preset(const PoolSnapshot *pool, const Id *id);
+extern PoolSnapshot *control_plane_snapshot(TimestampTz at, Stages *stages);
 
 #endif /* PREBUILD_CONTROL_PLANE_H */

@@ -9,41 +9,14 @@
  *	  decision_settle()	 decides which of too many go, what to create now, what to withhold and
  *						 why, and shares the caps
  *
+ *	  failures.c knows what failed builds mean, health.c what is sick, left behind or has to stay,
+ *	  caps.c how presets share what may be built at a time.
+ *
  *	  Pure: no server, no clock, no allocation.
  */
 #include <stdlib.h>
-#include <string.h>
 
-#include "decision/decision.h"
-
-/* A backoff ends at most a century after the last failure. */
-#define LONGEST_BACKOFF (INT64_C(100) * 365 * 24 * 3600 * DECISION_USECS_PER_SEC)
-
-static bool
-ids_equal(const Id *a, const Id *b)
-{
-	return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
-}
-
-static int
-compare_int64(int64_t a, int64_t b)
-{
-	return (a > b) - (a < b);
-}
-
-/* True for a pool member that serves, or will serve once its agents are ready. */
-static bool
-is_running(const PoolMember *member)
-{
-	return member->transition == TRANSITION_START && member->job_status == JOB_SUCCEEDED;
-}
-
-/* True while the latest build's job waits or runs. */
-static bool
-is_building(const PoolMember *member)
-{
-	return member->job_status == JOB_PENDING || member->job_status == JOB_RUNNING;
-}
+#include "decision/decision_parts.h"
 
 /*
  * The expiry limit: a running prebuild of the preset that was created before this time is expired.
@@ -60,7 +33,7 @@ decision_expires_before(const Preset *preset, int64_t at)
 	return limit;
 }
 
-/* True for a preset whose prebuilds a pass may create and a claim may take. */
+/* True for a preset whose prebuilds a claim may take. */
 bool
 decision_is_active(const Preset *preset)
 {
@@ -68,13 +41,31 @@ decision_is_active(const Preset *preset)
 		   !preset->template_deleted && !preset->template_deprecated;
 }
 
+/* The instances wanted of a staged preset: its share of the target, rounded up. */
+static int32_t
+staged_target(const Preset *preset)
+{
+	double share = preset->scheduled * preset->staged_share;
+	int32_t whole = (int32_t) share;
+
+	return whole < share ? whole + 1 : whole;
+}
+
 /* Reset everything except what the reader filled in. */
 static void
 reset_preset(Preset *preset)
 {
 	preset->active = decision_is_active(preset);
-	preset->desired = preset->active ? preset->scheduled : 0;
+	preset->kept = preset->active || (preset->staged_share > 0 && !preset->template_deleted &&
+									  !preset->template_deprecated);
+	if (preset->active)
+		preset->desired = preset->scheduled;
+	else
+		preset->desired = preset->kept ? staged_target(preset) : 0;
 	preset->actual = preset->expired = preset->eligible = preset->extraneous = 0;
+	preset->sick = preset->valid = preset->serving = preset->waiting = 0;
+	preset->probe_due = preset->forgive = false;
+	preset->next_probe = preset->forgive_until = 0;
 	preset->starting = preset->stopping = preset->deleting = preset->pending_stale = 0;
 	preset->num_failed = 0;
 	preset->has_backoff_until = preset->backing_off = preset->hard_limited = false;
@@ -86,6 +77,7 @@ reset_preset(Preset *preset)
 	preset->create = preset->capped = 0;
 	preset->capped_by = NULL;
 	preset->new_status = preset->status;
+	preset->remaining = 0;
 	preset->first_action = preset->nactions = 0;
 }
 
@@ -95,14 +87,21 @@ count_running(PoolMember *member, Preset *preset, int64_t at)
 {
 	bool expired = member->created_at < decision_expires_before(preset, at);
 
+	member->sickness = health_sickness(member, &preset->policy, at);
 	preset->actual++;
 	preset->expired += expired;
-	if (!preset->active)
+	preset->sick += member->sickness != SICK_NOT;
+	if (!preset->kept)
 		member->verdict = VERDICT_DELETE_INACTIVE;
 	else if (expired)
 		member->verdict = VERDICT_DELETE_EXPIRED;
+	else if (member->sickness != SICK_NOT)
+		member->verdict = VERDICT_DELETE_SICK;
 	else
-		preset->eligible += member->ready;
+		preset->valid++;
+	if (preset->kept && member->ready && member->sickness == SICK_NOT &&
+		(!expired || decision_rolls(&preset->policy)))
+		preset->eligible++;
 }
 
 /*
@@ -114,9 +113,9 @@ count_running(PoolMember *member, Preset *preset, int64_t at)
 static bool
 is_stale(const PoolMember *member, const Preset *preset)
 {
-	return !preset->active &&
+	return !preset->kept &&
 		   (preset->template_deleted || preset->template_deprecated ||
-			!ids_equal(&member->template_version_id, &preset->active_version_id)) &&
+			!is_kept_version(&member->template_version_id, preset)) &&
 		   member->build_number == 1 && member->transition == TRANSITION_START &&
 		   member->job_status == JOB_PENDING && member->job_unclaimed;
 }
@@ -132,7 +131,7 @@ count_building(PoolMember *member, Preset *preset)
 		preset->pending_stale++;
 		member->verdict = VERDICT_CANCEL;
 	}
-	else if (ids_equal(&member->template_version_id, &preset->active_version_id))
+	else if (is_kept_version(&member->template_version_id, preset))
 	{
 		preset->starting += member->transition == TRANSITION_START;
 		preset->stopping += member->transition == TRANSITION_STOP;
@@ -140,23 +139,9 @@ count_building(PoolMember *member, Preset *preset)
 	}
 }
 
-/* Order by preset, then the newest build first, ties by the build's id. */
-static int
-compare_by_newest_build(const void *left, const void *right)
-{
-	const PoolMember *a = *(PoolMember *const *) left;
-	const PoolMember *b = *(PoolMember *const *) right;
-
-	if (a->build_preset != b->build_preset)
-		return a->build_preset < b->build_preset ? -1 : 1;
-	if (a->build_created_at != b->build_created_at)
-		return compare_int64(b->build_created_at, a->build_created_at);
-	return memcmp(a->build_id.bytes, b->build_id.bytes, sizeof(a->build_id.bytes));
-}
-
 /* Order the oldest workspace first, ties by its id. */
-static int
-compare_by_age(const PoolMember *a, const PoolMember *b)
+int
+decision_compare_age(const PoolMember *a, const PoolMember *b)
 {
 	if (a->created_at != b->created_at)
 		return compare_int64(a->created_at, b->created_at);
@@ -167,11 +152,11 @@ compare_by_age(const PoolMember *a, const PoolMember *b)
 static int
 compare_by_worth(const PoolMember *a, const PoolMember *b)
 {
-	if (a->sick != b->sick)
-		return a->sick ? -1 : 1;
+	if (a->unwell != b->unwell)
+		return a->unwell ? -1 : 1;
 	if (a->ready != b->ready)
 		return a->ready ? 1 : -1;
-	return compare_by_age(a, b);
+	return decision_compare_age(a, b);
 }
 
 /* Order by current preset, then the least valuable first. */
@@ -186,79 +171,19 @@ compare_by_preset_and_worth(const void *left, const void *right)
 	return compare_by_worth(a, b);
 }
 
-/* Linear delay: num_failed times the interval, without overflow, at most backoff_max. */
-static int64_t
-backoff_delay(int32_t num_failed, const DecisionSettings *settings)
-{
-	int64_t longest = LONGEST_BACKOFF;
-
-	if (settings->backoff_max > 0 && settings->backoff_max < longest)
-		longest = settings->backoff_max;
-	if (settings->backoff_interval > longest / num_failed)
-		return longest;
-	return settings->backoff_interval * num_failed;
-}
-
-/* Find backoff and hard limit of one preset from its n start builds, newest first. */
+/* Find out how many members of a preset are too many, or missing and with what room to build them. */
 static void
-judge_failures(Preset *preset, PoolMember *const *builds, int n, const DecisionSettings *settings)
+count_missing(Preset *preset)
 {
-	int64_t since = settings->at - settings->backoff_lookback;
-	int window = preset->desired > 1 ? preset->desired : 1;
-	int failed_in_a_row = 0;
-	int last_failed = -1;
+	int32_t room;
 
-	for (int i = 0; i < n; i++)
-	{
-		bool failed = builds[i]->job_status == JOB_FAILED;
-		bool recent = builds[i]->build_created_at >= since;
-
-		failed_in_a_row += failed && failed_in_a_row == i;
-		preset->num_failed += failed && recent;
-		if (failed && recent && i < window && last_failed < 0)
-			last_failed = i;
-	}
-
-	if (last_failed >= 0)
-	{
-		int64_t last = builds[last_failed]->build_created_at;
-		int64_t delay = backoff_delay(preset->num_failed, settings);
-
-		preset->has_backoff_until = true;
-		preset->backoff_until = last > INT64_MAX - delay ? INT64_MAX : last + delay;
-		preset->backing_off = preset->active && settings->at <= preset->backoff_until;
-	}
-	preset->hard_limited = preset->active && settings->failure_hard_limit > 0 &&
-						   failed_in_a_row >= settings->failure_hard_limit;
-}
-
-/* Group the start builds of active versions by preset, and judge each preset's failures. */
-static void
-judge_all_failures(PoolSnapshot *snapshot, const DecisionSettings *settings)
-{
-	int n = 0;
-
-	for (int i = 0; i < snapshot->nmembers; i++)
-	{
-		PoolMember *member = &snapshot->members[i];
-		const Preset *preset;
-
-		if (member->build_preset < 0 || member->transition != TRANSITION_START)
-			continue;
-		preset = &snapshot->presets[member->build_preset];
-		if (!preset->template_deleted &&
-			ids_equal(&member->template_version_id, &preset->active_version_id))
-			snapshot->order[n++] = member;
-	}
-	qsort(snapshot->order, n, sizeof(PoolMember *), compare_by_newest_build);
-	for (int first = 0, end; first < n; first = end)
-	{
-		int preset = snapshot->order[first]->build_preset;
-
-		for (end = first + 1; end < n && snapshot->order[end]->build_preset == preset;)
-			end++;
-		judge_failures(&snapshot->presets[preset], &snapshot->order[first], end - first, settings);
-	}
+	if (preset->valid > preset->desired)
+		preset->extraneous = preset->valid - preset->desired;
+	else if (preset->desired - preset->valid > preset->starting)
+		preset->shortfall = preset->desired - preset->valid - preset->starting;
+	room = health_room(preset, preset->valid + preset->starting);
+	if (preset->shortfall > room)
+		preset->waiting = preset->shortfall - room;
 }
 
 /*
@@ -276,26 +201,23 @@ decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		PoolMember *member = &snapshot->members[i];
 
 		member->verdict = VERDICT_LEAVE;
-		member->sick = false;
+		member->sickness = SICK_NOT;
+		member->is_failure = member->deletes_given_up = false;
+		if (member->current_preset < 0 ||
+			!decision_keeps_health(&snapshot->presets[member->current_preset]))
+			member->unwell = false;
 		if (is_running(member) && member->current_preset >= 0)
 			count_running(member, &snapshot->presets[member->current_preset], settings->at);
 		else if (is_building(member) && member->build_preset >= 0)
 			count_building(member, &snapshot->presets[member->build_preset]);
 	}
 
-	judge_all_failures(snapshot, settings);
+	health_judge_leaks(snapshot, settings);
+	health_roll(snapshot);
+	failures_judge(snapshot, settings);
 	for (int i = 0; i < snapshot->npresets; i++)
-	{
-		Preset *preset = &snapshot->presets[i];
-		int32_t valid = preset->actual - preset->expired;
-
-		if (!preset->active)
-			continue;
-		if (valid > preset->desired)
-			preset->extraneous = valid - preset->desired;
-		else if (preset->desired - valid > preset->starting)
-			preset->shortfall = preset->desired - valid - preset->starting;
-	}
+		if (snapshot->presets[i].kept)
+			count_missing(&snapshot->presets[i]);
 }
 
 /*
@@ -305,7 +227,7 @@ decision_judge(PoolSnapshot *snapshot, const DecisionSettings *settings)
 bool
 decision_needs_check(const Preset *preset)
 {
-	return preset->active && (preset->shortfall > 0 || preset->marked_invalid_by_us);
+	return preset->kept && (preset->shortfall > preset->waiting || preset->marked_invalid_by_us);
 }
 
 /* True for a running member that goes for no other reason, of a preset that has too many. */
@@ -317,13 +239,15 @@ may_be_extraneous(const PoolSnapshot *snapshot, const PoolMember *member)
 }
 
 /*
- * True if the caller has to find out whether a member is sick: some members of its preset go, and
- * it is not ready. A sick member is never ready.
+ * True if the caller has to find out whether a member is unwell after decision_judge(): some members
+ * of its preset go, it is not ready, and its preset's policy did not ask before. An unwell member is
+ * never ready.
  */
 bool
 decision_needs_health(const PoolSnapshot *snapshot, const PoolMember *member)
 {
-	return !member->ready && may_be_extraneous(snapshot, member);
+	return !member->ready && may_be_extraneous(snapshot, member) &&
+		   !decision_keeps_health(&snapshot->presets[member->current_preset]);
 }
 
 /* Mark the running members that exceed the desired number. */
@@ -354,7 +278,7 @@ settle_extraneous(PoolSnapshot *snapshot)
 static PrebuildStatus
 settle_status(const Preset *preset)
 {
-	if (!preset->active)
+	if (!preset->kept)
 		return preset->status == STATUS_HARD_LIMITED ? STATUS_HEALTHY : preset->status;
 	/* another reconciler found this; leave it alone */
 	if (preset->status == STATUS_VALIDATION_FAILED && !preset->marked_invalid_by_us)
@@ -368,131 +292,32 @@ settle_status(const Preset *preset)
 	return STATUS_HEALTHY;
 }
 
-/* Decide whether to withhold the missing instances of an active preset, and why. */
+/* Decide whether to withhold the missing instances of a preset, and why. */
 static Withheld
 settle_withheld(const Preset *preset)
 {
 	if (preset->backing_off)
 		return WITHHELD_BACKOFF;
-	if (preset->hard_limited)
+	if (preset->hard_limited && !preset->probe_due)
 		return WITHHELD_HARD_LIMITED;
-	if (preset->new_status == STATUS_VALIDATION_FAILED)
+	if (preset->new_status == STATUS_VALIDATION_FAILED || preset->check == BUILD_INVALID)
 		return WITHHELD_VALIDATION_FAILED;
 	if (preset->check == BUILD_UNSUPPORTED)
 		return WITHHELD_UNSUPPORTED;
 	if (preset->check == BUILD_NOT_YET)
 		return WITHHELD_RETRY;
+	if (preset->check == BUILD_NO_PROVISIONER)
+		return WITHHELD_NO_PROVISIONER;
 	return WITHHELD_NOT;
-}
-
-/*
- * True if preset a is emptier than b, relative to their desired instances. The lower index wins
- * ties.
- */
-static bool
-emptier(const PoolSnapshot *snapshot, int a, int b)
-{
-	const Preset *pa = &snapshot->presets[a];
-	const Preset *pb = &snapshot->presets[b];
-	int64_t have_a = pa->desired - pa->shortfall + pa->create;
-	int64_t have_b = pb->desired - pb->shortfall + pb->create;
-	int64_t left = have_a * pb->desired;
-	int64_t right = have_b * pa->desired;
-
-	return left != right ? left < right : a < b;
-}
-
-/* Restore the heap below a position. The emptiest preset is on top. */
-static void
-sift_down(PoolSnapshot *snapshot, int position, int size)
-{
-	int *heap = snapshot->heap;
-
-	for (;;)
-	{
-		int child = 2 * position + 1;
-		int moved = heap[position];
-
-		if (child >= size)
-			return;
-		if (child + 1 < size && emptier(snapshot, heap[child + 1], heap[child]))
-			child++;
-		if (!emptier(snapshot, heap[child], moved))
-			return;
-		heap[position] = heap[child];
-		heap[child] = moved;
-		position = child;
-	}
-}
-
-/*
- * Share a budget of creations among the presets that want some: give each one to the preset that is
- * then the emptiest relative to its target.
- */
-static void
-share_budget(PoolSnapshot *snapshot, int64_t budget, const char *setting)
-{
-	int size = 0;
-
-	for (int i = 0; i < snapshot->npresets; i++)
-	{
-		Preset *preset = &snapshot->presets[i];
-
-		if (preset->create == 0)
-			continue;
-		preset->capped = preset->create;
-		preset->capped_by = setting;
-		preset->create = 0;
-		snapshot->heap[size++] = i;
-	}
-	for (int i = size / 2 - 1; i >= 0; i--)
-		sift_down(snapshot, i, size);
-	while (budget-- > 0 && size > 0)
-	{
-		Preset *preset = &snapshot->presets[snapshot->heap[0]];
-
-		preset->create++;
-		if (--preset->capped == 0)
-			snapshot->heap[0] = snapshot->heap[--size];
-		sift_down(snapshot, 0, size);
-	}
-}
-
-/* Apply the caps to creations. A build that this pass cancels frees its place at once. */
-static void
-apply_caps(PoolSnapshot *snapshot, const DecisionSettings *settings)
-{
-	int64_t wanted = 0;
-	int64_t building = 0;
-	int64_t budget = DECISION_MAX_CREATES;
-	const char *setting = "the most that one pass creates";
-
-	for (int i = 0; i < snapshot->npresets; i++)
-		wanted += snapshot->presets[i].create;
-	for (int i = 0; i < snapshot->nmembers; i++)
-		building += is_building(&snapshot->members[i]) &&
-					snapshot->members[i].transition == TRANSITION_START &&
-					snapshot->members[i].verdict != VERDICT_CANCEL;
-
-	if (settings->max_creates_per_pass > 0 && settings->max_creates_per_pass < budget)
-	{
-		budget = settings->max_creates_per_pass;
-		setting = "prebuild.max_creates_per_pass";
-	}
-	if (settings->max_building > 0 && settings->max_building - building < budget)
-	{
-		budget = settings->max_building > building ? settings->max_building - building : 0;
-		setting = "prebuild.max_building";
-	}
-	if (wanted > budget)
-		share_budget(snapshot, budget, setting);
 }
 
 /* The preset for which a pass acts on a member. */
 int
 decision_acting_preset(const PoolMember *member)
 {
-	return member->verdict == VERDICT_CANCEL ? member->build_preset : member->current_preset;
+	if (member->verdict == VERDICT_CANCEL || member->current_preset < 0)
+		return member->build_preset;
+	return member->current_preset;
 }
 
 /*
@@ -511,10 +336,22 @@ compare_by_action(const void *left, const void *right)
 		return preset_a < preset_b ? -1 : 1;
 	if (a->verdict != b->verdict)
 		return a->verdict < b->verdict ? -1 : 1;
-	return a->verdict == VERDICT_DELETE_EXTRANEOUS ? compare_by_worth(a, b) : compare_by_age(a, b);
+	return a->verdict == VERDICT_DELETE_EXTRANEOUS ? compare_by_worth(a, b)
+												   : decision_compare_age(a, b);
 }
 
-/* Collect the members to act on, in order, and give each preset its slice of them. */
+/* Count an eligible member for its preset, which the pass leaves alone. */
+static void
+count_remaining(PoolSnapshot *snapshot, const PoolMember *member)
+{
+	if (is_running(member) && member->ready && member->current_preset >= 0)
+		snapshot->presets[member->current_preset].remaining++;
+}
+
+/*
+ * Collect the members to act on, in order, and give each preset its slice of them. Counts what
+ * remains.
+ */
 static void
 line_up_actions(PoolSnapshot *snapshot)
 {
@@ -523,6 +360,8 @@ line_up_actions(PoolSnapshot *snapshot)
 	for (int i = 0; i < snapshot->nmembers; i++)
 		if (snapshot->members[i].verdict != VERDICT_LEAVE)
 			snapshot->order[n++] = &snapshot->members[i];
+		else
+			count_remaining(snapshot, &snapshot->members[i]);
 	qsort(snapshot->order, n, sizeof(PoolMember *), compare_by_action);
 	for (int i = n - 1; i >= 0; i--)
 	{
@@ -546,12 +385,58 @@ decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		Preset *preset = &snapshot->presets[i];
 
 		preset->new_status = settle_status(preset);
-		if (!preset->active)
+		if (!preset->kept)
 			continue;
 		preset->withheld = settle_withheld(preset);
-		preset->create = preset->withheld == WITHHELD_NOT ? preset->shortfall : 0;
+		if (preset->withheld == WITHHELD_NOT)
+			preset->create = preset->shortfall - preset->waiting;
+		if (preset->hard_limited && preset->create > 1)
+			preset->create = 1; /* the probe */
 	}
-	apply_caps(snapshot, settings);
+	caps_apply(snapshot, settings);
 	settle_extraneous(snapshot);
 	line_up_actions(snapshot);
+}
+
+/* Add one preset of a staged version to the version's state. */
+static StageState
+stage_state_of_preset(const Preset *preset)
+{
+	if (preset->hard_limited)
+		return STAGE_HARD_LIMITED;
+	if (preset->new_status == STATUS_VALIDATION_FAILED)
+		return STAGE_VALIDATION_FAILED;
+	if (preset->withheld == WITHHELD_UNSUPPORTED)
+		return STAGE_UNSUPPORTED;
+	return preset->remaining < preset->desired ? STAGE_INCOMPLETE : STAGE_READY;
+}
+
+/*
+ * Whether a staged version may become active, from a settled snapshot. The numbers receive the sums
+ * over its presets.
+ */
+StageState
+decision_stage_state(const PoolSnapshot *snapshot, const Id *version, int32_t *target,
+					 int32_t *eligible, int32_t *failed)
+{
+	StageState state = STAGE_READY;
+	bool wanted = false;
+
+	*target = *eligible = *failed = 0;
+	for (int i = 0; i < snapshot->npresets; i++)
+	{
+		const Preset *preset = &snapshot->presets[i];
+		StageState of_preset;
+
+		if (!preset->kept || !ids_equal(&preset->template_version_id, version))
+			continue;
+		wanted = wanted || preset->desired > 0;
+		*target += preset->desired;
+		*eligible += preset->eligible;
+		*failed += preset->num_failed;
+		of_preset = stage_state_of_preset(preset);
+		if (state == STAGE_READY || (of_preset != STAGE_READY && of_preset < state))
+			state = of_preset;
+	}
+	return wanted ? state : STAGE_EMPTY;
 }

@@ -10,8 +10,25 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "cron/preset_schedule.h"
+#include "decision/amount.h"
 #include "decision/judgement.h"
+#include "decision/member_health.h"
+#include "decision/provisioners.h"
 #include "settings.h"
+
+/* The most builds at once, by a setting that may ask for a part of the live daemons. */
+static int32
+max_building(TimestampTz at)
+{
+	Amount amount = { 0, false };
+
+	/* the setting's check has parsed it before */
+	(void) amount_parse(setting_max_building, &amount);
+	if (!amount.percent)
+		return amount.value;
+	return Max(amount_of(amount, provisioners_alive(at)), 1);
+}
 
 static DecisionSettings
 current_settings(TimestampTz at)
@@ -23,7 +40,7 @@ current_settings(TimestampTz at)
 		.backoff_max = setting_backoff_max * DECISION_USECS_PER_SEC,
 		.failure_hard_limit = setting_failure_hard_limit,
 		.max_creates_per_pass = setting_max_creates_per_pass,
-		.max_building = setting_max_building,
+		.max_building = max_building(at),
 	};
 
 	return settings;
@@ -31,9 +48,8 @@ current_settings(TimestampTz at)
 
 /* Give each preset the marks that the extension stored earlier. */
 static void
-apply_marks(Judgement *judgement)
+apply_marks(PoolSnapshot *pool)
 {
-	PoolSnapshot *pool = &judgement->snapshot->pool;
 	ArrayParameter *presets = array_new(UUIDOID);
 	ListCell *cell;
 
@@ -42,22 +58,21 @@ apply_marks(Judgement *judgement)
 	foreach (cell, marks_read(presets))
 	{
 		Mark *mark = lfirst(cell);
-		int preset = control_plane_find_preset(pool, &mark->preset_id);
+		Preset *preset = control_plane_find_preset(pool, &mark->preset_id);
 
-		if (preset < 0)
+		if (preset == NULL)
 			continue;
 		switch (mark->kind)
 		{
 			case MARK_VALIDATION_FAILED:
-				judgement->invalid[preset] = mark;
-				pool->presets[preset].marked_invalid_by_us =
-					pool->presets[preset].status == STATUS_VALIDATION_FAILED;
+				preset->details->invalid = mark;
+				preset->marked_invalid_by_us = preset->status == STATUS_VALIDATION_FAILED;
 				break;
 			case MARK_UNSUPPORTED:
-				judgement->unsupported[preset] = mark;
+				preset->details->unsupported = mark;
 				break;
 			case MARK_PRESET_FAILED:
-				judgement->failed[preset] = mark;
+				preset->details->failed = mark;
 				break;
 		}
 	}
@@ -65,28 +80,27 @@ apply_marks(Judgement *judgement)
 
 /* Find out whether the presets that miss instances can be built, all of them together. */
 static void
-check_builds(Judgement *judgement)
+check_builds(PoolSnapshot *pool)
 {
-	PoolSnapshot *pool = &judgement->snapshot->pool;
+	Preset **presets = palloc_array(Preset *, pool->npresets + 1);
 	pg_uuid_t *ids = palloc_array(pg_uuid_t, pool->npresets + 1);
-	int *positions = palloc_array(int, pool->npresets + 1);
 	BuildInputs *inputs;
 	int n = 0;
 
 	for (int i = 0; i < pool->npresets; i++)
 		if (decision_needs_check(&pool->presets[i]))
 		{
-			memcpy(ids[n].data, pool->presets[i].id.bytes, UUID_LEN);
-			positions[n++] = i;
+			presets[n] = &pool->presets[i];
+			memcpy(ids[n++].data, pool->presets[i].id.bytes, UUID_LEN);
 		}
 	if (n == 0)
 		return;
 	inputs = build_inputs_read(n, ids);
 	for (int i = 0; i < n; i++)
 	{
-		judgement->inputs[positions[i]] = &inputs[i];
-		pool->presets[positions[i]].check = inputs[i].check;
-		pool->presets[positions[i]].check_reason = inputs[i].reason;
+		presets[i]->details->inputs = &inputs[i];
+		presets[i]->check = inputs[i].check;
+		presets[i]->check_reason = inputs[i].reason;
 	}
 }
 
@@ -98,21 +112,36 @@ check_builds(Judgement *judgement)
 Judgement *
 judgement_make(TimestampTz at)
 {
-	Judgement *judgement = palloc0_object(Judgement);
-	PoolSnapshot *pool;
+	Judgement *judgement = palloc_object(Judgement);
+	PoolSnapshot *pool = control_plane_snapshot(at, &judgement->stages);
 
+	judgement->pool = pool;
 	judgement->settings = current_settings(at);
-	judgement->snapshot = control_plane_snapshot(at);
-	pool = &judgement->snapshot->pool;
-	judgement->inputs = palloc0_array(BuildInputs *, pool->npresets + 1);
-	judgement->invalid = palloc0_array(Mark *, pool->npresets + 1);
-	judgement->unsupported = palloc0_array(Mark *, pool->npresets + 1);
-	judgement->failed = palloc0_array(Mark *, pool->npresets + 1);
-
-	apply_marks(judgement);
+	apply_marks(pool);
+	member_health_find_seen(pool, at);
+	member_health_find_attempts(pool);
 	decision_judge(pool, &judgement->settings);
-	check_builds(judgement);
-	control_plane_find_sick(pool);
+	check_builds(pool);
+	provisioners_check(pool, at);
+	member_health_find_unwell(pool);
 	decision_settle(pool, &judgement->settings);
+	member_health_find_complaints(pool);
+	stages_settle(&judgement->stages, pool);
 	return judgement;
+}
+
+/* Warn of the presets whose schedules a judgement ignored. */
+void
+judgement_warn(const Judgement *judgement)
+{
+	const PoolSnapshot *pool = judgement->pool;
+
+	for (int i = 0; i < pool->npresets; i++)
+	{
+		const Preset *preset = &pool->presets[i];
+		const PresetDetails *details = preset->details;
+
+		if (details->schedules_fault != NULL)
+			schedule_warn_ignored(details->name, preset->id.bytes, details->schedules_fault);
+	}
 }

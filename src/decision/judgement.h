@@ -1,26 +1,23 @@
 /*
  * judgement.h
  *	  What a pass at a given time would do: read, judge, check and settle. prebuild_state(),
- *	  prebuild_plan() and prebuild_reconcile() share this one path.
+ *	  prebuild_plan(), prebuild_reconcile() and the metrics share this one path.
  */
 #ifndef PREBUILD_JUDGEMENT_H
 #define PREBUILD_JUDGEMENT_H
 
-#include "decision/build_inputs.h"
 #include "decision/control_plane.h"
 #include "decision/decision.h"
-#include "base/events.h"
+#include "decision/stages.h"
 
 typedef struct Judgement
 {
-	ControlPlaneSnapshot *snapshot;
+	PoolSnapshot *pool; /* settled; each preset has its details */
 	DecisionSettings settings;
-	BuildInputs **inputs; /* parallel to the presets: NULL if nobody checked the build */
-	Mark **invalid;		/* parallel: the mark that the extension wrote validation_failed, or NULL */
-	Mark **unsupported; /* parallel: the mark that the preset is unsupported, or NULL */
-	Mark **failed;		/* parallel: the mark that the preset failed in a pass, or NULL */
+	Stages stages;
 } Judgement;
 
 extern Judgement *judgement_make(TimestampTz at);
+extern void judgement_warn(const Judgement *judgement);
 
 #endif /* PREBUILD_JUDGEMENT_H */

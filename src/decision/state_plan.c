@@ -10,56 +10,45 @@
 #include "utils/timestamp.h"
 
 #include "base/arguments.h"
+#include "base/ids.h"
 #include "decision/judgement.h"
+#include "decision/plan_reasons.h"
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "base/rows.h"
 
 PG_FUNCTION_INFO_V1(prebuild_state);
 PG_FUNCTION_INFO_V1(prebuild_plan);
+FUNCTION_OF_LONGER_ROW(prebuild_state, 0_2);
 FUNCTION_OF_LONGER_ROW(prebuild_plan, 0_2);
 
-/* Compare names. A preset of a broken control plane may lack one. */
+/* Order presets by organization, template and name, the active version's first, then by id. */
 static int
-compare_names(const char *a, const char *b)
+compare_presets(const void *first, const void *second)
 {
-	return strcmp(a ? a : "", b ? b : "");
+	const Preset *a = *(const Preset *const *) first;
+	const Preset *b = *(const Preset *const *) second;
+	int order = strcmp(a->details->organization_name, b->details->organization_name);
+
+	if (order == 0)
+		order = strcmp(a->details->template_name, b->details->template_name);
+	if (order == 0)
+		order = strcmp(a->details->name, b->details->name);
+	if (order == 0)
+		order = (int) b->active - (int) a->active;
+	return order != 0 ? order : id_compare(&a->id, &b->id);
 }
 
-/*
- * Order presets (indexes) by organization, template and name, the active version's first, then by
- * id.
- */
-static int
-compare_presets(const void *first, const void *second, void *argument)
+/* Return the presets of a snapshot in the order of compare_presets(). palloc'd. */
+static const Preset **
+presets_by_name(const PoolSnapshot *pool)
 {
-	const ControlPlaneSnapshot *snapshot = argument;
-	int a = *(const int *) first;
-	int b = *(const int *) second;
-	const PresetInfo *info = snapshot->info;
-	int order = compare_names(info[a].organization_name, info[b].organization_name);
+	const Preset **presets = palloc_array(const Preset *, pool->npresets + 1);
 
-	if (order == 0)
-		order = compare_names(info[a].template_name, info[b].template_name);
-	if (order == 0)
-		order = compare_names(info[a].name, info[b].name);
-	if (order == 0)
-		order = (int) snapshot->pool.presets[b].active - (int) snapshot->pool.presets[a].active;
-	/* indexes follow the order of ids */
-	return order != 0 ? order : a - b;
-}
-
-/* Return the indexes of a snapshot's presets in the order of compare_presets(). palloc'd. */
-static int *
-presets_by_name(ControlPlaneSnapshot *snapshot)
-{
-	int n = snapshot->pool.npresets;
-	int *indexes = palloc(sizeof(int) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		indexes[i] = i;
-	qsort_arg(indexes, n, sizeof(int), compare_presets, snapshot);
-	return indexes;
+	for (int i = 0; i < pool->npresets; i++)
+		presets[i] = &pool->presets[i];
+	qsort(presets, pool->npresets, sizeof(Preset *), compare_presets);
+	return presets;
 }
 
 /* prebuild_state(at timestamptz): one row per preset that has desired instances */
@@ -68,17 +57,18 @@ prebuild_state(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz at = argument_clock(fcinfo, 0, "at");
-	ControlPlaneSnapshot *snapshot;
-	int *order;
+	Judgement *judgement;
+	const Preset **presets;
 
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
-	snapshot = judgement_make(at)->snapshot;
-	order = presets_by_name(snapshot);
-	for (int i = 0; i < snapshot->pool.npresets; i++)
+	judgement = judgement_make(at);
+	judgement_warn(judgement);
+	presets = presets_by_name(judgement->pool);
+	for (int i = 0; i < judgement->pool->npresets; i++)
 	{
-		const Preset *preset = &snapshot->pool.presets[order[i]];
-		const PresetInfo *info = &snapshot->info[order[i]];
+		const Preset *preset = presets[i];
+		const PresetDetails *details = preset->details;
 		const int32 counts[] = { preset->desired,	preset->actual,		preset->expired,
 								 preset->eligible,	preset->extraneous, preset->starting,
 								 preset->stopping,	preset->deleting,	preset->pending_stale,
@@ -87,11 +77,11 @@ prebuild_state(PG_FUNCTION_ARGS)
 
 		row.n = 0;
 		result_put_uuid(&row, &preset->id);
-		result_put_text(&row, info->name);
+		result_put_text(&row, details->name);
 		result_put_uuid(&row, &preset->template_id);
-		result_put_text(&row, info->template_name);
+		result_put_text(&row, details->template_name);
 		result_put_uuid(&row, &preset->organization_id);
-		result_put_text(&row, info->organization_name);
+		result_put_text(&row, details->organization_name);
 		result_put_uuid(&row, &preset->template_version_id);
 		result_put_bool(&row, preset->active);
 		for (size_t c = 0; c < lengthof(counts); c++)
@@ -101,8 +91,10 @@ prebuild_state(PG_FUNCTION_ARGS)
 		else
 			result_put_null(&row, TIMESTAMPTZOID);
 		result_put_bool(&row, preset->hard_limited);
-		result_put_text(&row, info->stored_status);
-		result_put_text(&row, preset->active ? info->cron_expression : NULL);
+		result_put_text(&row, details->stored_status);
+		result_put_text(&row, preset->kept ? details->cron_expression : NULL);
+		result_put_int4(&row, preset->sick);
+		result_put_bool(&row, preset->kept && !preset->active);
 		result_row_store(rsinfo, &row);
 	}
 	plans_leave();
@@ -114,7 +106,6 @@ typedef struct PlanRows
 {
 	ReturnSetInfo *rsinfo;
 	const Preset *preset;
-	const PresetInfo *info;
 } PlanRows;
 
 /* Put one row of the plan. workspace_ids: a uuid array, or NULL for none. */
@@ -139,56 +130,9 @@ put_action(const PlanRows *rows, const char *action, int count, const ArrayParam
 	else
 		result_put_null(&row, TIMESTAMPTZOID);
 	result_put_text(&row, reason);
-	result_put_text(&row, rows->info->template_name);
-	result_put_text(&row, rows->info->name);
+	result_put_text(&row, preset->details->template_name);
+	result_put_text(&row, preset->details->name);
 	result_row_store(rows->rsinfo, &row);
-}
-
-/*
- * Say which of too many members go first, unless that is just the oldest. members: those of one
- * preset that go, in order. palloc'd.
- */
-static char *
-reason_for_choice(PoolMember *const *members, int count)
-{
-	int sick = 0;
-	int not_ready = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		sick += members[i]->sick;
-		not_ready += !members[i]->sick && !members[i]->ready;
-	}
-	if (sick > 0 && not_ready > 0)
-		return psprintf("; %d sick and %d not ready go first", sick, not_ready);
-	if (sick > 0)
-		return psprintf("; %d sick go first", sick);
-	if (not_ready > 0)
-		return psprintf("; %d not ready go first", not_ready);
-	return pstrdup("");
-}
-
-/* Say why some members of a preset go. All have the same verdict. palloc'd. */
-static char *
-reason_to_go(const Preset *preset, PoolMember *const *members, int count)
-{
-	const char *inactive = preset->template_deleted		 ? "the template is deleted"
-						   : preset->template_deprecated ? "the template is deprecated"
-														 : "the template version is not active";
-
-	switch (members[0]->verdict)
-	{
-		case VERDICT_CANCEL:
-			return psprintf("%d pending, none wanted: %s", count, inactive);
-		case VERDICT_DELETE_INACTIVE:
-			return psprintf("%d running, none wanted: %s", preset->actual, inactive);
-		case VERDICT_DELETE_EXPIRED:
-			return psprintf("%d of %d running are expired", preset->expired, preset->actual);
-		default:
-			return psprintf("%d valid ones are running, %d are desired%s",
-							preset->actual - preset->expired, preset->desired,
-							reason_for_choice(members, count));
-	}
 }
 
 /*
@@ -213,44 +157,80 @@ put_departures(const PlanRows *rows, const PoolSnapshot *pool)
 	}
 }
 
-/* Put the row for the instances that a preset misses, whether a pass creates or withholds them. */
+/* What a plan calls the row for missing instances. */
+static const char *
+creation_name(Withheld withheld)
+{
+	switch (withheld)
+	{
+		case WITHHELD_NOT:
+		case WITHHELD_RETRY:
+			break;
+		case WITHHELD_BACKOFF:
+			return "backoff";
+		case WITHHELD_HARD_LIMITED:
+			return "hard_limited";
+		case WITHHELD_VALIDATION_FAILED:
+			return "validation_failed";
+		case WITHHELD_UNSUPPORTED:
+			return "unsupported";
+		case WITHHELD_NO_PROVISIONER:
+			return "no_provisioner";
+	}
+	return "create";
+}
+
+/*
+ * Put the row for the instances that a preset misses, whether a pass creates or withholds them. A
+ * backoff shows even if nothing is missing.
+ */
 static void
 put_creation(const PlanRows *rows, const DecisionSettings *settings)
 {
 	const Preset *preset = rows->preset;
-	char *missing = psprintf("%d of %d desired are missing (%d valid ones running, %d starting)",
-							 preset->shortfall, preset->desired, preset->actual - preset->expired,
-							 preset->starting);
+	bool creates = preset->withheld == WITHHELD_NOT || preset->withheld == WITHHELD_RETRY;
 
-	if (preset->withheld == WITHHELD_BACKOFF)
-		put_action(rows, "backoff", preset->shortfall, NULL,
-				   psprintf("%d builds failed lately: nothing is created until %s; %s",
-							preset->num_failed, timestamptz_to_str(preset->backoff_until),
-							missing));
-	else if (preset->shortfall == 0)
-		return;
-	else if (preset->withheld == WITHHELD_HARD_LIMITED)
-		put_action(
-			rows, "hard_limited", preset->shortfall, NULL,
-			psprintf("the newest %d builds all failed; %s", settings->failure_hard_limit, missing));
-	else if (preset->withheld == WITHHELD_VALIDATION_FAILED)
-		put_action(rows, "validation_failed", preset->shortfall, NULL,
-				   psprintf("%s; %s",
-							preset->check == BUILD_INVALID
-								? preset->check_reason
-								: "the control plane marked the preset as validation_failed",
-							missing));
-	else if (preset->withheld == WITHHELD_UNSUPPORTED)
-		put_action(rows, "unsupported", preset->shortfall, NULL,
-				   psprintf("%s; %s", preset->check_reason, missing));
-	else if (preset->withheld == WITHHELD_RETRY)
-		put_action(rows, "create", 0, NULL,
-				   psprintf("waiting: %s; %s", preset->check_reason, missing));
-	else if (preset->capped > 0)
-		put_action(rows, "create", preset->create, NULL,
-				   psprintf("%s; %d withheld by %s", missing, preset->capped, preset->capped_by));
-	else
-		put_action(rows, "create", preset->create, NULL, missing);
+	if (preset->shortfall > 0 || preset->withheld == WITHHELD_BACKOFF)
+		put_action(rows, creation_name(preset->withheld),
+				   creates ? preset->create : preset->shortfall, NULL,
+				   reason_to_create(preset, settings));
+}
+
+/* Put the row for the staged version of a template, if a pass makes it the active one. */
+static void
+put_promotion(ReturnSetInfo *rsinfo, const Stages *stages, const Id *template_id)
+{
+	for (int i = 0; i < stages->n; i++)
+	{
+		const Stage *stage = &stages->rows[i];
+		ResultRow row;
+
+		if (!stage->promotes || id_compare(&stage->template_id, template_id) != 0)
+			continue;
+		row.n = 0;
+		result_put_null(&row, UUIDOID);
+		result_put_uuid(&row, &stage->template_id);
+		result_put_text(&row, "promote");
+		result_put_int4(&row, stage->eligible);
+		result_put_null(&row, UUIDARRAYOID);
+		result_put_null(&row, TIMESTAMPTZOID);
+		result_put_text(&row, psprintf("the staged version becomes active: %s", stage->reason));
+		result_put_text(&row, stage->template_name);
+		result_put_null(&row, TEXTOID);
+		result_row_store(rsinfo, &row);
+	}
+}
+
+/* Is number i of n presets, in the order of the plan, the last one of its template? */
+static bool
+is_last_of_template(const Preset **presets, int i, int n)
+{
+	const Id *template_id = &presets[i]->template_id;
+
+	while (++i < n)
+		if (id_compare(&presets[i]->template_id, template_id) == 0)
+			return false;
+	return true;
 }
 
 /* prebuild_plan(at timestamptz): what prebuild_reconcile(at) would do */
@@ -260,22 +240,22 @@ prebuild_plan(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz at = argument_clock(fcinfo, 0, "at");
 	Judgement *judgement;
-	PoolSnapshot *pool;
-	int *order;
+	const Preset **presets;
 
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
 	judgement = judgement_make(at);
-	pool = &judgement->snapshot->pool;
-	order = presets_by_name(judgement->snapshot);
-	for (int i = 0; i < pool->npresets; i++)
+	judgement_warn(judgement);
+	presets = presets_by_name(judgement->pool);
+	for (int i = 0; i < judgement->pool->npresets; i++)
 	{
-		const PlanRows rows = { rsinfo, &pool->presets[order[i]],
-								&judgement->snapshot->info[order[i]] };
+		const PlanRows rows = { rsinfo, presets[i] };
 
-		put_departures(&rows, pool);
-		if (rows.preset->active)
+		put_departures(&rows, judgement->pool);
+		if (rows.preset->kept)
 			put_creation(&rows, &judgement->settings);
+		if (judgement->stages.n > 0 && is_last_of_template(presets, i, judgement->pool->npresets))
+			put_promotion(rsinfo, &judgement->stages, &rows.preset->template_id);
 	}
 	plans_leave();
 	return (Datum) 0;

@@ -172,13 +172,6 @@ identity_changes_init(void)
 	shmem_startup_hook = start_memory;
 }
 
-/* Do the counters also show the changes of other sessions? */
-bool
-identity_changes_shared(void)
-{
-	return changes != &own_changes;
-}
-
 /* Return the counter of an agent, workspace, user or template. */
 IdentityCounter
 identity_counter_of(const pg_uuid_t *id)

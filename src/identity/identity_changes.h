@@ -13,7 +13,6 @@
 typedef uint16 IdentityCounter;
 
 extern void identity_changes_init(void);
-extern bool identity_changes_shared(void);
 extern IdentityCounter identity_counter_of(const pg_uuid_t *id);
 extern uint64 identity_counter_read(IdentityCounter counter);
 extern bool identity_counter_in_flight(uint64 value);

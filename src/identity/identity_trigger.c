@@ -25,8 +25,8 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || trigger->tg_trigger->tgnattr == 0)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("prebuild_identity_changed() is called by AFTER triggers for each "
-							   "row, on UPDATE OF columns, only")));
+						errmsg("prebuild_identity_changed() must be called by an AFTER trigger for "
+							   "each row on UPDATE OF columns")));
 	watched = trigger_watched(fcinfo, false);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger, watched))
 		return PointerGetDatum(NULL);

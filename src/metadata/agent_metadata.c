@@ -256,11 +256,11 @@ agent_metadata_write_accepted(MetadataRow *rows, int n, bool (*is_fault)(const E
 {
 	int kept;
 	Accepting accepting = { .rows = sort_rows(rows, n, &kept), .refusal = refusal };
-	Halving halving = { &accepting, write_some, is_fault, refuse_row };
+	const Halving halving = { write_some, is_fault, NULL, refuse_row };
 	MetadataCounts *counts = &accepting.counts;
 
 	*refusal = (MetadataRefusal){ 0 };
-	subtransaction_halve(&halving, 0, kept);
+	subtransaction_halve(&halving, &accepting, 0, kept);
 	counts->skipped = n - counts->updated - counts->inserted - counts->refused;
 	return *counts;
 }

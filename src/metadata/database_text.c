@@ -34,11 +34,11 @@ convert(ReportText utf8, int encoding, ReportText *string, ReportFault *fault)
 
 	if (!OidIsValid(conversion))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
-						errmsg("there is no default conversion from UTF8 to %s",
+						errmsg("default conversion from UTF8 to %s does not exist",
 							   pg_encoding_to_char(encoding))));
 	if (size > MaxAllocSize)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("%zu bytes are too many to convert", utf8.length)));
+						errmsg("text of %zu bytes is too long to convert", utf8.length)));
 	converted = palloc(size);
 	length = pg_do_encoding_conversion_buf(
 		conversion, PG_UTF8, encoding, (unsigned char *) unconstify(char *, utf8.data),

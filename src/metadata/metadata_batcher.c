@@ -138,7 +138,7 @@ locate_parts(void)
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("prebuild.metadata_buffer_size of %d kB is too small for %d databases",
 						setting_metadata_buffer_size, worker_slots_count()),
-				 errhint("Raise it, or name fewer databases in prebuild.databases.")));
+				 errhint("Increase it, or name fewer databases in prebuild.databases.")));
 	return block_size() - (place - (char *) batcher);
 }
 

@@ -75,8 +75,8 @@ unique_ids(pg_uuid_t *ids, int n)
  * Queue the messages of the batch channel for these ids, and sort them in place. Returns the number
  * of messages.
  */
-int
-fanout_publish_ids(pg_uuid_t *ids, int n)
+static int
+publish_ids(pg_uuid_t *ids, int n)
 {
 	char payload[MESSAGE_CHARS + 1];
 	int messages = 0;
@@ -204,7 +204,7 @@ fanout_publish(FanoutChange *changes, int n)
 
 		for (int i = 0; i < n; i++)
 			ids[i] = changes[i].agent;
-		messages += fanout_publish_ids(ids, n);
+		messages += publish_ids(ids, n);
 		pfree(ids);
 	}
 	if (setting_metadata_notify & METADATA_NOTIFY_AGENT)
@@ -312,5 +312,5 @@ prebuild_agent_ids_notify(PG_FUNCTION_ARGS)
 
 	PreventCommandDuringRecovery("prebuild_agent_ids_notify()");
 	memcpy(ids, given, sizeof(pg_uuid_t) * n);
-	PG_RETURN_INT32(fanout_publish_ids(ids, n));
+	PG_RETURN_INT32(publish_ids(ids, n));
 }

@@ -20,7 +20,6 @@ typedef struct FanoutChange
 } FanoutChange;
 
 extern int fanout_publish(FanoutChange *changes, int n);
-extern int fanout_publish_ids(pg_uuid_t *ids, int n);
 extern bool fanout_suppress(bool suppress);
 extern bool fanout_is_suppressed(void);
 

@@ -201,13 +201,13 @@ report_refused(int slot, const MetadataRefusal *refusal, int64 n)
 	next_warning = now + WARNING_INTERVAL;
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("agent metadata was refused and is dropped: key \"%s\" of agent %s: %s",
+			 errmsg("dropping refused metadata key \"%s\" of agent %s: %s",
 					TextDatumGetCString(refusal->row->key), DatumGetCString(agent), error->message),
-			 errdetail_plural("%lld entry of its batch was refused.",
-							  "%lld entries of its batch were refused.", (unsigned long) n,
+			 errdetail_plural("%lld entry of its batch is dropped.",
+							  "%lld entries of its batch are dropped.", (unsigned long) n,
 							  (long long) n),
-			 errhint("A constraint or a trigger of workspace_agent_metadata refuses it. "
-					 "prebuild_metadata_stats counts them all.")));
+			 errhint("A constraint or a trigger of workspace_agent_metadata refuses the entry. "
+					 "Column refused of prebuild_metadata_stats counts all such entries.")));
 }
 
 /* Have the buffer forget the batch. keep_refused: except agents with a refused row. */

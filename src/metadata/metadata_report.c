@@ -162,9 +162,10 @@ warn_of_full_buffer(int slot)
 		pg_atomic_compare_exchange_u64(&database->warned_at, &last, now))
 		ereport(WARNING,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("the buffer for agent metadata is full: new entries are dropped"),
-				 errhint("Raise prebuild.metadata_buffer_size, or see in prebuild_metadata_stats "
-						 "why it is not written.")));
+				 errmsg("dropping agent metadata because its buffer is full"),
+				 errhint("Increase prebuild.metadata_buffer_size, or find out from "
+						 "prebuild_metadata_stats why the worker does not write the buffered "
+						 "entries.")));
 }
 
 /*

@@ -114,8 +114,8 @@ prebuild_metadata_fanout(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("prebuild_metadata_fanout() is called by AFTER triggers for each "
-							   "statement only")));
+						errmsg("prebuild_metadata_fanout() must be called by an AFTER trigger for "
+							   "each statement")));
 	if (fanout_is_suppressed())
 		return PointerGetDatum(NULL);
 	list.with_keys = (setting_metadata_notify & METADATA_NOTIFY_AGENT) != 0;

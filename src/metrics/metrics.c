@@ -11,12 +11,13 @@
 
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
 #include "base/arguments.h"
-#include "decision/control_plane.h"
 #include "catalog/control_plane_catalog.h"
+#include "decision/judgement.h"
 #include "pass/pass_stats.h"
 #include "pass/pause.h"
 #include "base/plans.h"
@@ -29,6 +30,9 @@ PG_FUNCTION_INFO_V1(prebuild_metrics_read);
 #define LABELS                                                                                     \
 	"pg_catalog.jsonb_build_object('template_name', s.template_name,"                              \
 	" 'preset_name', s.preset_name, 'organization_name', s.organization_name)"
+
+/* What the metrics of the pool tell of a preset, in columns. */
+#define POOL_COLUMNS 13
 
 /* Add one metric without labels. */
 static void
@@ -45,29 +49,89 @@ put_value(ReturnSetInfo *rsinfo, const char *name, double value, const char *hel
 	result_row_store(rsinfo, &row);
 }
 
+/*
+ * Judge the control plane, without the warnings of a pass, which each scrape would repeat. Like
+ * prebuild_state(), raise an error rather than count only the rows that a policy shows.
+ */
+static const PoolSnapshot *
+judge(TimestampTz at)
+{
+	int guc_level = NewGUCNestLevel();
+	const PoolSnapshot *pool;
+
+	set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+					  false);
+	pool = judgement_make(at)->pool;
+	AtEOXact_GUC(true, guc_level);
+	return pool;
+}
+
+/* Gather what the metrics tell of presets of active versions: an array for each column. */
+static void
+gather_presets(const PoolSnapshot *pool, Datum *arrays)
+{
+	ArrayParameter *columns[POOL_COLUMNS] = {
+		array_new(TEXTOID), array_new(TEXTOID), array_new(TEXTOID), array_new(INT4OID),
+		array_new(INT4OID), array_new(INT4OID), array_new(BOOLOID), array_new(BOOLOID),
+		array_new(BOOLOID), array_new(BOOLOID), array_new(INT4OID), array_new(INT4OID),
+		array_new(INT4OID)
+	};
+
+	for (int i = 0; i < pool->npresets; i++)
+	{
+		const Preset *preset = &pool->presets[i];
+
+		if (!preset->active)
+			continue;
+		array_add_text(columns[0], preset->details->template_name);
+		array_add_text(columns[1], preset->details->name);
+		array_add_text(columns[2], preset->details->organization_name);
+		array_add(columns[3], Int32GetDatum(preset->desired));
+		array_add(columns[4], Int32GetDatum(preset->actual));
+		array_add(columns[5], Int32GetDatum(preset->eligible));
+		array_add(columns[6], BoolGetDatum(preset->hard_limited));
+		array_add(columns[7], BoolGetDatum(preset->status == STATUS_VALIDATION_FAILED));
+		array_add(columns[8], BoolGetDatum(preset->backing_off));
+		array_add(columns[9], BoolGetDatum(preset->withheld == WITHHELD_NO_PROVISIONER));
+		array_add(columns[10], Int32GetDatum(preset->sick));
+		array_add(columns[11], Int32GetDatum(preset->serving));
+		array_add(columns[12], Int32GetDatum(preset->waiting));
+	}
+	for (int i = 0; i < POOL_COLUMNS; i++)
+		arrays[i] = array_datum(columns[i]);
+}
+
 /* pool: existing and desired prebuilds of active template versions */
 static void
 put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TIMESTAMPTZOID };
-	Datum values[] = { TimestampTzGetDatum(at) };
+	static const Oid argtypes[POOL_COLUMNS] = { TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+												INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+												BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
+												BOOLARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+												INT4ARRAYOID };
+	Datum values[POOL_COLUMNS];
 
+	gather_presets(judge(at), values);
 	result_store_rows(
 		rsinfo,
 		plan_execute(
 			&plan,
 			"SELECT m.name::pg_catalog.text, " LABELS ","
 			" m.value::pg_catalog.float8, 'gauge'::pg_catalog.text, m.help::pg_catalog.text"
-			" FROM (SELECT s.template_name, s.preset_name, s.organization_name,"
-			"   pg_catalog.sum(s.desired), pg_catalog.sum(s.actual),"
-			"   pg_catalog.sum(s.eligible), pg_catalog.bool_or(s.hard_limited),"
-			"   pg_catalog.bool_or(s.prebuild_status {=} 'validation_failed'),"
-			"   pg_catalog.bool_or(s.backoff_until {>=} $1)"
-			"  FROM {ext}prebuild_state($1) s WHERE s.active"
-			"  GROUP BY s.template_name, s.preset_name, s.organization_name)"
+			" FROM (SELECT p.template_name, p.preset_name, p.organization_name,"
+			"   pg_catalog.sum(p.desired), pg_catalog.sum(p.running), pg_catalog.sum(p.eligible),"
+			"   pg_catalog.bool_or(p.hard_limited), pg_catalog.bool_or(p.validation_failed),"
+			"   pg_catalog.bool_or(p.backing_off), pg_catalog.bool_or(p.no_provisioner),"
+			"   pg_catalog.sum(p.sick), pg_catalog.sum(p.serving), pg_catalog.sum(p.waiting)"
+			"  FROM {unnest 13} p (template_name, preset_name, organization_name, desired, running,"
+			"   eligible, hard_limited, validation_failed, backing_off, no_provisioner, sick,"
+			"   serving, waiting)"
+			"  GROUP BY p.template_name, p.preset_name, p.organization_name)"
 			"  s (template_name, preset_name, organization_name, desired, running, eligible,"
-			"   hard_limited, validation_failed, backing_off),"
+			"   hard_limited, validation_failed, backing_off, no_provisioner, sick, serving,"
+			"   waiting),"
 			" LATERAL (VALUES"
 			"  ('coderd_prebuilt_workspaces_desired', s.desired,"
 			"   'Prebuilt workspaces that a preset should have'),"
@@ -83,12 +147,22 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			"   '1 for a preset that cannot be built until its template changes, absent"
 			" otherwise'),"
 			"  ('prebuild_ext_preset_backing_off', CASE WHEN s.backing_off THEN 1 END,"
-			"   '1 for a preset that is not built for now, as builds failed lately, absent"
-			" otherwise'))"
+			"   '1 for a preset that passes do not build for now because builds failed, absent"
+			" otherwise'),"
+			"  ('prebuild_ext_preset_no_provisioner', CASE WHEN s.no_provisioner THEN 1 END,"
+			"   '1 for a preset that no live provisioner daemon can build, absent otherwise'),"
+			"  ('prebuild_ext_preset_sick', CASE WHEN s.sick {>} 0 THEN s.sick END,"
+			"   'Prebuilt workspaces of a preset that are sick, absent if there are none'),"
+			"  ('prebuild_ext_preset_serving', CASE WHEN s.serving {>} 0 THEN s.serving END,"
+			"   'Expired prebuilt workspaces of a preset that stay until their replacements are"
+			" ready, absent if there are none'),"
+			"  ('prebuild_ext_preset_waiting', CASE WHEN s.waiting {>} 0 THEN s.waiting END,"
+			"   'Prebuilt workspaces that a preset gets after expired ones have gone, absent if"
+			" there are none'))"
 			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
 			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
-			PLAN_READ, 1, argtypes, values, NULL));
+			PLAN_READ, POOL_COLUMNS, argtypes, values, NULL));
 }
 
 /* Count the claims that replaced resources, as three arrays: templates, presets, counts. */
@@ -166,14 +240,14 @@ put_history(ReturnSetInfo *rsinfo)
 			"   replaced),"
 			" LATERAL (VALUES"
 			"  ('coderd_prebuilt_workspaces_created_total', s.created,"
-			"   'Prebuilt workspaces that were ever made for a preset'),"
+			"   'Prebuilt workspaces ever created for a preset'),"
 			"  ('coderd_prebuilt_workspaces_failed_total', s.failed,"
 			"   'Prebuilt workspaces that failed to build'),"
 			"  ('coderd_prebuilt_workspaces_claimed_total', s.claimed,"
-			"   'Prebuilt workspaces that were given to users'),"
+			"   'Prebuilt workspaces that users have claimed'),"
 			"  ('coderd_prebuilt_workspaces_resource_replacements_total', s.replaced,"
-			"   'Claims whose build destroyed resources of the prebuilt workspace and made them"
-			" anew')) m (name, value, help)"
+			"   'Claims whose build replaced resources of the prebuilt workspace'))"
+			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
 			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
 			PLAN_READ, 3, argtypes, values, NULL));
@@ -187,10 +261,10 @@ put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 			  "1 while reconciliation is paused, otherwise 0");
 	put_value(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
 			  (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
-			  "Unix time at which these metrics were true, in seconds");
+			  "Unix time of these metrics, in seconds");
 	result_store_rows(rsinfo,
 					  pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
-										 "How long passes of the reconciliation took, in seconds"));
+										 "Duration of passes of the reconciliation, in seconds"));
 }
 
 /* metadata: the buffer of agent metadata of this database, since the server started */
@@ -210,7 +284,7 @@ put_metadata(ReturnSetInfo *rsinfo)
 			"  (1, 'batches_total', 'Batches of agent metadata written'),"
 			"  (2, 'flushed_total', 'Entries of agent metadata written'),"
 			"  (3, 'dropped_keys_total',"
-			"   'Entries of agent metadata refused, as the buffer was full'),"
+			"   'Entries of agent metadata dropped because the buffer was full'),"
 			"  (4, 'publish_errors_total',"
 			"   'Batches of agent metadata that could not be published'))"
 			" m (metric, name, help), LATERAL (VALUES"
@@ -231,7 +305,7 @@ put_metadata(ReturnSetInfo *rsinfo)
 			" (CASE h.histogram"
 			"  WHEN 'batch_size' THEN 'Entries in a batch of agent metadata'"
 			"  WHEN 'batch_utilization' THEN 'Keys of an agent in a batch of agent metadata'"
-			"  ELSE 'How long writing a batch of agent metadata took, in seconds' END)::pg_catalog.text"
+			"  ELSE 'Duration of writing a batch of agent metadata, in seconds' END)::pg_catalog.text"
 			" FROM {ext}prebuild_metadata_histograms() h, LATERAL ("
 			"  SELECT '_bucket', CASE WHEN h.upper_bound {=} 'Infinity' THEN '+Inf'"
 			"    ELSE h.upper_bound::pg_catalog.text END, h.count::pg_catalog.float8"
@@ -258,11 +332,11 @@ put_identity(ReturnSetInfo *rsinfo)
 			"SELECT 'prebuild_ext_identity_cache_' {||} m.name, '{}'::pg_catalog.jsonb,"
 			" m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
 			" FROM {ext}prebuild_identity_stats_read() s, LATERAL (VALUES"
-			"  (1, 'hits_total', s.hits, 'Identities of agents given from the cache'),"
+			"  (1, 'hits_total', s.hits, 'Look-ups of agent identities that the cache answered'),"
 			"  (2, 'misses_total', s.misses,"
-			"   'Identities of agents for which the tables were asked'),"
+			"   'Look-ups of agent identities that read the tables'),"
 			"  (3, 'invalidations_total', s.invalidations,"
-			"   'Identities of agents dropped as what they say may have changed'))"
+			"   'Agent identities dropped from the cache because they may have changed'))"
 			" m (position, name, value, help)"
 			" WHERE s.scope {=} 'database' ORDER BY m.position",
 			PLAN_READ_OWN, 0, NULL, NULL, NULL));
@@ -279,30 +353,14 @@ check_part(const char *part)
 		if (strcmp(part, parts[i]) == 0)
 			return;
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("there is no part \"%s\" of the metrics", part),
-					errhint("There are pool, history, loop, metadata and identity.")));
+					errmsg("unrecognized part of the metrics: \"%s\"", part),
+					errhint("Valid parts are pool, history, loop, metadata and identity.")));
 }
 
 static bool
 wanted(const char *part, const char *name)
 {
 	return part == NULL || strcmp(part, name) == 0;
-}
-
-/*
- * Suppress warnings until AtEOXact_GUC(): otherwise each scrape would repeat the warnings of a
- * pass, to the client and in the server's log. Returns the GUC nest level to end.
- */
-static int
-silence(void)
-{
-	int level = NewGUCNestLevel();
-
-	set_config_option("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-					  true, 0, false);
-	set_config_option("log_min_messages", "error", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-					  0, false);
-	return level;
 }
 
 /* prebuild_metrics_read(at timestamptz, part text): one part of the metrics; all if part is NULL */
@@ -312,16 +370,14 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz at = argument_time(fcinfo, 0, "at");
 	char *part = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
-	int level;
 
 	if (part != NULL)
 		check_part(part);
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
 	control_plane_require();
-	level = silence();
 	if (wanted(part, "pool"))
-		put_pool(rsinfo, at);
+		put_pool(rsinfo, argument_clock(fcinfo, 0, "at"));
 	if (wanted(part, "history"))
 		put_history(rsinfo);
 	if (wanted(part, "loop"))
@@ -330,7 +386,6 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 		put_metadata(rsinfo);
 	if (wanted(part, "identity"))
 		put_identity(rsinfo);
-	AtEOXact_GUC(true, level);
 	plans_leave();
 	return (Datum) 0;
 }

@@ -107,10 +107,10 @@ in_subtransaction(Work *work, int rest)
 		waited_for = patience_report();
 	}
 	ereport(WARNING,
-			(errcode(error->sqlerrcode), errmsg("notification left out: %s", error->message),
+			(errcode(error->sqlerrcode), errmsg("could not queue notification: %s", error->message),
 			 waited_for == NULL ? 0
 			 : rest > 0 && patience_is_over()
-				 ? errdetail("%s The %d after it were not tried.", waited_for, rest)
+				 ? errdetail("%s This also skips the %d notifications after it.", waited_for, rest)
 				 : errdetail("%s", waited_for)));
 	return false;
 }

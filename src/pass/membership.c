@@ -23,16 +23,20 @@
 #define GROUP_DISPLAY_NAME "Prebuilt Workspaces"
 
 /*
- * Does a preset need the system user in its organization? Not if its version is outdated or its
- * template deleted, even while prebuilds of it remain to be deleted. Whoever deletes an
- * organization deletes its templates first, and the organization must not get a member again then.
+ * Does a preset need the system user in its organization? Not if its version is neither active nor
+ * staged, or its template deleted, even while prebuilds of it remain to be deleted. Whoever deletes
+ * an organization deletes its templates first, and the organization must not get a member again
+ * then.
  */
 static bool
-needs_place(const Preset *preset, const PresetInfo *info, bool has_members)
+needs_place(const Preset *preset)
 {
-	return !info->organization_deleted && !preset->template_deleted &&
-		   id_compare(&preset->template_version_id, &preset->active_version_id) == 0 &&
-		   (info->can_want || has_members);
+	const PresetDetails *details = preset->details;
+
+	return !details->organization_deleted && !preset->template_deleted &&
+		   (id_compare(&preset->template_version_id, &preset->active_version_id) == 0 ||
+			preset->staged_share > 0) &&
+		   (details->can_want || details->has_members);
 }
 
 /*
@@ -41,24 +45,13 @@ needs_place(const Preset *preset, const PresetInfo *info, bool has_members)
  * preset.
  */
 int
-membership_organizations(const ControlPlaneSnapshot *snapshot, Id *organizations)
+membership_organizations(const PoolSnapshot *pool, Id *organizations)
 {
-	const PoolSnapshot *pool = &snapshot->pool;
-	bool *has_members = palloc0_array(bool, pool->npresets + 1);
 	int found = 0;
 	int n = 0;
 
-	for (int i = 0; i < pool->nmembers; i++)
-	{
-		const PoolMember *member = &pool->members[i];
-
-		if (member->build_preset >= 0)
-			has_members[member->build_preset] = true;
-		if (member->current_preset >= 0)
-			has_members[member->current_preset] = true;
-	}
 	for (int i = 0; i < pool->npresets; i++)
-		if (needs_place(&pool->presets[i], &snapshot->info[i], has_members[i]))
+		if (needs_place(&pool->presets[i]))
 			organizations[found++] = pool->presets[i].organization_id;
 	qsort(organizations, found, sizeof(Id), id_compare);
 	for (int i = 0; i < found; i++)

@@ -8,7 +8,7 @@
 #include "decision/control_plane.h"
 
 extern void membership_require_system_user(void);
-extern int membership_organizations(const ControlPlaneSnapshot *snapshot, Id *organizations);
+extern int membership_organizations(const PoolSnapshot *pool, Id *organizations);
 extern void membership_ensure(const Id *organizations, int n, int64_t at);
 
 #endif /* PREBUILD_MEMBERSHIP_H */

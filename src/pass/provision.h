@@ -17,7 +17,7 @@ typedef struct PassTotals
 	int waiting; /* new jobs that wait for a provisioner */
 } PassTotals;
 
-extern PassTotals provision_presets(const Judgement *judgement, const int *presets, int npresets,
-									int64_t *clock, ArrayParameter *jobs);
+extern PassTotals provision_presets(const Judgement *judgement, Preset *const *presets,
+									int npresets, int64_t *clock, ArrayParameter *jobs);
 
 #endif /* PREBUILD_PROVISION_H */

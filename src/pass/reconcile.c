@@ -1,21 +1,11 @@
 /*
  * reconcile.c
- *	  The pass: carry out a judgement in one transaction.
+ *	  prebuild_reconcile(): one pass in the caller's transaction. pass.c has its steps.
  *
  *	  Locks: advisory lock 7 of the database, for the transaction. Every reconciler of the control
  *	  plane takes this lock, and a pass never waits for it. The pass takes its snapshot after the
- *	  lock, so that it sees everything that the previous holder committed.
- *
- *	  A pass waits for locks of other sessions at most PATIENCE_MS in total (see patience.c),
- *	  because it holds the reconcilers' lock meanwhile. A lock that the pass cannot get is not a
- *	  fault. The pass leaves what needs the lock to the next pass, and one WARNING names the lock
- *	  and its holder. After a wait for a row, the pass halves the presets without patience, so that
- *	  it still writes the presets that do not need the row. After a wait for a whole table it gives
- *	  up at once.
- *
- *	  Faults: the pass writes all presets in one subtransaction. If that fails, it halves the
- *	  presets until a faulty one is alone, rolls back that one and reports it. An error that is not
- *	  the fault of a preset (a cancel, a deadlock, a missing right) rolls back the whole pass.
+ *	  lock, so that it sees everything that the previous holder committed, and after it has locked
+ *	  the tables of the pool (pool_tables_lock()), which a snapshot from before might find empty.
  *
  *	  A pass that wrote something keeps the lock for a moment after its commit: see lock_linger.c.
  */
@@ -24,496 +14,34 @@
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/arguments.h"
-#include "catalog/control_plane_catalog.h"
-#include "decision/judgement.h"
-#include "pass/lock_linger.h"
-#include "pass/membership.h"
-#include "pass/pass_stats.h"
 #include "base/patience.h"
-#include "pass/pause.h"
 #include "base/plans.h"
-#include "pool/pool_state.h"
-#include "pass/provision.h"
-#include "pass/pruning.h"
 #include "base/result_row.h"
-#include "base/rows.h"
-#include "pass/status.h"
-#include "catalog/constraints.h"
-#include "base/subtransaction.h"
-#include "pass/wakeup.h"
-
-/* How long a pass waits for other sessions in total, in milliseconds. */
-#define PATIENCE_MS 2000
+#include "catalog/control_plane_catalog.h"
+#include "pass/lock_linger.h"
+#include "pass/pass.h"
+#include "pass/pass_lock.h"
+#include "pass/pause.h"
+#include "pool/pool_state.h"
 
 PG_FUNCTION_INFO_V1(prebuild_reconcile);
-
-/* A pass under way. */
-typedef struct Pass
-{
-	Judgement *judgement;
-	int64_t clock; /* time of the next new row */
-	MemoryContext context;
-	int npresets; /* presets with something to do */
-	PassTotals totals;
-	int reconciled;
-	int backing_off;
-	int failed;
-	bool paused;
-	TimestampTz at;
-	TimestampTz began; /* by the real clock */
-	Id *organizations; /* that the system user must join */
-	int norganizations;
-	ArrayParameter *jobs; /* new jobs: totals.waiting valid ones, then those of an undone try */
-	int locked_out;		  /* presets that a lock of another session kept from being written */
-	int left_places;	  /* organizations, for the same reason */
-	StringInfoData left;  /* what else such locks left to the next pass, as a list in words */
-	const char **checked; /* tables whose deferred constraints are checked */
-	int nchecked;
-} Pass;
-
-/* Do a step for n of the pass's presets or organizations, given by number. */
-typedef void (*Work)(Pass *pass, const int *items, int n);
-
-/* Report that the step failed for one of them. */
-typedef void (*Failure)(Pass *pass, int item, const ErrorData *error);
 
 /*
  * True during a pass. The lock does not stop a trigger in this session from starting another pass.
  */
 static bool in_pass = false;
 
-/*
- * True if one preset (or organization) may have caused the error: bad values, constraints, whatever
- * triggers raise, a row that another session holds for too long. Every other error concerns the
- * session or the whole database, and aborts the pass.
- */
-static bool
-may_be_the_items_fault(int sqlstate)
+/* Has a pass of this session begun and not ended? Then a trigger or a rule runs. */
+bool
+pass_is_under_way(void)
 {
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
-	{
-		case ERRCODE_INVALID_TRANSACTION_STATE:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-		case ERRCODE_INTERNAL_ERROR:
-			return false;
-		default:
-			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE;
-	}
-}
-
-/* may_be_the_items_fault(), as a callback. */
-static bool
-is_items_fault(const ErrorData *error)
-{
-	return may_be_the_items_fault(error->sqlerrcode);
-}
-
-/* Items of a pass, and the step to run for them. */
-typedef struct Items
-{
-	Pass *pass;
-	Work work;
-	Failure failure;
-	const int *items;
-	PassTotals totals; /* of the tries that succeeded */
-} Items;
-
-/*
- * Choose the tables whose deferred constraints each try checks: those that a pass writes, except
- * those that the caller's transaction already violates, because it may still repair that.
- */
-static void
-choose_checked_tables(Pass *pass)
-{
-	static const char *const written[] = { "workspaces",
-										   "provisioner_jobs",
-										   "workspace_builds",
-										   "workspace_build_parameters",
-										   "workspace_agents",
-										   "template_version_presets",
-										   "groups",
-										   "group_members",
-										   "organization_members" };
-	/* the caller's deferred triggers, too, look for the control plane by bare names */
-	int guc_level = plans_control_plane_path();
-
-	pass->checked = palloc_array(const char *, lengthof(written));
-	for (size_t i = 0; i < lengthof(written); i++)
-		if (constraints_hold(written[i], is_items_fault))
-			pass->checked[pass->nchecked++] = written[i];
-	AtEOXact_GUC(true, guc_level);
-}
-
-/* Halving callback: run the step for n of the items, in a subtransaction. */
-static void
-work_on_items(void *argument, int first, int n)
-{
-	Items *items = argument;
-	int guc_level = plans_control_plane_path();
-
-	patience_arm();
-	/* forget the counts of an undone try */
-	items->pass->totals = items->totals;
-	items->work(items->pass, items->items + first, n);
-	constraints_check(items->pass->checked, items->pass->nchecked);
-	AtEOXact_GUC(true, guc_level);
-	items->totals = items->pass->totals;
-}
-
-/* Halving callback: report that the step failed for one of the items. */
-static void
-leave_out_item(void *argument, int item, const ErrorData *error)
-{
-	Items *items = argument;
-
-	items->failure(items->pass, items->items[item], error);
-}
-
-/* Halving callback: stop halving, because every smaller try needs the same unavailable lock? */
-static bool
-gives_up(void *argument, const ErrorData *error)
-{
-	return patience_lose(error) && patience_is_over();
-}
-
-/* Run a step for all items but those for which it fails. Returns for how many it succeeded. */
-static int
-halve_work(Pass *pass, Work work, Failure failure, const int *items, int n)
-{
-	Items all = { pass, work, failure, items, pass->totals };
-	Halving halving = { &all, work_on_items, is_items_fault, leave_out_item };
-	int done = subtransaction_halve_until(&halving, gives_up, 0, n);
-
-	pass->totals = all.totals;
-	return done;
-}
-
-/* Step: write some presets. */
-static void
-write_presets(Pass *pass, const int *presets, int n)
-{
-	PassTotals totals;
-
-	pass->jobs->n = pass->totals.waiting;
-	totals = provision_presets(pass->judgement, presets, n, &pass->clock, pass->jobs);
-	status_write(pass->judgement, presets, n);
-	pass->totals.created += totals.created;
-	pass->totals.deleted += totals.deleted;
-	pass->totals.canceled += totals.canceled;
-	pass->totals.waiting += totals.waiting;
-}
-
-/* Note what a lock of another session leaves to the next pass. */
-static void
-leave(Pass *pass, const char *what)
-{
-	appendStringInfo(&pass->left, "%s%s", pass->left.len > 0 ? ", " : "", what);
-}
-
-/*
- * Run a part of the pass in a subtransaction. If a lock of another session stops it, note it as
- * left to the next pass and return false. Raises all other errors.
- */
-static bool
-attempt(Pass *pass, const char *what, SubtransactionWork work, void *argument)
-{
-	ErrorData *error;
-
-	patience_arm();
-	error = subtransaction_run(work, argument);
-	if (error == NULL)
-		return true;
-	if (!patience_lose(error))
-		ReThrowError(error);
-	leave(pass, what);
-	return false;
-}
-
-/* A preset that failed. */
-typedef struct FailedPreset
-{
-	const Judgement *judgement;
-	int preset;
-	const ErrorData *error;
-} FailedPreset;
-
-static bool
-record_failure(void *argument)
-{
-	const FailedPreset *failed = argument;
-
-	status_write_failure(failed->judgement, failed->preset, failed->error);
-	return true;
-}
-
-/* Report a preset whose changes were rolled back. */
-static void
-report_preset(Pass *pass, int preset, const ErrorData *error)
-{
-	const PresetInfo *info = &pass->judgement->snapshot->info[preset];
-	FailedPreset failed = { pass->judgement, preset, error };
-
-	if (patience_lose(error))
-	{
-		pass->locked_out++;
-		return;
-	}
-	pass->failed++;
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("preset \"%s\" of template \"%s\" failed and was left as it is: %s",
-							 info->name, info->template_name, error->message),
-					  error->detail ? errdetail("%s", error->detail) : 0));
-	attempt(pass, "the event of a preset that failed", record_failure, &failed);
-}
-
-/* Step: make the system user join some organizations. */
-static void
-join_organizations(Pass *pass, const int *items, int n)
-{
-	Id *organizations = palloc_array(Id, n);
-
-	for (int i = 0; i < n; i++)
-		organizations[i] = pass->organizations[items[i]];
-	membership_ensure(organizations, n, pass->at);
-}
-
-/* Report an organization that the system user could not join. */
-static void
-report_organization(Pass *pass, int item, const ErrorData *error)
-{
-	char *id;
-
-	if (patience_lose(error))
-	{
-		pass->left_places++;
-		return;
-	}
-	id = DatumGetCString(DirectFunctionCall1(uuid_out, id_datum(&pass->organizations[item])));
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the system user could not be given its place in organization %s: %s",
-							 id, error->message)));
-}
-
-/* Make the system user join the organizations that it must be in. */
-static void
-ensure_membership(Pass *pass)
-{
-	int n = pass->norganizations;
-	int *items = palloc_array(int, n + 1);
-
-	for (int i = 0; i < n; i++)
-		items[i] = i;
-	halve_work(pass, join_organizations, report_organization, items, n);
-}
-
-/* Collect the presets for which the pass has something to write. Returns their number. */
-static int
-presets_with_work(Pass *pass, int *presets)
-{
-	const Judgement *judgement = pass->judgement;
-	const PoolSnapshot *pool = &judgement->snapshot->pool;
-	int n = 0;
-
-	for (int i = 0; i < pool->npresets; i++)
-	{
-		const Preset *preset = &pool->presets[i];
-
-		pass->backing_off += preset->backing_off;
-		if (preset->nactions > 0 || preset->create > 0 || status_has_changed(judgement, i))
-			presets[n++] = i;
-	}
-	return n;
-}
-
-/*
- * Run a part whose faults must not fail the pass, in a subtransaction. Its own faults become
- * WARNINGs. what: names the part if a lock leaves it to the next pass; undone, hint: text of the
- * WARNING.
- */
-static void
-do_aside(Pass *pass, SubtransactionWork work, const char *what, const char *undone,
-		 const char *hint)
-{
-	ErrorData *error;
-
-	patience_arm();
-	error = subtransaction_run(work, pass);
-	if (error == NULL)
-		return;
-	if (patience_lose(error))
-	{
-		leave(pass, what);
-		return;
-	}
-	if (!may_be_the_items_fault(error->sqlerrcode))
-		ReThrowError(error);
-	ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", undone, error->message),
-					  hint ? errhint("%s", hint) : 0));
-}
-
-static bool
-fold_pool(void *argument)
-{
-	pool_state_fold(false);
-	return true;
-}
-
-/*
- * Bring the stored pool up to date. This makes this pass, and all readers until the next one, fast.
- * Without it they read the tables.
- */
-static void
-refresh_pool(Pass *pass)
-{
-	do_aside(pass, fold_pool, "the stored pool", "the stored pool was not brought up to date",
-			 "prebuild_rebuild() builds it anew.");
-}
-
-static bool
-prune_marks(void *argument)
-{
-	static const char *const written[] = { "template_version_presets" };
-	const Pass *pass = argument;
-	int guc_level = plans_control_plane_path();
-
-	pruning_marks(pass->judgement);
-	constraints_check(written, lengthof(written));
-	AtEOXact_GUC(true, guc_level);
-	return true;
-}
-
-static bool
-prune_old(void *argument)
-{
-	const Pass *pass = argument;
-
-	pruning_old(pass->at);
-	return true;
-}
-
-/* Keep the extension's own tables small. */
-static void
-prune(Pass *pass)
-{
-	do_aside(pass, prune_marks, "marks of presets that are not active",
-			 "marks of presets that are not active were not removed", NULL);
-	do_aside(pass, prune_old, "old events", "old events were not removed", NULL);
-}
-
-static bool
-post_jobs(void *argument)
-{
-	const Pass *pass = argument;
-
-	wakeup_provisioners(pass->jobs, pass->at);
-	return true;
-}
-
-/*
- * Wake the provisioners for all new jobs of the pass. No fault in this fails the pass, not even a
- * missing right, because the provisioners also ask by themselves.
- */
-static void
-wake_provisioners(Pass *pass)
-{
-	ErrorData *error;
-
-	patience_arm();
-	error = pass->jobs->n > 0 ? subtransaction_run(post_jobs, pass) : NULL;
-	if (error == NULL)
-		return;
-	if (!may_be_the_items_fault(error->sqlerrcode) &&
-		error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
-		ReThrowError(error);
-	(void) patience_lose(error);
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("the provisioners were not woken: %s", error->message),
-					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
-					  errhint("They find the new jobs when they ask by themselves.")));
-}
-
-/* Find out whether reconciliation is paused, and otherwise what to do. */
-static bool
-judge(void *argument)
-{
-	Pass *pass = argument;
-
-	pass->paused = pause_is_on();
-	if (pass->paused)
-		return true;
-	pass->judgement = judgement_make(pass->at);
-	pass->organizations = palloc_array(Id, pass->judgement->snapshot->pool.npresets + 1);
-	pass->norganizations = membership_organizations(pass->judgement->snapshot, pass->organizations);
-	if (pass->norganizations > 0)
-		membership_require_system_user();
-	return true;
-}
-
-/* Write the summary event and the statistics of the pass. */
-static bool
-sum_up(void *argument)
-{
-	Pass *pass = argument;
-
-	status_write_summary(pass->at, pass->totals.created, pass->totals.deleted,
-						 pass->totals.canceled, pass->failed);
-	pass_stats_add(GetCurrentTimestamp() - pass->began);
-	return true;
-}
-
-/* Warn of everything that locks of other sessions left to the next pass. */
-static void
-report_left(Pass *pass, int npresets)
-{
-	if (pass->left_places > 0)
-		leave(pass,
-			  psprintf("the system user's place in %d of its organizations", pass->left_places));
-	if (pass->locked_out > 0)
-		leave(pass, psprintf("%d of %d presets with something to do", pass->locked_out, npresets));
-	if (pass->left.len == 0)
-		return;
-	ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					  errmsg("locks of other sessions left to the next pass: %s", pass->left.data),
-					  patience_report() != NULL ? errdetail("%s", patience_report()) : 0,
-					  errhint("A pass waits %d s for others in all, or lock_timeout for each lock. "
-							  "pg_stat_activity shows what these sessions do.",
-							  PATIENCE_MS / 1000)));
-}
-
-/* Run the pass. The caller holds the lock and took the active snapshot after it. */
-static void
-run_pass(Pass *pass)
-{
-	const PoolSnapshot *pool;
-	int *presets;
-	int npresets = 0;
-
-	if (attempt(pass, "all of it", judge, pass) && !pass->paused)
-	{
-		pool = &pass->judgement->snapshot->pool;
-		choose_checked_tables(pass);
-		ensure_membership(pass);
-		presets = palloc_array(int, pool->npresets + 1);
-		npresets = presets_with_work(pass, presets);
-		pass->jobs = array_new(UUIDOID);
-		pass->reconciled = halve_work(pass, write_presets, report_preset, presets, npresets);
-		pass->jobs->n = pass->totals.waiting;
-		wake_provisioners(pass);
-		pass->npresets = pool->npresets;
-		prune(pass);
-		attempt(pass, "the record of the pass", sum_up, pass);
-	}
-	report_left(pass, npresets);
+	return in_pass;
 }
 
 /* Run the pass with its own snapshot and patience. The caller holds the lock. */
@@ -522,17 +50,15 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 {
 	int guc_level = NewGUCNestLevel();
 
-	patience_begin(PATIENCE_MS);
+	patience_begin(PASS_PATIENCE_MS);
 	PG_TRY();
 	{
 		patience_arm();
 		plans_enter(fcinfo);
-		pass->context = CurrentMemoryContext;
 		initStringInfo(&pass->left);
 		control_plane_require();
-		refresh_pool(pass);
-		PushActiveSnapshot(GetTransactionSnapshot());
-		run_pass(pass);
+		pass_refresh_pool(pass);
+		pass_run(pass);
 		/* last, because it locks tables; the next pass builds the stored pool */
 		pool_state_mend();
 		PopActiveSnapshot();
@@ -540,6 +66,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 	}
 	PG_FINALLY();
 	{
+		pool_view_forget();
 		patience_end();
 	}
 	PG_END_TRY();
@@ -552,7 +79,7 @@ run_locked(FunctionCallInfo fcinfo, Pass *pass)
 static Datum
 result_row(FunctionCallInfo fcinfo, const Pass *pass, bool locked)
 {
-	const int counts[] = { pass->npresets,		 pass->reconciled,		pass->totals.created,
+	const int counts[] = { pass->njudged,		 pass->reconciled,		pass->totals.created,
 						   pass->totals.deleted, pass->totals.canceled, pass->backing_off,
 						   pass->failed };
 	ResultRow row;
@@ -583,8 +110,8 @@ prebuild_reconcile(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 			 errmsg("prebuild_reconcile() cannot run in a transaction of isolation level %s",
 					XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
-			 errhint("A pass has to see what was committed before it took its lock. Run it in a "
-					 "READ COMMITTED transaction.")));
+			 errhint("A pass must see what was committed before it took its lock. Run it in a READ "
+					 "COMMITTED transaction.")));
 
 	locked = !in_pass && DatumGetBool(DirectFunctionCall1(pg_try_advisory_xact_lock_int8,
 														  Int64GetDatum(RECONCILE_LOCK)));

@@ -6,6 +6,8 @@
  */
 #include "compat.h"
 
+#include "utils/timestamp.h"
+
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 
@@ -14,50 +16,44 @@
 #include "base/rows.h"
 #include "settings.h"
 #include "pass/status.h"
+#include "decision/past_failures.h"
 
 static const char *const status_labels[] = { "healthy", "hard_limited", "validation_failed" };
 
 /* True if the database cannot decide a preset, and no mark says so yet for the same reason. */
 static bool
-is_news_unsupported(const Judgement *judgement, int preset)
+is_news_unsupported(const Preset *preset)
 {
-	const Preset *judged = &judgement->snapshot->pool.presets[preset];
-	const Mark *mark = judgement->unsupported[preset];
+	const Mark *mark = preset->details->unsupported;
 
-	return judged->check == BUILD_UNSUPPORTED &&
-		   (mark == NULL || strcmp(mark->detail, judged->check_reason) != 0);
+	return preset->check == BUILD_UNSUPPORTED &&
+		   (mark == NULL || strcmp(mark->detail, preset->check_reason) != 0);
 }
 
 /* True if a preset that was reported as unsupported no longer is. */
 static bool
-is_supported_again(const Judgement *judgement, int preset)
+is_supported_again(const Preset *preset)
 {
-	const Preset *judged = &judgement->snapshot->pool.presets[preset];
-
-	return judgement->unsupported[preset] != NULL && judgement->inputs[preset] != NULL &&
-		   judged->check != BUILD_UNSUPPORTED && judged->check != BUILD_NOT_YET;
+	return preset->details->unsupported != NULL && preset->details->inputs != NULL &&
+		   preset->check != BUILD_UNSUPPORTED && preset->check != BUILD_NOT_YET;
 }
 
 /*
  * True if the mark of our validation_failed must go, because somebody else has changed the status.
  */
 static bool
-is_mark_outlived(const Judgement *judgement, int preset)
+is_mark_outlived(const Preset *preset)
 {
-	const Preset *judged = &judgement->snapshot->pool.presets[preset];
-
-	return judgement->invalid[preset] != NULL && judged->new_status != STATUS_VALIDATION_FAILED;
+	return preset->details->invalid != NULL && preset->new_status != STATUS_VALIDATION_FAILED;
 }
 
 /* True if there is something to write about a preset. */
 bool
-status_has_changed(const Judgement *judgement, int preset)
+status_has_changed(const Preset *preset)
 {
-	const Preset *judged = &judgement->snapshot->pool.presets[preset];
-
-	return judged->new_status != judged->status || is_news_unsupported(judgement, preset) ||
-		   is_supported_again(judgement, preset) || is_mark_outlived(judgement, preset) ||
-		   judgement->failed[preset] != NULL;
+	return preset->new_status != preset->status || is_news_unsupported(preset) ||
+		   is_supported_again(preset) || is_mark_outlived(preset) ||
+		   preset->details->failed != NULL;
 }
 
 /* Add the events and the mark for a preset whose stored status changes to the batch. */
@@ -104,16 +100,18 @@ update_status(ArrayParameter *ids, ArrayParameter *labels)
  * notifications. SPI is connected. Raises whatever the control plane's tables raise.
  */
 void
-status_write(const Judgement *judgement, const int *presets, int npresets)
+status_write(const Judgement *judgement, Preset *const *presets, int npresets)
 {
 	EventBatch batch = { 0 };
 	ArrayParameter *ids = array_new(UUIDOID);
 	ArrayParameter *labels = array_new(TEXTOID);
 	ArrayParameter *hard_limited = array_new(UUIDOID);
+	ArrayParameter *forgiven = array_new(UUIDOID);
+	ArrayParameter *until = array_new(TIMESTAMPTZOID);
 
 	for (int i = 0; i < npresets; i++)
 	{
-		const Preset *preset = &judgement->snapshot->pool.presets[presets[i]];
+		const Preset *preset = presets[i];
 
 		if (preset->new_status != preset->status)
 		{
@@ -123,20 +121,26 @@ status_write(const Judgement *judgement, const int *presets, int npresets)
 			array_add_text(labels, status_labels[preset->new_status]);
 			describe_status_change(&batch, preset, &judgement->settings);
 		}
-		if (is_mark_outlived(judgement, presets[i]))
+		if (preset->forgive)
+		{
+			array_add_id(forgiven, &preset->id);
+			array_add(until, TimestampTzGetDatum(preset->forgive_until));
+		}
+		if (is_mark_outlived(preset))
 			mark_unset(&batch, &preset->id, MARK_VALIDATION_FAILED);
-		if (is_news_unsupported(judgement, presets[i]))
+		if (is_news_unsupported(preset))
 		{
 			mark_set(&batch, &preset->id, MARK_UNSUPPORTED, preset->check_reason);
 			event_add(&batch, "unsupported", &preset->template_id, &preset->id, NULL,
 					  event_detail("reason", preset->check_reason));
 		}
-		if (is_supported_again(judgement, presets[i]))
+		if (is_supported_again(preset))
 			mark_unset(&batch, &preset->id, MARK_UNSUPPORTED);
-		if (judgement->failed[presets[i]] != NULL)
+		if (preset->details->failed != NULL)
 			mark_unset(&batch, &preset->id, MARK_PRESET_FAILED);
 	}
 	update_status(ids, labels);
+	past_failures_forgive(forgiven, until);
 	events_write(&batch, judgement->settings.at);
 	if (setting_notify_hard_limit && hard_limited->n > 0)
 		notifications_hard_limited(hard_limited, judgement->settings.at);
@@ -144,23 +148,22 @@ status_write(const Judgement *judgement, const int *presets, int npresets)
 
 /*
  * Report a preset whose changes an error rolled back. Reports the error once, as long as the
- * SQLSTATE stays the same, because the message may name another workspace in each pass. SPI is
- * connected.
+ * SQLSTATE stays the same, because the message may name another workspace in each pass. at: the
+ * time of the pass. SPI is connected.
  */
 void
-status_write_failure(const Judgement *judgement, int preset, const ErrorData *error)
+status_write_failure(const Preset *preset, const ErrorData *error, TimestampTz at)
 {
 	const char *kind = unpack_sql_state(error->sqlerrcode);
-	const Preset *failed = &judgement->snapshot->pool.presets[preset];
-	const Mark *mark = judgement->failed[preset];
+	const Mark *mark = preset->details->failed;
 	EventBatch batch = { 0 };
 
 	if (mark != NULL && strcmp(mark->detail, kind) == 0)
 		return;
-	mark_set(&batch, &failed->id, MARK_PRESET_FAILED, kind);
-	event_add(&batch, "preset_failed", &failed->template_id, &failed->id, NULL,
+	mark_set(&batch, &preset->id, MARK_PRESET_FAILED, kind);
+	event_add(&batch, "preset_failed", &preset->template_id, &preset->id, NULL,
 			  event_detail("error", error->message));
-	events_write(&batch, judgement->settings.at);
+	events_write(&batch, at);
 }
 
 /* Write the summary event of a pass, if the pass changed something. SPI is connected. */
@@ -174,4 +177,46 @@ status_write_summary(TimestampTz at, int created, int deleted, int canceled, int
 				  psprintf("{\"created\": %d, \"deleted\": %d, \"canceled\": %d, \"failed\": %d}",
 						   created, deleted, canceled, failed));
 	events_write(&batch, at);
+}
+
+/*
+ * Write an event for each sick member among those that a pass has just deleted. at: the time of the
+ * pass. SPI is connected.
+ */
+void
+status_write_sick(const PoolSnapshot *pool, PoolMember *const *members, int n, TimestampTz at)
+{
+	EventBatch batch = { 0 };
+
+	for (int i = 0; i < n; i++)
+		if (members[i]->verdict == VERDICT_DELETE_SICK)
+		{
+			const Preset *preset = &pool->presets[decision_acting_preset(members[i])];
+
+			event_add(&batch, "sick_replaced", &preset->template_id, &preset->id, &members[i]->id,
+					  event_detail("reason", members[i]->complaint));
+		}
+	events_write(&batch, at);
+}
+
+/*
+ * Write an event for each member whose delete build failed as often as its policy tries, once. SPI
+ * is connected.
+ */
+void
+status_write_given_up(const Judgement *judgement)
+{
+	const PoolSnapshot *pool = judgement->pool;
+	EventBatch batch = { 0 };
+	ListCell *cell;
+
+	foreach (cell, past_failures_give_up(pool))
+	{
+		const PoolMember *member = lfirst(cell);
+		const Preset *preset = &pool->presets[decision_acting_preset(member)];
+
+		event_add(&batch, "delete_failed", &preset->template_id, &preset->id, &member->id,
+				  psprintf("{\"attempts\": %d}", member->delete_attempts));
+	}
+	events_write(&batch, judgement->settings.at);
 }

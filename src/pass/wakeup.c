@@ -16,6 +16,7 @@
 
 #include "base/notify.h"
 #include "base/plans.h"
+#include "catalog/provisioner_daemons.h"
 #include "pass/wakeup.h"
 
 #define JOB_CHANNEL "provisioner_job_posted"

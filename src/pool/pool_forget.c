@@ -188,5 +188,6 @@ pool_say_given_up(Oid control_plane)
 					  errmsg("the stored pool of the control plane in schema \"%s\" is not in use: "
 							 "%s",
 							 setting_control_plane_schema, fault),
-					  errdetail("Its tables are asked instead."), hint ? errhint("%s", hint) : 0));
+					  errdetail("The extension reads the control plane's tables instead."),
+					  hint ? errhint("%s", hint) : 0));
 }

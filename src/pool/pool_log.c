@@ -1,6 +1,6 @@
 /*
  * pool_log.c
- *	  The triggers that log the rows on which the pool may depend. pool_state.c resolves the log.
+ *	  The triggers that log the rows on which the pool may depend. pool_touched.c resolves the log.
  *
  *	  Locks: a trigger appends the raw id of the touched row and does nothing else. It looks nothing
  *	  up, locks no row, and writes no row that another transaction writes. So it adds no lock
@@ -48,7 +48,7 @@ require_columns(TupleDesc columns, int n)
 	if (!fits)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table prebuild_pool_log has other columns than this library writes"),
+				 errmsg("columns of table prebuild_pool_log do not match the loaded library"),
 				 errhint(VERSIONS_HINT)));
 }
 
@@ -138,8 +138,9 @@ called_for_row(FunctionCallInfo fcinfo, int least_arguments, int most_arguments,
 static void
 not_attached(const char *function)
 {
-	ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-					errmsg("%s() is called by the triggers of prebuild_attach() only", function)));
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("%s() must be called by a trigger that prebuild_attach() created", function)));
 }
 
 /*
@@ -200,8 +201,8 @@ prebuild_pool_not_replicated(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("prebuild_pool_not_replicated() is called by BEFORE triggers for "
-							   "each row only")));
+						errmsg("prebuild_pool_not_replicated() must be called by a BEFORE trigger "
+							   "for each row")));
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple

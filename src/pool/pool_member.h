@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/id.h"
+#include "pool/member_columns.h"
 
 typedef enum Transition
 {
@@ -34,38 +35,74 @@ typedef enum Verdict
 {
 	VERDICT_LEAVE,
 	VERDICT_CANCEL,			   /* a pending first build that nobody will want */
-	VERDICT_DELETE_INACTIVE,   /* running, of a preset that is not active */
+	VERDICT_DELETE_INACTIVE,   /* running, of a preset that is neither active nor staged */
 	VERDICT_DELETE_EXPIRED,	   /* running, too old or invalidated */
+	VERDICT_DELETE_SICK,	   /* running, sick */
 	VERDICT_DELETE_EXTRANEOUS, /* running, more than desired */
+	VERDICT_DELETE_LEFT,	   /* failed, canceled or stopped, kept for long enough */
+	VERDICT_DELETE_AGAIN,	   /* its last delete build failed */
 } Verdict;
+
+/* Why a running member is sick, the first that holds. */
+typedef enum Sickness
+{
+	SICK_NOT,
+	SICK_STATE,		  /* an agent is in a state from which it does not get ready */
+	SICK_UNREADY,	  /* an agent is not ready long after the build */
+	SICK_DISCONNECTED /* an agent that was connected has not been for long */
+} Sickness;
+
+/* How the struct declares each kind of field of MEMBER_COLUMNS. */
+#define FIELD_NONE
+#define FIELD_ID(name) Id name;
+#define FIELD_TIME(name) int64_t name;
+#define FIELD_NUMBER(name) int32_t name;
+#define FIELD_END_TIME(name) int64_t name;
+#define FIELD_FLAG(name) bool name;
+#define FIELD_KNOWN_FLAG(name) bool name;
+#define FIELD_POINTER(name) const void *name;
+#define FIELD_TRANSITION(name) Transition name;
+#define FIELD_JOB_STATUS(name) JobStatus name;
+#define FIELD_PRESET(name)                                                                         \
+	bool has_##name;                                                                               \
+	Id name##_id;
+#define FIELD_OF_COLUMN(name, type, value, field) FIELD_##field
 
 /* A workspace of the system user that is not deleted, with its latest build. */
 typedef struct PoolMember
 {
 	Id id;
-	int64_t created_at;
-	Id template_version_id; /* of the latest build, as are all the following */
-	Id build_id;
-	Id job_id;
-	int64_t build_created_at;
-	int32_t build_number;
-	Transition transition;
-	JobStatus job_status;
-	bool by_system_user;   /* initiated by the system user */
-	bool job_unclaimed;	   /* nobody has taken, started, canceled or completed its job */
-	bool ready;			   /* has agents and all are ready; known for running members only */
-	bool has_build_preset; /* the latest build carries a preset: */
-	Id build_preset_id;
-	bool has_current_preset; /* a start build carries a preset; the newest one's: */
-	Id current_preset_id;
+	/*
+	 * "unwell" is known of running members, if the policy of their preset asks for health or
+	 * decision_needs_health(). "resources" is the reader's own.
+	 */
+	KEPT_COLUMNS(FIELD_OF_COLUMN)
+
+	/*
+	 * When the agent that was seen the longest ago was seen last, among those that have ever been
+	 * connected; INT64_MAX without one. Known for running members, if the policy of their preset
+	 * has a grace for it.
+	 */
+	int64_t seen_at;
+
+	/*
+	 * Delete builds in a row, the latest included. Known for members for which
+	 * decision_needs_attempts().
+	 */
+	int32_t delete_attempts;
 
 	/* the decision's reader fills these */
 	int32_t build_preset;	/* index of the latest build's preset in the snapshot, or -1 */
 	int32_t current_preset; /* index of the current preset in the snapshot, or -1 */
-	Verdict verdict; /* from decision_judge(); of extraneous members from decision_settle() */
 
-	/* the caller fills this before decision_settle(), if decision_needs_health() */
-	bool sick; /* one of its agents is in a state from which it does not get ready */
+	/* decision_judge() fills these */
+	Verdict verdict;	   /* of extraneous members decision_settle() does */
+	Sickness sickness;	   /* by the policy of its preset */
+	bool is_failure;	   /* its latest build counts as failed: remember it if the member goes */
+	bool deletes_given_up; /* its delete builds failed as often as the policy tries */
+
+	/* the caller fills this after decision_settle() for sick members that go */
+	const char *complaint; /* a phrase: which agent, what state, since when */
 } PoolMember;
 
 #endif /* PREBUILD_POOL_MEMBER_H */

@@ -6,6 +6,7 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
+#include "utils/datum.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -14,10 +15,17 @@
 #include "catalog/control_plane_catalog.h"
 #include "pool/pool_members.h"
 #include "pool/pool_sql.h"
-#include "pool/pool_state.h"
+#include "pool/pool_view.h"
 
 PG_FUNCTION_INFO_V1(prebuild_running);
 PG_FUNCTION_INFO_V1(prebuild_pool);
+
+/* The running prebuilds among members "m", and those of the preset in a parameter. */
+#define RUNNING(members)                                                                           \
+	"SELECT m.id, m.name, m.template_id, m.template_version_id, m.current_preset_id, m.ready,"     \
+	" m.created_at FROM" members " WHERE " MEMBER_IS_RUNNING
+#define IN_ORDER " ORDER BY m.id"
+#define OF_PRESET(parameter) " AND m.current_preset_id {=} " parameter
 
 /*
  * Put the running prebuilds of a view of the stored pool into a result set. preset_id: NULL for all
@@ -31,16 +39,12 @@ stored_running(const PoolView *view, const Datum *preset_id, ReturnSetInfo *set)
 	Datum values[] = { view->values[0], view->values[1], view->values[2],
 					   preset_id != NULL ? *preset_id : (Datum) 0 };
 
-#define STORED_RUNNING                                                                             \
-	"SELECT m.id, m.name, m.template_id, m.template_version_id, m.current_preset_id, m.ready,"     \
-	" m.created_at FROM" STORED_MEMBERS " WHERE " STORED_IS_RUNNING
-
 	if (preset_id == NULL)
-		plan_into_set(&all_plan, STORED_RUNNING " ORDER BY m.id", PLAN_READ_OWN, 3, argtypes,
+		plan_into_set(&all_plan, RUNNING(STORED_MEMBERS) IN_ORDER, PLAN_READ_OWN, 3, argtypes,
 					  values, NULL, set);
 	else
-		plan_into_set(&one_plan, STORED_RUNNING " AND m.current_preset_id {=} $4 ORDER BY m.id",
-					  PLAN_READ_OWN, 4, argtypes, values, NULL, set);
+		plan_into_set(&one_plan, RUNNING(STORED_MEMBERS) OF_PRESET("$4") IN_ORDER, PLAN_READ_OWN, 4,
+					  argtypes, values, NULL, set);
 }
 
 /* Put the running prebuilds into a result set. preset_id: NULL for all presets. */
@@ -52,22 +56,17 @@ list_running(const Datum *preset_id, ReturnSetInfo *set)
 	Datum values[1];
 	PoolView view;
 
-#define RUNNING_COLUMNS                                                                            \
-	"w.id::pg_catalog.uuid, w.name::pg_catalog.text, w.template_id::pg_catalog.uuid,"              \
-	" b.template_version_id::pg_catalog.uuid, " CURRENT_PRESET " AS current_preset_id, " IS_READY  \
-	" AS ready, w.created_at::pg_catalog.timestamptz"
-#define RUNNING "SELECT " RUNNING_COLUMNS POOL_WITH_LATEST_BUILD " AND " IS_RUNNING
-
 	control_plane_require();
-	if (pool_state_view(&view))
+	if (pool_view_open(&view))
 		stored_running(&view, preset_id, set);
 	else if (preset_id == NULL)
-		plan_into_set(&all_plan, RUNNING " ORDER BY w.id", PLAN_READ, 0, NULL, NULL, NULL, set);
+		plan_into_set(&all_plan, RUNNING(TABLE_MEMBERS) IN_ORDER, PLAN_READ, 0, NULL, NULL, NULL,
+					  set);
 	else
 	{
 		values[0] = *preset_id;
-		plan_into_set(&one_plan, RUNNING " AND " CURRENT_PRESET " {=} $1 ORDER BY w.id", PLAN_READ,
-					  1, argtypes, values, NULL, set);
+		plan_into_set(&one_plan, RUNNING(TABLE_MEMBERS) OF_PRESET("$1") IN_ORDER, PLAN_READ, 1,
+					  argtypes, values, NULL, set);
 	}
 }
 
@@ -78,27 +77,15 @@ list_pool(ReturnSetInfo *set)
 	static KeptPlan plan;
 
 	control_plane_require();
-	plan_into_set(
-		&plan,
-		"SELECT m.id, m.name, m.template_id, t.name::pg_catalog.text, m.template_version_id,"
-		" m.build_number, m.transition, m.job_status, m.current_preset_id,"
-		" p.name::pg_catalog.text, m.ready, m.created_at, m.build_created_at, m.started_at,"
-		" m.completed_at"
-		" FROM (SELECT w.id::pg_catalog.uuid AS id, w.name::pg_catalog.text AS name,"
-		" w.template_id::pg_catalog.uuid AS template_id,"
-		" b.template_version_id::pg_catalog.uuid AS template_version_id,"
-		" b.build_number::pg_catalog.int4 AS build_number,"
-		" b.transition::pg_catalog.text AS transition,"
-		" b.job_status::pg_catalog.text AS job_status, " CURRENT_PRESET " AS current_preset_id,"
-		" " IS_READY " AS ready, w.created_at::pg_catalog.timestamptz AS created_at,"
-		" b.created_at::pg_catalog.timestamptz AS build_created_at,"
-		" b.started_at::pg_catalog.timestamptz AS started_at,"
-		" b.completed_at::pg_catalog.timestamptz AS completed_at" POOL_JOIN_LATEST_BUILD(
-			"LEFT") ") m"
-					" LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
-					" LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
-					" ORDER BY m.id",
-		PLAN_READ, 0, NULL, NULL, NULL, set);
+	plan_into_set(&plan,
+				  "SELECT m.id, m.name, m.template_id, t.name::pg_catalog.text,"
+				  " m.template_version_id, m.build_number, m.transition, m.job_status,"
+				  " m.current_preset_id, p.name::pg_catalog.text, m.ready, m.created_at,"
+				  " m.build_created_at, m.started_at, m.completed_at FROM" TABLE_MEMBERS
+				  " LEFT JOIN {cp}templates t ON t.id {=} m.template_id"
+				  " LEFT JOIN {cp}template_version_presets p ON p.id {=} m.current_preset_id"
+				  " ORDER BY m.id",
+				  PLAN_READ, 0, NULL, NULL, NULL, set);
 }
 
 /* prebuild_running(preset_id uuid): the running prebuilds, of one preset or of all (NULL) */
@@ -151,38 +138,43 @@ parse_transition(const char *transition)
 	return TRANSITION_OTHER;
 }
 
+/* The columns of MEMBERS_WITH_BUILD, which name all kept ones after the id. */
+#define NAME_IN_M(name, type, value, field) ", m." #name
+#define NUMBER_OF_COLUMN(name, type, value, field) COLUMN_##name,
+enum
+{
+	COLUMN_id = 1,
+	KEPT_COLUMNS(NUMBER_OF_COLUMN)
+};
+
+/*
+ * Every member that has a build. "column" names the columns that only health needs: it leaves them
+ * out where statements on the tables would have to look them up for nothing.
+ */
+#define NULL_COLUMN(name, type, value, field) ", NULL::pg_catalog." #type
+#define MEMBERS_WITH_BUILD(members, column)                                                        \
+	"SELECT m.id" MEMBER_COLUMNS(                                                                  \
+		NAME_IN_M, column, NOT_KEPT) " FROM" members " WHERE m.build_id IS NOT NULL ORDER BY m.id"
+
 /*
  * Run the query for every pool member that has a build, on the tables or on a view of the stored
- * pool. Leaves the rows in SPI_tuptable and returns their number.
+ * pool. health: also look up what only health needs. Leaves the rows in SPI_tuptable and returns
+ * their number.
  */
 static uint64
-ask_for_members(void)
+ask_for_members(bool health)
 {
-	static KeptPlan plan, stored_plan;
+	static KeptPlan plan, health_plan, stored_plan;
 	PoolView view;
 
-	if (pool_state_view(&view))
-		return plan_execute(
-			&stored_plan,
-			"SELECT m.id, m.created_at, m.template_version_id, m.build_id, m.job_id,"
-			" m.build_created_at, m.build_number, m.transition, m.job_status, m.by_system_user,"
-			" m.job_unclaimed, CASE WHEN " STORED_IS_RUNNING " THEN m.ready ELSE false END,"
-			" m.build_preset_id, m.current_preset_id FROM" STORED_MEMBERS
-			" WHERE m.build_id IS NOT NULL ORDER BY m.id",
-			PLAN_READ_OWN, 3, view.argtypes, view.values, NULL);
-	return plan_execute(
-		&plan,
-		"SELECT w.id::pg_catalog.uuid, w.created_at::pg_catalog.timestamptz,"
-		" b.template_version_id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
-		" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"
-		" b.build_number::pg_catalog.int4, b.transition::pg_catalog.text,"
-		" b.job_status::pg_catalog.text,"
-		" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid,"
-		" " IS_UNCLAIMED ","
-		" CASE WHEN " IS_RUNNING " THEN " IS_READY " ELSE false END,"
-		" b.template_version_preset_id::pg_catalog.uuid, " CURRENT_PRESET POOL_WITH_LATEST_BUILD
-		" ORDER BY w.id",
-		PLAN_READ, 0, NULL, NULL, NULL);
+	if (pool_view_open(&view))
+		return plan_execute(&stored_plan, MEMBERS_WITH_BUILD(STORED_MEMBERS, NAME_IN_M),
+							PLAN_READ_OWN, lengthof(view.values), view.argtypes, view.values, NULL);
+	if (health)
+		return plan_execute(&health_plan, MEMBERS_WITH_BUILD(TABLE_MEMBERS, NAME_IN_M), PLAN_READ,
+							0, NULL, NULL, NULL);
+	return plan_execute(&plan, MEMBERS_WITH_BUILD(TABLE_MEMBERS, NULL_COLUMN), PLAN_READ, 0, NULL,
+						NULL, NULL);
 }
 
 /* Read the preset in a column of a member's row. Returns false for NULL. */
@@ -197,36 +189,68 @@ preset_column(uint64 row, int number, Id *preset)
 	return !isnull;
 }
 
+/* Copy a column's value, unless it is NULL. */
+static const void *
+pointer_column(uint64 row, int number)
+{
+	bool isnull;
+	Datum value = row_value(row, number, &isnull);
+
+	return isnull ? NULL : DatumGetPointer(datumCopy(value, false, -1));
+}
+
+/* Read a column, or return a value for NULL. */
+static Datum
+column_or(uint64 row, int number, Datum value_for_null)
+{
+	bool isnull;
+	Datum value = row_value(row, number, &isnull);
+
+	return isnull ? value_for_null : value;
+}
+
+/* How to read each kind of field of MEMBER_COLUMNS from its column. */
+#define READ_NONE
+#define READ_ID(name) member->name = row_id(row, COLUMN_##name);
+#define READ_TIME(name) member->name = DatumGetTimestampTz(row_get(row, COLUMN_##name));
+#define READ_NUMBER(name) member->name = DatumGetInt32(row_get(row, COLUMN_##name));
+#define READ_END_TIME(name)                                                                        \
+	member->name = DatumGetTimestampTz(                                                            \
+		column_or(row, COLUMN_##name, TimestampTzGetDatum(member->build_created_at)));
+#define READ_FLAG(name) member->name = DatumGetBool(row_get(row, COLUMN_##name));
+#define READ_KNOWN_FLAG(name)                                                                      \
+	member->name = DatumGetBool(column_or(row, COLUMN_##name, BoolGetDatum(false)));
+#define READ_POINTER(name) member->name = pointer_column(row, COLUMN_##name);
+#define READ_TRANSITION(name) member->name = parse_transition(row_text(row, COLUMN_##name));
+#define READ_JOB_STATUS(name) member->name = parse_job_status(row_text(row, COLUMN_##name));
+#define READ_PRESET(name)                                                                          \
+	member->has_##name = preset_column(row, COLUMN_##name##_id, &member->name##_id);
+#define READ_COLUMN(name, type, value, field) READ_##field
+
+/* Read a member from its row. */
+static void
+read_member(uint64 row, PoolMember *member)
+{
+	member->id = row_id(row, COLUMN_id);
+	KEPT_COLUMNS(READ_COLUMN)
+	if (member->transition != TRANSITION_START || member->job_status != JOB_SUCCEEDED)
+		member->ready = member->unwell = false;
+	member->seen_at = INT64_MAX;
+}
+
 /*
  * Read every pool member that has a build, with its latest build, in the active snapshot, ordered
- * by id. *n receives their number. Fields that others fill are zero. SPI must be connected. The
- * result is palloc'd in the current context.
+ * by id. *n receives their number. health: also find out what only health needs. Fields that others
+ * fill are zero. SPI must be connected. The result is palloc'd in the current context.
  */
 PoolMember *
-pool_members_read(int *n)
+pool_members_read(int *n, bool health)
 {
-	uint64 rows = ask_for_members();
+	uint64 rows = ask_for_members(health);
 	PoolMember *members = palloc0_array(PoolMember, rows + 1);
 
 	for (uint64 i = 0; i < rows; i++)
-	{
-		PoolMember *member = &members[i];
-
-		member->id = row_id(i, 1);
-		member->created_at = DatumGetTimestampTz(row_get(i, 2));
-		member->template_version_id = row_id(i, 3);
-		member->build_id = row_id(i, 4);
-		member->job_id = row_id(i, 5);
-		member->build_created_at = DatumGetTimestampTz(row_get(i, 6));
-		member->build_number = DatumGetInt32(row_get(i, 7));
-		member->transition = parse_transition(row_text(i, 8));
-		member->job_status = parse_job_status(row_text(i, 9));
-		member->by_system_user = DatumGetBool(row_get(i, 10));
-		member->job_unclaimed = DatumGetBool(row_get(i, 11));
-		member->ready = DatumGetBool(row_get(i, 12));
-		member->has_build_preset = preset_column(i, 13, &member->build_preset_id);
-		member->has_current_preset = preset_column(i, 14, &member->current_preset_id);
-	}
+		read_member(i, &members[i]);
 	SPI_freetuptable(SPI_tuptable);
 	*n = (int) rows;
 	return members;

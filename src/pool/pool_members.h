@@ -9,6 +9,6 @@
 
 #include "pool/pool_member.h"
 
-extern PoolMember *pool_members_read(int *n);
+extern PoolMember *pool_members_read(int *n, bool health);
 
 #endif /* PREBUILD_POOL_MEMBERS_H */

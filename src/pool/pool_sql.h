@@ -11,27 +11,38 @@
 #ifndef PREBUILD_POOL_SQL_H
 #define PREBUILD_POOL_SQL_H
 
-#include "base/id.h"
+#include "pool/member_columns.h"
+
+/* A table of which only these columns can be named. The planner pulls up the sub-select. */
+#define FIRST_OF_TABLE(column) "o." #column
+#define NEXT_OF_TABLE(column) ", o." #column
+#define ONLY_COLUMNS(COLUMNS, table)                                                               \
+	"(SELECT " COLUMNS(FIRST_OF_TABLE, NEXT_OF_TABLE) " FROM {cp}" table " o)"
+
+#define WORKSPACES ONLY_COLUMNS(WORKSPACE_COLUMNS, "workspaces")
+#define BUILDS ONLY_COLUMNS(BUILD_COLUMNS, "workspace_builds")
+#define JOBS ONLY_COLUMNS(JOB_COLUMNS, "provisioner_jobs")
+#define RESOURCES ONLY_COLUMNS(RESOURCE_COLUMNS, "workspace_resources")
+#define AGENTS ONLY_COLUMNS(AGENT_COLUMNS, "workspace_agents")
 
 /* The condition of a pool member. */
 #define IS_IN_POOL "(w.owner_id {=} '" SYSTEM_USER "'::pg_catalog.uuid AND NOT w.deleted)"
 
-/* The latest build of "w" with its job, as "b". */
+/* The latest build of "w" with its job, as "b". Only "wb" has an id in it. */
+#define FIRST_OF_JOB(column)
+#define NEXT_OF_JOB(column) ", j." #column
 #define LATEST_BUILD                                                                               \
 	" LATERAL ("                                                                                   \
-	"   SELECT wb.id, wb.template_version_id, wb.template_version_preset_id, wb.job_id,"           \
-	"     wb.build_number, wb.transition, wb.initiator_id, wb.created_at, j.job_status,"           \
-	"     j.worker_id, j.started_at, j.canceled_at, j.completed_at"                                \
-	"   FROM {cp}workspace_builds wb JOIN {cp}provisioner_jobs j ON j.id {=} wb.job_id"            \
-	"   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b"
+	"   SELECT wb.*" JOB_COLUMNS(                                                                  \
+		FIRST_OF_JOB,                                                                              \
+		NEXT_OF_JOB) "   FROM " BUILDS " wb JOIN " JOBS " j ON j.id {=} wb.job_id"                 \
+					 "   WHERE wb.workspace_id {=} w.id ORDER BY wb.build_number DESC LIMIT 1) b"
 
 /*
- * The whole pool. A LEFT join keeps members without a build; no code of this extension leaves such
- * members behind.
+ * The whole pool. The LEFT join keeps members without a build; no code of this extension leaves
+ * such members behind.
  */
-#define POOL_JOIN_LATEST_BUILD(join)                                                               \
-	" FROM {cp}workspaces w " join " JOIN" LATEST_BUILD " ON true WHERE " IS_IN_POOL
-#define POOL_WITH_LATEST_BUILD POOL_JOIN_LATEST_BUILD("INNER")
+#define POOL " FROM " WORKSPACES " w LEFT JOIN" LATEST_BUILD " ON true WHERE " IS_IN_POOL
 
 /* True for a member that runs: its latest build is a start that succeeded. */
 #define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
@@ -43,7 +54,7 @@
 #define CURRENT_PRESET                                                                             \
 	"(CASE WHEN b.transition {=} 'start' AND b.template_version_preset_id IS NOT NULL"             \
 	"  THEN b.template_version_preset_id ELSE ("                                                   \
-	"   SELECT pb.template_version_preset_id FROM {cp}workspace_builds pb"                         \
+	"   SELECT pb.template_version_preset_id FROM " BUILDS " pb"                                   \
 	"   WHERE pb.workspace_id {=} w.id AND pb.transition {=} 'start'"                              \
 	"     AND pb.template_version_preset_id IS NOT NULL"                                           \
 	"   ORDER BY pb.build_number DESC LIMIT 1) END)::pg_catalog.uuid"
@@ -55,37 +66,57 @@
  * each member.
  */
 #define OF_AGENTS(aggregate, condition)                                                            \
-	"COALESCE((SELECT pg_catalog." aggregate "(a.holds) FROM {cp}workspace_resources r, LATERAL (" \
-	"   SELECT " condition " AS holds FROM {cp}workspace_agents wa"                                \
+	"COALESCE((SELECT pg_catalog." aggregate "(a.holds) FROM " RESOURCES " r, LATERAL ("           \
+	"   SELECT " condition " AS holds FROM " AGENTS " wa"                                          \
 	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
 	"  WHERE r.job_id {=} b.job_id), false)"
 
 /* True when the latest build's job has agents and all of them are ready. */
 #define IS_READY OF_AGENTS("bool_and", "wa.lifecycle_state {=} 'ready'")
 
-/*
- * True when an agent failed to start, is shutting down or is off, so that the member does not get
- * ready.
- */
+/* The states in which an agent failed to start, is shutting down or is off: it does not get ready. */
+#define SICK_STATES                                                                                \
+	"'{start_error,start_timeout,shutting_down,shutdown_timeout,shutdown_error,off}'"              \
+	"::pg_catalog.text[]"
+
+/* True when an agent is in such a state, so that the member does not get ready. */
 #define IS_SICK                                                                                    \
-	OF_AGENTS("bool_or",                                                                           \
-			  "wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout,"          \
-			  "shutting_down,shutdown_timeout,shutdown_error,off}'::pg_catalog.text[])")
+	OF_AGENTS("bool_or", "wa.lifecycle_state::pg_catalog.text {=} ANY (" SICK_STATES ")")
+
+/*
+ * The resources of the latest build's job that have agents that count for a member. Ordered, so that
+ * equal members are equal rows.
+ */
+#define RESOURCES_WITH_AGENTS                                                                      \
+	"ARRAY(SELECT r.id FROM " RESOURCES " r WHERE r.job_id {=} b.job_id AND EXISTS ("              \
+	"   SELECT FROM " AGENTS " wa"                                                                 \
+	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0)"       \
+	"  ORDER BY r.id)"
 
 /* True when nobody has taken the latest build's job. */
 #define IS_UNCLAIMED                                                                               \
 	"(b.worker_id IS NULL AND b.started_at IS NULL AND b.canceled_at IS NULL"                      \
 	" AND b.completed_at IS NULL)"
 
-/* All that is known of a member, as a prebuild_pool_member. $1 is the oid of its schema. */
+/* The columns of MEMBER_COLUMNS, each behind a comma: their values, and these with names. */
+#define VALUE_OF_COLUMN(name, type, value, field) ", (" value ")::pg_catalog." #type
+#define NAMED_VALUE(name, type, value) ", (" value ")::pg_catalog." #type " AS " #name
+#define NAMED_KEPT_VALUE(name, type, value, field) ", (" value ")::pg_catalog." #type " AS " #name
+
+/* All that is kept of a member, as a prebuild_pool_member. $1 is the oid of its schema. */
 #define MEMBER                                                                                     \
-	"ROW($1, w.id::pg_catalog.uuid, w.name::pg_catalog.text, w.template_id::pg_catalog.uuid,"      \
-	" w.created_at::pg_catalog.timestamptz, b.id::pg_catalog.uuid,"                                \
-	" b.template_version_id::pg_catalog.uuid, b.build_number::pg_catalog.int4,"                    \
-	" b.transition::pg_catalog.text, b.job_status::pg_catalog.text,"                               \
-	" b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid, " IS_UNCLAIMED ","                    \
-	" b.job_id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz,"                            \
-	" b.template_version_preset_id::pg_catalog.uuid, " CURRENT_PRESET ", " IS_READY                \
-	")::{ext}prebuild_pool_member"
+	"ROW($1, w.id::pg_catalog.uuid" KEPT_COLUMNS(VALUE_OF_COLUMN) ")::{ext}prebuild_pool_member"
+
+/*
+ * The members, "m", as the tables have them: their ids and all of MEMBER_COLUMNS. Includes members
+ * without a build, whose columns from build_id on are NULL. The planner computes only the columns
+ * that a statement names. For PLAN_READ.
+ */
+#define TABLE_MEMBERS                                                                              \
+	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(NAMED_KEPT_VALUE, NAMED_KEPT_VALUE,      \
+														  NAMED_VALUE) POOL ") m"
+
+/* True for a member "m" that runs, like IS_RUNNING. */
+#define MEMBER_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"
 
 #endif /* PREBUILD_POOL_SQL_H */

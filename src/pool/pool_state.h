@@ -1,38 +1,18 @@
 /*
  * pool_state.h
- *	  The pool as it is kept for attached control planes. See README.md.
+ *	  Keeps the pool of attached control planes: fold, rebuild, mend. See README.md.
  */
 #ifndef PREBUILD_POOL_STATE_H
 #define PREBUILD_POOL_STATE_H
 
 #include "postgres.h"
 
-/* Values of the parameters of STORED_MEMBERS, valid for one snapshot. */
-typedef struct PoolView
-{
-	Oid argtypes[3];
-	Datum values[3];
-} PoolView;
-
-/*
- * The members of a view as rows of prebuild_pool_member, "m": stored rows, except for members that
- * were touched since the fold, which come as they are now. For PLAN_READ_OWN. Includes members
- * without a build, whose columns from build_id on are NULL.
- */
-#define STORED_MEMBERS                                                                             \
-	" (SELECT s.* FROM {ext}prebuild_pool_state s"                                                 \
-	"  LEFT JOIN pg_catalog.unnest($2) AS touched (id) ON touched.id {=} s.id"                     \
-	"  WHERE s.control_plane {=} $1 AND touched.id IS NULL"                                        \
-	"  UNION ALL SELECT now.* FROM pg_catalog.unnest($3) AS now) m"
-
-/* True for a stored member that runs, like IS_RUNNING of pool_sql.h. */
-#define STORED_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"
+#include "pool/pool_view.h"
 
 extern bool (*pool_state_mend_triggers)(void);
 
-extern bool pool_state_view(PoolView *view);
-extern const char *pool_state_distrust_reason(char **hint);
-extern int64 pool_state_fold(bool mends);
+extern int64 pool_state_fold(void);
+extern bool pool_state_fold_for_pass(PoolView *view);
 extern void pool_state_mend(void);
 extern void pool_state_forget(void);
 

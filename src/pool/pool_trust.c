@@ -22,6 +22,8 @@
 #include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -35,21 +37,20 @@
 
 #include "catalog/control_plane_catalog.h"
 #include "base/plans.h"
+#include "pool/member_columns.h"
 #include "pool/pool_log.h"
 #include "pool/pool_trust.h"
 #include "base/rows.h"
 #include "settings.h"
 
-static const char *const pool_tables[] = { "workspaces", "workspace_builds", "provisioner_jobs",
-										   "workspace_resources", "workspace_agents" };
+#define NAME_OF_TABLE(table, kind, columns) table,
+static const char *const pool_tables[] = { POOL_TABLES(NAME_OF_TABLE, NAME_OF_TABLE) };
 
 /* The same tables with the kinds and columns of their triggers, as rows of VALUES. */
+#define FIRST_WATCHED(table, kind, columns) "('" table "', '" kind "', '" columns "')"
+#define NEXT_WATCHED(table, kind, columns) ", " FIRST_WATCHED(table, kind, columns)
 #define WATCHED                                                                                    \
-	"(VALUES ('workspaces', 'pool', '" POOL_LOG_WORKSPACES "'),"                                   \
-	" ('workspace_builds', 'workspace', '" POOL_LOG_BUILDS "'),"                                   \
-	" ('provisioner_jobs', 'job', '" POOL_LOG_JOBS "'),"                                           \
-	" ('workspace_resources', 'job', '" POOL_LOG_RESOURCES "'),"                                   \
-	" ('workspace_agents', 'resource', '" POOL_LOG_AGENTS "')) AS watched (table_, kind, names)"
+	"(VALUES " POOL_TABLES(FIRST_WATCHED, NEXT_WATCHED) ") AS watched (table_, kind, names)"
 
 /*
  * A table's trigger "t" sees every change if all of the following hold. $1 is the control plane's
@@ -121,7 +122,8 @@ static const char *const pool_tables[] = { "workspaces", "workspace_builds", "pr
 	"  AND c.relnamespace {=} $1 AND c.relkind {=} 'r' AND c.relpersistence {=} 'p'"               \
 	"  AND NOT " HAS_CHILDREN " JOIN pg_catalog.pg_trigger t ON t.tgrelid {=} c.oid"               \
 	"  AND t.tgname {=} '" POOL_LOG_TRIGGER "'"                                                    \
-	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} 5 AND (SELECT pg_catalog.count(*)"  \
+	" WHERE " SEES_EVERYTHING " HAVING pg_catalog.count(*) {=} (SELECT pg_catalog.count(*)"        \
+	"  FROM " WATCHED ") AND (SELECT pg_catalog.count(*)"                                          \
 	"  FROM " OWN_TABLES " AND own.relpersistence {=} 'p') {=} 2"
 
 /*
@@ -151,6 +153,45 @@ pool_tables_at_rest(void)
 }
 
 /*
+ * Lock the tables of which the pool is computed until the end of the transaction. Decide on the
+ * pool in a snapshot that is taken afterwards: while we wait for a table, somebody may write it
+ * anew, as many an ALTER TABLE does, and a snapshot from before then finds it empty. Takes
+ * AccessShareLock on each table; raises lock_not_available if it has to wait for too long.
+ */
+void
+pool_tables_lock(void)
+{
+	for (size_t i = 0; i < lengthof(pool_tables); i++)
+		(void) RangeVarGetRelid(
+			makeRangeVar(pstrdup(setting_control_plane_schema), pstrdup(pool_tables[i]), -1),
+			AccessShareLock, true);
+}
+
+/*
+ * Keep the tables, and those of the stored pool, from being truncated, written anew or replaced
+ * until the end of the transaction, which a snapshot from before does not show. Returns false, and
+ * locks nothing, unless the log's trigger exists. Takes AccessShareLock on each table; raises
+ * lock_not_available if it has to wait for too long. The caller may read the tables, see
+ * pool_tables_readable().
+ */
+bool
+pool_tables_hold(void)
+{
+	Oid schema = plans_extension_schema();
+	Oid workspaces = control_plane_table(pool_tables[0], true);
+	Oid log = get_relname_relid("prebuild_pool_log", schema);
+	Oid state = get_relname_relid("prebuild_pool_state", schema);
+
+	if (!OidIsValid(workspaces) || !OidIsValid(log) || !OidIsValid(state) ||
+		!OidIsValid(get_trigger_oid(workspaces, POOL_LOG_TRIGGER, true)))
+		return false;
+	pool_tables_lock();
+	LockRelationOid(log, AccessShareLock);
+	LockRelationOid(state, AccessShareLock);
+	return true;
+}
+
+/*
  * May the current user read all rows of the tables? If not, read the tables, which apply the user's
  * rights.
  */
@@ -173,9 +214,26 @@ pool_tables_readable(void)
 	return true;
 }
 
+/* Return the oid of prebuild_pool_member in this database, or InvalidOid. */
+Oid
+pool_member_type(void)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
+						   ObjectIdGetDatum(plans_extension_schema()));
+}
+
+/* The oids of the types that MEMBER_COLUMNS names. */
+#define OID_OF_uuid UUIDOID
+#define OID_OF_text TEXTOID
+#define OID_OF_int4 INT4OID
+#define OID_OF_bool BOOLOID
+#define OID_OF_timestamptz TIMESTAMPTZOID
+#define OID_OF__uuid UUIDARRAYOID
+#define KNOWN_COLUMN(name, type, value, field) { #name, OID_OF_##type },
+
 /*
  * Does prebuild_pool_member in this database have the columns that this library gives a member
- * (MEMBER of pool_sql.h)? An older or newer script may define others: then read the tables.
+ * (MEMBER_COLUMNS)? An older or newer script may define others: then read the tables.
  */
 bool
 pool_member_known(void)
@@ -184,28 +242,8 @@ pool_member_known(void)
 	{
 		const char *name;
 		Oid type;
-	} known[] = {
-		{ "control_plane", OIDOID },
-		{ "id", UUIDOID },
-		{ "name", TEXTOID },
-		{ "template_id", UUIDOID },
-		{ "created_at", TIMESTAMPTZOID },
-		{ "build_id", UUIDOID },
-		{ "template_version_id", UUIDOID },
-		{ "build_number", INT4OID },
-		{ "transition", TEXTOID },
-		{ "job_status", TEXTOID },
-		{ "by_system_user", BOOLOID },
-		{ "job_unclaimed", BOOLOID },
-		{ "job_id", UUIDOID },
-		{ "build_created_at", TIMESTAMPTZOID },
-		{ "build_preset_id", UUIDOID },
-		{ "current_preset_id", UUIDOID },
-		{ "ready", BOOLOID },
-	};
-	Oid type =
-		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("prebuild_pool_member"),
-						ObjectIdGetDatum(plans_extension_schema()));
+	} known[] = { { "control_plane", OIDOID }, { "id", UUIDOID }, KEPT_COLUMNS(KNOWN_COLUMN) };
+	Oid type = pool_member_type();
 	TupleDesc columns = OidIsValid(type) ? lookup_rowtype_tupdesc_noerror(type, -1, true) : NULL;
 	bool same = columns != NULL && columns->natts == lengthof(known);
 
@@ -279,12 +317,12 @@ pool_trust_fault(Oid control_plane, char **hint)
 					   ObjectIdGetDatum(plans_extension_schema()) };
 	char *fault = NULL;
 
-#define ATTACH " 'prebuild_attach(), called by the owner of the tables, mends it.'"
+#define ATTACH " 'Call prebuild_attach() as the owner of the tables.'"
 #define LOG_TRIGGER "trigger \"" POOL_LOG_TRIGGER "\" of table \"%s\""
 	/* in the order in which to mend them; return the first one */
 	if (plan_execute(
 			&plan,
-			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'ALTER TABLE with SET LOGGED mends it.'"
+			"SELECT f.fault, CASE f.rank WHEN 1 THEN 'Run ALTER TABLE ... SET LOGGED.'"
 			"  WHEN 2 THEN NULL ELSE" ATTACH " END"
 			" FROM (SELECT 1 AS rank, own.relname AS table_,"
 			"   pg_catalog.format('the extension''s table \"%s\" is unlogged', own.relname) AS fault"
@@ -298,8 +336,8 @@ pool_trust_fault(Oid control_plane, char **hint)
 			"    WHEN " HAS_CHILDREN " THEN 'other tables inherit from table \"%s\"'"
 			"    WHEN t.oid IS NULL THEN 'table \"%s\" lacks trigger \"" POOL_LOG_TRIGGER "\"'"
 			"    WHEN NOT " IS_ON_COLUMNS "    THEN '" LOG_TRIGGER
-			" is not as prebuild_attach() makes it now'"
-			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is switched off'"
+			" is not the one that prebuild_attach() creates'"
+			"    WHEN t.tgenabled {=} 'D' THEN '" LOG_TRIGGER " is disabled'"
 			"    WHEN t.tgenabled {<>} 'A' THEN '" LOG_TRIGGER " does not fire in all sessions'"
 			"    WHEN u.oid IS NULL OR NOT " CALLS(
 				"u",
@@ -309,8 +347,8 @@ pool_trust_fault(Oid control_plane, char **hint)
 										 "    THEN 'trigger \"" POOL_TRUNCATE_TRIGGER
 										 "\" of table \"%s\" does not fire in all"
 										 " sessions' WHEN unseen.tgname IS NOT NULL THEN 'trigger \"%2$s\" of table \"%1$s\" may"
-										 " change columns that a statement does not name, unseen by \"" POOL_LOG_TRIGGER
-										 "\"'"
+										 " change columns that a statement does not name, which trigger \"" POOL_LOG_TRIGGER
+										 "\" does not see'"
 										 "    END, watched.table_, unseen.tgname)"
 										 "  FROM " WATCHED " LEFT JOIN pg_catalog.pg_class c"
 										 "   ON c.relname {=} watched.table_::pg_catalog.name AND c.relnamespace {=} $1"

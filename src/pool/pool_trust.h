@@ -25,6 +25,9 @@ typedef struct PoolTrust
 
 extern bool pool_tables_at_rest(void);
 extern bool pool_tables_readable(void);
+extern void pool_tables_lock(void);
+extern bool pool_tables_hold(void);
+extern Oid pool_member_type(void);
 extern bool pool_member_known(void);
 extern PoolTrust pool_trust(void);
 extern char *pool_trust_fault(Oid control_plane, char **hint);

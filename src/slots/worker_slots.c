@@ -106,8 +106,8 @@ initialize_lane(WorkerLane *lane, bool registered, bool for_database)
 		snprintf(lane->detail, WORKER_TEXT_SIZE,
 				 for_database
 					 ? "max_worker_processes (%d) leaves no background worker for this database"
-					 : "max_worker_processes (%d) leaves no background worker for passes: the one "
-					   "for metadata runs them, and reports are written directly meanwhile",
+					 : "max_worker_processes (%d) leaves no background worker for passes; the "
+					   "metadata worker runs them, and sessions write reports directly meanwhile",
 				 max_worker_processes);
 }
 
@@ -335,11 +335,11 @@ worker_slot_state(int number, WorkerLaneName name, char *detail)
 	strlcpy(detail, lane->detail, WORKER_TEXT_SIZE);
 	LWLockRelease(&slot->lock);
 	if (state == WORKER_STARTING && detail[0] == '\0' && RecoveryInProgress())
-		strlcpy(detail, "the server is in recovery, after which workers start", WORKER_TEXT_SIZE);
+		strlcpy(detail, "the server is in recovery; workers start when it ends", WORKER_TEXT_SIZE);
 	else if (state == WORKER_STARTING && detail[0] == '\0' && overdue(lane))
 		snprintf(detail, WORKER_TEXT_SIZE,
-				 "the worker has not come up for %d s, the server's log "
-				 "may say why; reports are written directly meanwhile",
+				 "the worker has not started within %d s (see the server log); sessions write "
+				 "reports directly meanwhile",
 				 STARTING_LIMIT_MS / 1000);
 	return state;
 }

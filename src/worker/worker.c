@@ -5,7 +5,7 @@
  *	  pool and, if prebuild.reconcile_interval is not 0, runs passes. See README.md.
  *
  * A process can connect only once, to one database, as one role. Therefore the metadata worker is a
- * chain of processes. Each process does one step and exits, and the postmaster starts the next one:
+ * chain of processes. Each process does one step, has the next one started, and exits:
  *
  *	  STEP_FIND_DATABASE	Connects to no database. Waits until the database exists and, if
  *							prebuild.worker_role names a role, until that role can log in.
@@ -22,6 +22,12 @@
  * The pass worker follows the metadata worker. It waits without a connection until the metadata
  * worker serves, and then connects as the same role. When the metadata worker can no longer serve,
  * or serves as another role, the pass worker exits and its next process waits again.
+ *
+ * The postmaster starts a worker again by itself only if its process exits with 1, and logs that as
+ * if it were a fault. So a process that ends as planned registers a new worker for its lane, and
+ * exits with 0 once the postmaster has started that one. Until then, and whenever that fails, it
+ * exits with 1. So a lane never loses its last process, but may for a moment have a second one,
+ * which finds the lane taken and exits with 0. README.md has the proof.
  */
 #include "compat.h"
 
@@ -56,15 +62,14 @@
 /* Whether SIGTERM also cancels the running statement. */
 static volatile sig_atomic_t cancel_on_shutdown = false;
 
-/*
- * Register the worker of a lane. Returns whether max_worker_processes had room for it. If not, the
- * postmaster only logs that, so compare the head of its list, where it puts each new worker.
- */
-static bool
-register_worker(int number, WorkerLaneName lane)
+/* How long a process waits until the postmaster has started the next one. */
+#define SUCCESSOR_LIMIT_MS 1000
+
+/* Describe a worker of a lane to the postmaster. */
+static BackgroundWorker
+describe_worker(int number, WorkerLaneName lane)
 {
 	BackgroundWorker worker = { 0 };
-	const void *newest = BackgroundWorkerList.head.next;
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -76,6 +81,19 @@ register_worker(int number, WorkerLaneName lane)
 	strlcpy(worker.bgw_type, lane == LANE_METADATA ? "prebuild worker" : "prebuild pass worker",
 			BGW_MAXLEN);
 	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for %s", worker.bgw_type, worker_slot_name(number));
+	return worker;
+}
+
+/*
+ * Register the worker of a lane. Returns whether max_worker_processes had room for it. If not, the
+ * postmaster only logs that, so compare the head of its list, where it puts each new worker.
+ */
+static bool
+register_worker(int number, WorkerLaneName lane)
+{
+	BackgroundWorker worker = describe_worker(number, lane);
+	const void *newest = BackgroundWorkerList.head.next;
+
 	RegisterBackgroundWorker(&worker);
 	return BackgroundWorkerList.head.next != newest;
 }
@@ -106,8 +124,8 @@ worker_init(void)
 								: "database \"%s\" has one background worker for both agent "
 								  "metadata and passes",
 							worker_slot_name(i)),
-					 errhint("Raise max_worker_processes, which is %d: prebuild.databases needs "
-							 "two for each database.",
+					 errhint("Increase max_worker_processes, which is %d. prebuild.databases needs "
+							 "two background workers for each database.",
 							 max_worker_processes)));
 		}
 	}
@@ -157,9 +175,12 @@ keep_start_error(ErrorData *error)
 		log_before(error);
 }
 
+/* True while this process has its lane. */
+static bool in_lane = false;
+
 /*
  * Exit callback: leave the slot, so that no session sets the latch after another process has got
- * it. Takes the slot's lock.
+ * it. Does nothing if this process has no lane (any more). Takes the slot's lock.
  */
 static void
 leave_slot(int code, Datum argument)
@@ -171,7 +192,10 @@ leave_slot(int code, Datum argument)
 	TimestampTz now = GetCurrentTimestamp();
 	uint32 state;
 
+	if (!in_lane)
+		return;
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	in_lane = false;
 	lane->latch = NULL;
 	lane->pid = 0;
 	if (!lane->expected_exit)
@@ -188,12 +212,12 @@ leave_slot(int code, Datum argument)
 	/* sessions write their reports directly until a process connects */
 	if (connecting)
 		worker_slot_set_state(number, name, WORKER_UNABLE,
-							  "the worker cannot connect, the server's log says why");
+							  "the worker cannot connect; see the server log");
 }
 
 /*
  * Take the lane for this process. Returns the step to do; *next_start receives the time at which to
- * begin it, or 0. Takes the slot's lock.
+ * begin it, or 0. Exits if the lane has a process. Takes the slot's lock.
  */
 static WorkerStep
 enter_slot(int number, WorkerLaneName name, TimestampTz *next_start)
@@ -203,6 +227,12 @@ enter_slot(int number, WorkerLaneName name, TimestampTz *next_start)
 	WorkerStep step;
 
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	if (lane->pid != 0)
+	{
+		LWLockRelease(&slot->lock);
+		proc_exit(0);
+	}
+	in_lane = true;
 	step = lane->step;
 	lane->step = STEP_FIND_DATABASE;
 	lane->expected_exit = false;
@@ -229,9 +259,34 @@ worker_pause_next(int number, WorkerLaneName name, int pause_ms)
 }
 
 /*
- * Exit, so that the postmaster starts the next process, which does the step next. role: the role
- * that STEP_SERVE connects as, or NULL to keep the lane's. Takes the slot's lock; leave_slot()
- * takes it again.
+ * Register another worker for a lane that this process has left, and wait until the postmaster has
+ * started it. Returns whether this registration is no longer needed.
+ */
+static bool
+start_successor(int number, WorkerLaneName name)
+{
+	BackgroundWorker worker = describe_worker(number, name);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SUCCESSOR_LIMIT_MS);
+	BackgroundWorkerHandle *handle;
+	pid_t pid;
+
+	worker.bgw_notify_pid = MyProcPid;
+	/* fails if max_worker_processes has no room for one more */
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		return false;
+	/* it also counts as started if the server shuts down, after which nothing starts */
+	while (GetBackgroundWorkerPid(handle, &pid) == BGWH_NOT_YET_STARTED)
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			return false;
+		worker_wait(SUCCESSOR_LIMIT_MS / 10);
+	}
+	return true;
+}
+
+/*
+ * Exit, and have the next process of the lane do the step next. role: the role that STEP_SERVE
+ * connects as, or NULL to keep the lane's. Takes the slot's lock. Call it outside of a transaction.
  */
 void
 worker_exit(int number, WorkerLaneName name, WorkerStep next, const char *role)
@@ -245,8 +300,9 @@ worker_exit(int number, WorkerLaneName name, WorkerStep next, const char *role)
 	if (role != NULL)
 		strlcpy(lane->role, role, NAMEDATALEN);
 	LWLockRelease(&slot->lock);
-	/* after exit code 0 the postmaster would not start it again; at shutdown it never does */
-	proc_exit(1);
+	leave_slot(0, Int32GetDatum(number * WORKER_LANES + name));
+	/* after exit code 0 the postmaster forgets the worker, after 1 it starts it again */
+	proc_exit(start_successor(number, name) ? 0 : 1);
 }
 
 /*
@@ -297,7 +353,7 @@ look_until_found(int number, WorkerLookup lookup, const char *what)
 			worker_exit(number, LANE_METADATA, result.next, result.role);
 
 		if (worker_slot_set_state(number, LANE_METADATA, WORKER_UNABLE, result.detail))
-			ereport(LOG, (errmsg("prebuild worker for database \"%s\" waits: %s",
+			ereport(LOG, (errmsg("prebuild worker for database \"%s\" is waiting: %s",
 								 worker_slot_name(number), result.detail)));
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(context);

@@ -114,8 +114,8 @@ stay_away(const Worker *worker)
 pg_noreturn static void
 let_go(Worker *worker)
 {
-	ereport(LOG, (errmsg("%s for database \"%s\" lets go of it: it is being renamed, copied, moved "
-						 "or dropped",
+	ereport(LOG, (errmsg("%s exits because database \"%s\" is being renamed, copied, moved or "
+						 "dropped",
 						 MyBgworkerEntry->bgw_type, worker_slot_name(worker->number))));
 	if (worker->lane == LANE_PASSES)
 		stay_away(worker);
@@ -206,7 +206,8 @@ do_passes(Worker *worker)
 	if (worker->does_both)
 	{
 		snprintf(detail, WORKER_TEXT_SIZE,
-				 "it runs a pass or a fold: max_worker_processes (%d) leaves one worker for all",
+				 "the worker runs a pass or a fold; max_worker_processes (%d) leaves one worker "
+				 "for everything",
 				 max_worker_processes);
 		metadata_work_stand_aside(&worker->metadata, detail);
 	}

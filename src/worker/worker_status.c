@@ -12,7 +12,7 @@
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "base/subtransaction.h"
-#include "pool/pool_state.h"
+#include "pool/pool_view.h"
 #include "slots/worker_slots.h"
 
 /* Add a time; 0 becomes null. */
@@ -123,7 +123,7 @@ find_pool_reason(void *argument)
 	char *hint;
 
 	plans_enter(pool->fcinfo);
-	reason = pool_state_distrust_reason(&hint);
+	reason = pool_view_distrust_reason(&hint);
 	if (reason != NULL)
 		pool->text = MemoryContextStrdup(pool->context,
 										 hint != NULL ? psprintf("%s (%s)", reason, hint) : reason);

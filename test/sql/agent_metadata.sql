@@ -64,7 +64,7 @@ SELECT is(upsert('9999:cpu:x:9'), '0 updated, 0 inserted, 1 skipped, 0 notified'
 SELECT is((SELECT u::text FROM prebuild_agent_metadata_upsert('{}', '{}', '{}', '{}', '{}') u),
 	'(0,0,0,0)', 'an empty batch is fine');
 
--- no time without an end, which would be newer than all that follow
+-- infinite times are refused, because they would be newer than all later ones
 
 SELECT raises(format('SELECT prebuild_agent_metadata_upsert(ARRAY[a(1), a(1), a(1)], ''{cpu,mem,disk}'', ''{x,x,x}'',
 		''{"","",""}'', ARRAY[t0(), %L, %L]::timestamptz[])', e, e), '22008',

@@ -1,4 +1,4 @@
--- Reports whose values may be no text, in databases of several encodings. This file is ASCII: bytes
+-- Reports whose values may be invalid text, in databases of several encodings. This file is ASCII: bytes
 -- are given as such.
 \set ECHO none
 \i test/fixture/fixture.sql

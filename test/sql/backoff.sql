@@ -1,4 +1,4 @@
--- After failed builds creating waits; deleting does not.
+-- After failed builds a pass delays creations, but not deletions.
 \set ECHO none
 \i test/fixture/fixture.sql
 
@@ -106,7 +106,7 @@ SELECT is(plan('busy'), 'delete 1; backoff 2', 'deleted, but not replaced');
 SELECT is(pass(n => 8), 'deleted 1', 'in the pass too');
 SELECT is(shape('b-bad'), '1 start failed', 'what failed is kept');
 
--- ages that overflow nothing
+-- extreme ages do not overflow
 SET prebuild.backoff_interval = 1073741823;
 DO $$ BEGIN UPDATE template_version_presets SET invalidate_after_secs = 0; END $$;
 SELECT is(pass(n => 1), '', 'the longest interval');

@@ -1,5 +1,5 @@
--- Triggers of the control plane's tables that find other tables by their bare names, as such
--- triggers do: they work whoever writes, whatever the caller's search_path.
+-- Triggers of the control plane's tables find other tables by their unqualified names. They work for
+-- every caller and with every search_path.
 \set ECHO none
 \i test/fixture/fixture.sql
 

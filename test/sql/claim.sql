@@ -190,7 +190,7 @@ FROM (VALUES
 		'the system user as owner')
 ) a (arguments, state, message, label);
 SELECT raises($$SELECT prebuild_claim(p('args'), usr('ada'), 'x', ttl => 28800)$$, '22023', 'ttl',
-	'in nanoseconds: 8 hours are 28800000000000\. NULL is none', 'the hint names the unit');
+	'in nanoseconds, as in Coder: 8 hours are 28800000000000\. NULL means none', 'the hint names the unit');
 SELECT ok(NOT EXISTS ((TABLE workspaces EXCEPT TABLE all_before)
 	UNION ALL (TABLE all_before EXCEPT TABLE workspaces)), 'none of them changed anything');
 BEGIN;

@@ -85,7 +85,7 @@ ORDER BY n;
 
 -- errors
 SELECT cron_test.attempt($$SELECT prebuild_cron_matches('* 9 * *', 'UTC', '2025-01-01')$$);
-SELECT replace(split_part(cron_test.attempt(format('SELECT prebuild_cron_matches(%L, %L, %L)', cron, 'UTC', '2025-01-01')), ' | A range is', 1),
+SELECT replace(split_part(cron_test.attempt(format('SELECT prebuild_cron_matches(%L, %L, %L)', cron, 'UTC', '2025-01-01')), ' | Write a range', 1),
 	'22023 | cron expression ', '') AS fault
 FROM unnest(ARRAY[
 	'', '* * * *', '* * * * * *', '@hourly', 'TZ=UTC * * * *', 'CRON_TZ=UTC * * * * *',

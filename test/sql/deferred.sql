@@ -1,6 +1,6 @@
--- Constraints that are checked at the end of the transaction: a fault there is that of the preset whose
--- rows violate them; what the caller of a pass has violated for a while is his own affair, and his
--- SET CONSTRAINTS stays as it was.
+-- Constraints that are checked at the end of the transaction. A violation is a fault of the preset whose
+-- rows violate them. A pass ignores what its caller has violated before, and keeps the caller's SET
+-- CONSTRAINTS.
 \set ECHO none
 \i test/fixture/fixture.sql
 SET client_min_messages = error;

@@ -82,7 +82,7 @@ DO $$ BEGIN PERFORM claimed_one(); END $$;
 SELECT raises('SELECT prebuild_track_resource_replacement(NULL, latest(''c-1''), ''{}'')', '22004', '"workspace_id"', NULL, 'no workspace');
 SELECT raises('SELECT prebuild_track_resource_replacement(w(''c-1''), NULL, ''{}'')', '22004', '"build_id"', NULL, 'no build');
 SELECT raises('SELECT track(replacements => NULL)', '22004', '"replacements"', NULL, 'no replacements');
-SELECT raises('SELECT track(replacements => ''["a"]'')', '22023', 'object, not \["a"\]', 'keys are resources', 'an array');
+SELECT raises('SELECT track(replacements => ''["a"]'')', '22023', 'object, not \["a"\]', 'keys name resources', 'an array');
 SELECT raises('SELECT track(replacements => ''7'')', '22023', 'object, not ', NULL, 'a number');
 SELECT raises('SELECT track(replacements => ''{"a": ["x"], "b": "x"}'')', '22023', '"b"', NULL, 'no array of paths');
 SELECT raises('SELECT track(replacements => ''{"a": ["x", 1]}'')', '22023', '"a"', NULL, 'a path that is no string');
@@ -93,7 +93,7 @@ SELECT raises('SELECT prebuild_track_resource_replacement(w(''c-1''), latest(''m
 SELECT raises('SELECT track(''made'')', '22023', w('made') || ' was not prebuilt', NULL, 'a workspace that a user made');
 SELECT raises('SELECT track(''unclaimed'')', '22023', w('unclaimed') || ' has not been claimed', NULL, 'a prebuild that was not claimed');
 SELECT raises(format('SELECT prebuild_track_resource_replacement(w(''c-1''), %L, ''{"a": []}'')', id), '22023',
-	id || ' is not of a claim', NULL, 'the build of the prebuild itself') FROM workspace_builds WHERE workspace_id = w('c-1') AND build_number = 1;
+	id || ' does not belong to a claim', NULL, 'the build of the prebuild itself') FROM workspace_builds WHERE workspace_id = w('c-1') AND build_number = 1;
 SELECT is(count(*), 0::bigint, 'nothing of that is recorded') FROM prebuild_event WHERE kind = 'resource_replaced';
 BEGIN READ ONLY;
 SELECT raises('SELECT track()', '25006', NULL, NULL, 'read only');
@@ -159,7 +159,7 @@ CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notification_messages DEFERRABLE 
 	FOR EACH ROW EXECUTE FUNCTION refuse();
 SELECT is(next_claim(), '', 'one that would refuse at commit');
 DROP TRIGGER late ON notification_messages;
--- what the caller himself has violated for a while is his own affair
+-- what the caller has violated before is not reported
 CREATE TABLE own (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);
 CREATE FUNCTION fixture.accept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notification_messages DEFERRABLE INITIALLY DEFERRED

@@ -1,5 +1,5 @@
--- Faults of one preset or of one organization, wherever they show, cost the others nothing; and
--- nothing makes a pass create more than what is wanted.
+-- Faults of one preset or of one organization do not affect the others, wherever they occur, and never
+-- make a pass create more than is wanted.
 \set ECHO none
 \i test/fixture/fixture.sql
 SET client_min_messages = error;

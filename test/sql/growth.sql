@@ -83,7 +83,7 @@ SELECT is(events('stuck', 'preset_failed'), 1, 'a preset that is not active and 
 ALTER TABLE workspace_builds DROP CONSTRAINT no_delete;
 DO $$ BEGIN PERFORM pass(n => 2); END $$;
 SELECT is(marks(), 'bad-12 validation_failed, odd-12 unsupported', 'and its mark goes when that is done');
--- another control plane's marks are its own, until it is gone; those of before marks said whose they are
+-- a pass leaves marks of another control plane alone until that is gone; marks of 0.1 do not name theirs
 INSERT INTO prebuild_mark (preset_id, kind, detail, since, control_plane)
 VALUES ('00000000-0000-0000-0000-000000000001', 'validation_failed', 'x', now(), 'fixture'),
 	('00000000-0000-0000-0000-000000000002', 'validation_failed', 'x', now(), 'cp_gone'),
@@ -96,14 +96,14 @@ SELECT is((SELECT string_agg(right(preset_id::text, 1) || ' ' || coalesce(contro
 SELECT is(status('bad-12'), 'healthy', 'a mark of before says it is ours where its preset is seen');
 DELETE FROM prebuild_mark WHERE preset_id::text ~ '^0{8}';
 SELECT is(marks(), 'bad-13 validation_failed, odd-13 unsupported', 'and goes');
--- what piles up goes bit by bit
+-- a pass removes a backlog in parts
 INSERT INTO prebuild_mark (preset_id, kind, detail, since, control_plane)
 SELECT gen_random_uuid(), 'unsupported', 'x', now(), 'cp_growth' FROM generate_series(1, 15000);
 DO $$ BEGIN PERFORM pass(); END $$;
 SELECT is((SELECT count(*) FROM prebuild_mark), 5002, 'ten thousand marks at once');
 DO $$ BEGIN PERFORM pass(); END $$;
 SELECT is((SELECT count(*) FROM prebuild_mark), 2, 'and the rest');
--- a preset whose status cannot be written is no reason to fail
+-- a pass does not fail if it cannot write a preset's status
 DO $$ BEGIN PERFORM push(14); END $$;
 ALTER TABLE template_version_presets ADD CONSTRAINT no_return CHECK (name <> 'bad-14' OR prebuild_status <> 'healthy') NOT VALID;
 \echo a pass that may not forgive

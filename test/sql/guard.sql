@@ -1,6 +1,6 @@
--- The guard of claims made by plain SQL: put on and taken off, out of the way of everything else, and
--- the same for whoever updates a workspace, whatever he may read. Sessions that are too late for a
--- prebuild are in test/specs/claim_guard.spec.
+-- The guard of claims made by plain SQL: how to create and drop it, what it must not affect, and that it
+-- works for every role that updates a workspace, whatever the role may read. Sessions that are too late
+-- for a prebuild are in test/specs/claim_guard.spec.
 \set ECHO none
 \i test/fixture/fixture.sql
 
@@ -134,7 +134,7 @@ RESET session_replication_role;
 -- wrong uses
 
 CREATE TRIGGER wrong AFTER UPDATE ON workspaces FOR EACH ROW EXECUTE FUNCTION prebuild_claim_guard();
-SELECT raises($$UPDATE workspaces SET ttl = 1 WHERE name = 'mine'$$, '39P01', 'BEFORE UPDATE triggers for each row',
+SELECT raises($$UPDATE workspaces SET ttl = 1 WHERE name = 'mine'$$, '39P01', 'BEFORE UPDATE trigger for each row',
 	NULL, 'after');
 DROP TRIGGER wrong ON workspaces;
 CREATE TRIGGER wrong BEFORE INSERT ON workspaces FOR EACH ROW EXECUTE FUNCTION prebuild_claim_guard();

@@ -1,4 +1,4 @@
--- Whose agent it is: by the cache exactly what the query says, for whoever asks.
+-- Identities of agents: the cache gives every caller exactly what the query gives.
 \set ECHO none
 \i test/fixture/fixture.sql
 
@@ -253,7 +253,7 @@ VACUUM ANALYZE workspaces, users, templates, workspace_agents;
 SELECT is(answered('two'), 'cache', 'a vacuum changes nothing');
 ALTER TABLE workspaces RENAME COLUMN autostart_schedule TO x;
 SELECT raises('SELECT says(''two'')', '42703', 'column "autostart_schedule" of control plane table "cp_identity.workspaces"',
-	'older or newer', 'a column that is gone');
+	'does not support this version of the control plane', 'a column that is gone');
 ALTER TABLE workspaces RENAME COLUMN x TO autostart_schedule;
 SELECT is(says('two'), 'two/main of ada by gone at no time', 'is back');
 ALTER TABLE templates RENAME TO x;
@@ -406,7 +406,7 @@ DROP EXTENSION prebuild_ext;
 CREATE EXTENSION prebuild_ext;
 UPDATE workspaces SET name = 'ni' WHERE name = 'dos';
 SELECT is((SELECT workspace_name FROM prebuild_agent_identity(a('two'))), 'ni', 'asked by the new one');
-SELECT raises('SELECT prebuild_identity_changed()', '39P01', 'AFTER triggers', NULL, 'trigger functions are for triggers');
+SELECT raises('SELECT prebuild_identity_changed()', '39P01', 'AFTER trigger for each row', NULL, 'trigger functions are for triggers');
 
 DROP SCHEMA cp_identity CASCADE;
 DROP OWNED BY prebuild_test_reader, prebuild_test_stranger;

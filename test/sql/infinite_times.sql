@@ -1,4 +1,4 @@
--- Every function that takes a time takes none without an end, and names the argument.
+-- Every function with an argument of a time refuses an infinite one and names the argument.
 \set ECHO none
 \i test/fixture/fixture.sql
 DO $$ BEGIN PERFORM control_plane('cp_infinite'); END $$;
@@ -14,6 +14,7 @@ $$
 		WHEN type = 'text'::regtype THEN '''x'''
 		WHEN type = 'text[]'::regtype THEN '''{x}'''
 		WHEN type = 'bigint'::regtype THEN '3600000000000'
+		WHEN type IN ('real'::regtype, 'boolean'::regtype) THEN '''1'''
 		WHEN type = 'timestamptz'::regtype THEN '''2025-06-02'''
 		WHEN type = 'timestamptz[]'::regtype THEN '''{2025-06-02}'''
 	END

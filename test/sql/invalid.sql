@@ -1,4 +1,5 @@
--- Presets that cannot be built: found before anything is written, marked once, and forgiven.
+-- Presets that cannot be built. A pass finds them before it writes anything, marks them once, and clears
+-- the mark when they can be built.
 \set ECHO none
 \i test/fixture/fixture.sql
 

@@ -1,5 +1,5 @@
--- A control plane in the schema where it is by default, beside the extension's own objects: what is
--- written there fills every column that must be filled, and a whole life of prebuilds.
+-- A control plane in its default schema, beside the extension's own objects. Every write fills every
+-- required column, through a whole life of prebuilds.
 \set ECHO none
 \i test/fixture/fixture.sql
 SELECT is(current_setting('prebuild.control_plane_schema'), 'public', 'the default');
@@ -39,7 +39,7 @@ WHERE attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attid
 		AND deptype = 'e');
 SELECT ok(count(*) > 100, 'columns must be filled') FROM fixture.required;
 
--- Take them off the duty, and all others their defaults: what is NULL then was not filled.
+-- Drop NOT NULL and the defaults of all columns, so that a NULL shows a column that was not filled.
 CREATE FUNCTION pg_temp.relax() RETURNS void LANGUAGE plpgsql AS
 $$
 DECLARE

@@ -182,9 +182,10 @@ SELECT is(string_agg(concat_ws(' ', replace(name, 'coderd_agentapi_metadata_', '
 	'batches_total capacity 0, batches_total manual 0, batches_total scheduled 0, batches_total shutdown 0, '
 	'flushed_total 0, dropped_keys_total 0, publish_errors_total 0', 'metadata, on a server that does not buffer it')
 FROM prebuild_metrics_read(part => 'metadata');
-SELECT raises('SELECT prebuild_metrics_read(t0(), ''pol'')', '22023', 'no part "pol"', 'pool, history', 'another part');
+SELECT raises('SELECT prebuild_metrics_read(t0(), ''pol'')', '22023', 'unrecognized part of the metrics: "pol"', 'pool, history', 'another part');
 SELECT raises('SELECT prebuild_metrics_read(NULL)', '22004', '"at"', NULL, 'no time');
 SELECT raises('SELECT prebuild_metrics_text(''infinity'')', '22008', '"at"', NULL, 'an infinite time');
+SELECT raises('SELECT prebuild_metrics_text(''294276-12-31 23:00 UTC'')', '22008', '"at" is too late', NULL, 'a time of no pass');
 
 -- a faulty schedule is what passes warn of, not every scrape
 SET client_min_messages = notice;
@@ -234,6 +235,13 @@ SELECT ok(count(*) > 5, 'with them') FROM prebuild_metrics;
 SELECT ok(prebuild_metrics_text() ~ 'coderd_prebuilt_workspaces_desired', 'the text too');
 SELECT raises('SELECT * FROM prebuild_pass_stats', '42501', 'pass_stats', NULL, 'but no table of the extension');
 RESET ROLE;
+ALTER TABLE template_version_presets ENABLE ROW LEVEL SECURITY;
+SET ROLE prebuild_scraper;
+SELECT raises('SELECT count(*) FROM prebuild_metrics_read(part => ''pool'')', '42501', 'row-level security policy', NULL, 'nor what a policy shows of the pool');
+SELECT ok(count(*) > 0, 'other parts need no preset') FROM prebuild_metrics_read(part => 'loop');
+SELECT current_setting('row_security');
+RESET ROLE;
+ALTER TABLE template_version_presets DISABLE ROW LEVEL SECURITY;
 
 DROP SCHEMA cp_metrics CASCADE;
 DROP OWNED BY prebuild_scraper;

@@ -25,7 +25,7 @@ CREATE FUNCTION scans() RETURNS bigint LANGUAGE sql VOLATILE AS $$
 	SELECT sum(seq_scan)::bigint FROM pg_stat_xact_user_tables
 	WHERE relid IN ('workspace_agents'::regclass, 'workspace_resources'::regclass)
 $$;
--- where the control plane is attached, the kept pool answers
+-- on an attached control plane the stored pool answers
 SELECT prebuild_fold() \g /dev/null
 -- what this transaction did, and what is not reported yet of those before
 BEGIN;

@@ -1,5 +1,5 @@
--- The log of a stored pool that is not believed: it is emptied all the same, what is wrong is said
--- once, and put right by those who can.
+-- The log of a stored pool that readers do not trust. Folds still empty it, report the reason once, and
+-- repair the fault if they have the rights.
 \set ECHO none
 \i test/fixture/fixture.sql
 
@@ -66,7 +66,7 @@ SELECT is(names(), 'one two', 'the answers are right');
 \echo prebuild_verify() says it whenever it is asked
 SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'no difference');
 SELECT is((SELECT string_agg(kind || ' ' || detail, '; ' ORDER BY id) FROM prebuild_event WHERE kind LIKE 'pool%'),
-	'pool_unused {"reason": "trigger \"stamp\" of table \"workspaces\" may change columns that a statement does not name, unseen by \"prebuild_pool_log\""}',
+	'pool_unused {"reason": "trigger \"stamp\" of table \"workspaces\" may change columns that a statement does not name, which trigger \"prebuild_pool_log\" does not see"}',
 	'one event');
 -- a pass of the owner puts it right, and the next one builds the pool
 DO $$ BEGIN
@@ -167,14 +167,14 @@ ALTER TABLE workspaces ENABLE TRIGGER USER;
 SELECT prebuild_fold() \g /dev/null
 SELECT is(enabled(), 'O', 'leaves it at the warning');
 ROLLBACK;
--- what is switched off is somebody's will
+-- a fold does not enable a trigger that somebody has disabled
 ALTER TABLE workspaces DISABLE TRIGGER prebuild_pool_log;
 SELECT is(prebuild_fold(), 0, 'a trigger that is switched off stays so');
 SELECT touch() \g /dev/null
 UPDATE workspace_agents SET lifecycle_state = 'ready';
 SELECT is(prebuild_fold(), 0, 'nothing is folded');
 SELECT is(logged(), 0, 'but the log of the other tables is emptied');
-SELECT raises('SELECT prebuild_rebuild()', '55000', 'trigger "prebuild_pool_log" of table "workspaces" is switched off',
+SELECT raises('SELECT prebuild_rebuild()', '55000', 'trigger "prebuild_pool_log" of table "workspaces" is disabled',
 	'prebuild_attach', 'a rebuild says why not');
 DO $$ BEGIN PERFORM prebuild_attach(); END $$;
 SELECT ok(used(), 'attached again, all is well');
@@ -226,7 +226,7 @@ SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'after an ALTER TABLE');
 SET client_min_messages = warning;
 DO $$ BEGIN PERFORM prebuild_fold(); END $$;
 
--- a fold does so much at once, however long the log is
+-- a fold takes a limited number of entries, however long the log is
 CREATE FUNCTION fixture.lengthen(control_plane oid, n int) RETURNS void LANGUAGE sql AS
 $$ INSERT INTO prebuild_pool_log SELECT pg_current_xact_id(), $1, 'w', '00000000-0000-0000-0000-000000000000'
 	FROM generate_series(1, $2) $$;
@@ -238,13 +238,13 @@ SELECT prebuild_fold() \g /dev/null
 SELECT ok(logged() = 10000 AND NOT used(), 'and nothing is believed');
 SELECT prebuild_fold() \g /dev/null
 SELECT ok(logged() = 0 AND used(), 'until it is empty and the pool is built');
--- that of a control plane that nobody folds, by the folds of others
+-- folds also bound the log of another control plane that nobody folds
 SELECT lengthen('fixture'::regnamespace, 330000) \g /dev/null
 SELECT prebuild_fold() \g /dev/null
 SELECT is((SELECT count(*) FROM prebuild_pool_log WHERE control_plane = 'fixture'::regnamespace), 230000,
 	'the log of another control plane is bounded, too');
 SELECT ok(used(), 'without harm to one''s own');
--- and that of a role that may not read what it would take to fold
+-- and the log of their own control plane if the role may not read its tables
 SELECT lengthen('cp_distrust'::regnamespace, 330000) \g /dev/null
 SET ROLE distrust_folder;
 SELECT prebuild_fold() \g /dev/null
@@ -252,7 +252,7 @@ RESET ROLE;
 SELECT is(logged(), 230000, 'and one''s own where the role that folds may not');
 TRUNCATE prebuild_pool_log;
 DO $$ BEGIN PERFORM prebuild_attach(); PERFORM prebuild_fold(); END $$;
--- the table stays as long as it was, but nobody reads all of it again and again
+-- the table keeps its size, but folds do not scan all of it every time
 SELECT lengthen('fixture'::regnamespace, 330000) \g /dev/null
 DELETE FROM prebuild_pool_log;
 VACUUM prebuild_pool_log;

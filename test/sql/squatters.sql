@@ -1,4 +1,4 @@
--- What somebody with few rights can leave lying about for those with more.
+-- Objects and settings by which a role with few rights could misuse the rights of another.
 \set ECHO none
 \i test/fixture/fixture.sql
 

@@ -219,7 +219,7 @@ $node->safe_psql($db, q{
 });
 ($status, $out, $err) = $node->psql($db, 'SET ROLE blind; SELECT created FROM prebuild_reconcile()');
 is($out, '2', 'a pass that may not read the daemons');
-like($err, qr/WARNING:  the provisioners were not woken: permission denied for table provisioner_daemons/,
+like($err, qr/WARNING:  could not wake the provisioners: permission denied for table provisioner_daemons/,
 	'says that nobody was woken');
 is_deeply([ messages() ], [], 'which is true');
 

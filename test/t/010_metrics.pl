@@ -38,7 +38,8 @@ $node->safe_psql($db, qq{
 });
 $node->safe_psql($db, 'SELECT prebuild_reconcile()');
 $node->safe_psql($db, q{
-	UPDATE provisioner_jobs j SET started_at = now(), completed_at = now(), error = 'no'
+	UPDATE provisioner_jobs j SET started_at = now(), completed_at = now(), worker_id = gen_random_uuid(),
+		error = 'no'
 	FROM workspace_builds b JOIN workspaces w ON w.id = b.workspace_id
 	JOIN templates t ON t.id = w.template_id
 	WHERE j.id = b.job_id AND t.name IN ('limited', 'backing off');

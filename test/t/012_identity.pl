@@ -1,5 +1,6 @@
-# Whose agent it is, on running servers: what others change shows at once with the library preloaded
-# and the triggers attached, and within the time to live otherwise; never what is not committed.
+# Identities of agents on running servers. Changes of other sessions show at once if the library is
+# preloaded and the triggers are attached, and within the time to live otherwise. Uncommitted changes
+# never show.
 use strict;
 use warnings;
 use FindBin;
@@ -177,8 +178,8 @@ sql(q{UPDATE workspaces SET name = 'x6' WHERE name = 'w6'});
 is(says(6), 'x6 u3 t3', 'what others commit is seen, as by the query');
 answer($reader, 'COMMIT');
 
-# Writers rename and say so in another transaction; nobody who has heard of it may get less. Small
-# cache, so that there are fills all the time.
+# Writers rename workspaces and then record the new number in another transaction. A reader that sees
+# the record must not get an older name. The cache is small, so that sessions fill it all the time.
 sql(q{
 	CREATE TABLE said (n int PRIMARY KEY, version int NOT NULL);
 	INSERT INTO said SELECT n, 0 FROM generate_series(1, 6) n;

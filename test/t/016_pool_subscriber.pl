@@ -1,5 +1,5 @@
-# A subscriber of all tables of a control plane keeps a pool of its own: what the publisher sends of
-# its own kept pool is not in the way.
+# A subscriber of all tables of a control plane keeps its own stored pool and skips the rows of the
+# publisher's stored pool.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;

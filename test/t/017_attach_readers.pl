@@ -1,4 +1,5 @@
-# Triggers are put on and brought up to date while somebody always reads the control plane's tables.
+# prebuild_attach() creates and updates triggers while some session always reads the control plane's
+# tables.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;

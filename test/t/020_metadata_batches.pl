@@ -197,7 +197,7 @@ my $before = stat_of($node, 'metadata', 'dropped');
 is($taken + $dropped, 4000, 'every entry is taken or dropped');
 cmp_ok($dropped, '>', 1000, 'a buffer of 1 MB does not take 2 MB');
 cmp_ok($taken, '>', 500, 'but what fits');
-$warnings = () = $err =~ /WARNING:  the buffer for agent metadata is full/g;
+$warnings = () = $err =~ /WARNING:  dropping agent metadata because its buffer is full/g;
 is($warnings, 1, 'which is told once');
 is(stat_of($node, 'metadata', 'dropped') - $before, $dropped, 'and counted');
 is(stat_of($node, 'metadata', 'queued'), $taken, 'what was taken waits');

@@ -1,5 +1,5 @@
-# What may go wrong between a report and the table: nothing that was taken is lost, except by a
-# crash of the server, after which everything works again.
+# Faults between a report and the table. No accepted report is lost, except in a crash of the server,
+# and everything works again after the crash.
 
 use strict;
 use warnings;
@@ -130,7 +130,7 @@ is(join(',', grep { !$told{ agent($_) } } 2 .. 241), '', 'whose agents are publi
 ok(!$told{ agent(250) }, 'unless nothing of them was written');
 stop_listener($listener);
 my $log = substr(slurp_file($node->logfile), $log_size);
-like($log, qr/WARNING:  agent metadata was refused and is dropped: key "(cpu|new)" of agent 0{8}-0{4}-0{4}-0{4}-[0-9a-f]{12}: not (this|that) one\n.*DETAIL:  \d+ entr(y was|ies of)/,
+like($log, qr/WARNING:  dropping refused metadata key "(cpu|new)" of agent 0{8}-0{4}-0{4}-0{4}-[0-9a-f]{12}: not (this|that) one\n.*DETAIL:  \d+ entr(y|ies) of its batch/,
 	'a warning names one of them and the error');
 like(stat_of($node, 'one', 'last_error'), qr/not th(is|at) one|division by zero/, 'so do the statistics');
 

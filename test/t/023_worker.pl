@@ -1,5 +1,5 @@
-# The background worker's manners: who it is, what it waits for, what it never delays, how it takes
-# new settings, errors, and the end of its database; and the passes that it runs.
+# The background worker: its role, what it waits for, what it never delays, how it reacts to new
+# settings, to errors and to the drop of its database; and the passes that it runs.
 
 use strict;
 use warnings;
@@ -36,9 +36,9 @@ sub detail_is
 # who it connects as
 
 my $log = slurp_file($node->logfile);
-is(scalar(() = $log =~ /prebuild worker for database "plane" waits/g), 1,
+is(scalar(() = $log =~ /prebuild worker for database "plane" is waiting/g), 1,
 	'a worker for each database waits until there is one');
-like($log, qr/prebuild worker for database "Other One" waits: database "Other One" does not exist/,
+like($log, qr/prebuild worker for database "Other One" is waiting: database "Other One" does not exist/,
 	'also with a quoted name');
 new_metadata($node, 'plane');
 add_agents($node, 'plane', 1, 1000);
@@ -169,7 +169,7 @@ $node->safe_psql('postgres', 'DROP DATABASE other_one WITH (FORCE)');
 cmp_ok(time - $start, '<', 5, 'it can be forced out of its database');
 sleep 7;
 $log = substr(slurp_file($node->logfile), $size);
-like($log, qr/prebuild worker for database "other_one" waits/, 'the worker then waits');
+like($log, qr/prebuild worker for database "other_one" is waiting/, 'the worker then waits');
 cmp_ok(scalar(() = $log =~ /FATAL/g), '<=', 1, 'quietly');
 new_metadata($node, 'other_one');
 $node->safe_psql('other_one', q{ALTER TABLE workspaces OWNER TO owner; GRANT ALL ON workspace_agents, workspace_agent_metadata TO owner});
@@ -186,7 +186,7 @@ $node->wait_for_catchup($standby);
 my ($code, $out, $err) = $standby->psql('plane', q{SELECT report(1, 'cpu', 'standby')});
 like($err, qr/cannot execute .* (during recovery|in a read-only transaction)/, 'a report on a standby fails as writes do');
 is($standby->safe_psql('plane', q{SELECT state, pid IS NULL, detail FROM prebuild_worker_status
-	WHERE lane = 'metadata'}), 'starting|t|the server is in recovery, after which workers start',
+	WHERE lane = 'metadata'}), 'starting|t|the server is in recovery; workers start when it ends',
 	'where no worker runs');
 $standby->promote;
 worker_is($standby, 'plane', 'serving');

@@ -1,5 +1,5 @@
-# A worker that is refused its connection: it says why, reports are written directly meanwhile, what
-# waited already stays and a flush says so; and the repair is noticed.
+# A worker that cannot connect reports why. Meanwhile sessions write reports directly, buffered entries
+# stay, and a flush raises an error. The worker serves again after the repair.
 
 use strict;
 use warnings;
@@ -73,7 +73,7 @@ my @cases = (
 	[
 		'a role without the right to connect',
 		postgres => 'REVOKE CONNECT ON DATABASE plane FROM PUBLIC',
-		q{the worker cannot connect, the server's log says why},
+		q{the worker cannot connect; see the server log},
 		'GRANT CONNECT ON DATABASE plane TO PUBLIC'
 	]);
 

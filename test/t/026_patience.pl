@@ -1,5 +1,5 @@
-# Waiting for others: a pass, a claim, a report of replaced resources and a flush have one patience
-# each, whatever the number of presets, tries and messages, and say what they waited for.
+# A pass, a claim, a report of replaced resources and a flush wait for other sessions within one budget
+# each, whatever the number of presets, tries and messages, and report what they waited for.
 use strict;
 use warnings;
 use FindBin;
@@ -63,7 +63,7 @@ my ($holder, $pid, $answer, $said, $took, $code);
 # How many warnings there are in what a statement said.
 sub warnings_in { my @found = $_[0] =~ /WARNING:/g; return scalar @found; }
 
-# a table is locked, as by CREATE INDEX: one wait, one warning, nobody's fault
+# a table is locked, as by CREATE INDEX: one wait, one warning, and no preset has failed
 my $db = control_plane_with('plane', 20);
 ($holder, $pid) = hold($db, 'LOCK TABLE workspaces IN SHARE MODE');
 ($answer, $said, $took) = timed($db, $pass);
@@ -71,13 +71,13 @@ is($answer, 't|20|0|0|0', 'a pass that finds a table locked does nothing, and no
 cmp_ok($took, '<', 8, 'it waits once, not for each preset and try');
 cmp_ok($took, '>', 1.5, 'and does wait');
 is(warnings_in($said), 1, 'one warning') or diag($said);
-like($said, qr/left to the next pass: 20 of 20 presets with something to do/, 'says what was left');
+like($said, qr/skipping work until the next pass because of locks of other sessions: 20 of 20 presets that need changes/, 'says what was left');
 like($said, qr/waited for RowExclusiveLock on table "public.workspaces", held by process $pid \(ShareLock\)/,
 	'which table, in which mode, and who holds it');
 is($node->safe_psql($db, $events), 0, 'and there is no event of failed presets');
 is($node->safe_psql($db, q{SELECT count(*) FROM prebuild_mark}), 0, 'nor a mark');
 
-# a session that has a lock_timeout of its own waits so long for each lock
+# a session with its own lock_timeout waits that long for each lock
 ($answer, $said, $took) = timed($db, "SET lock_timeout = '100ms'; $pass");
 is($answer, 't|20|0|0|0', 'with a lock_timeout of its own');
 cmp_ok($took, '<', 1.5, 'a pass waits no longer than that');
@@ -86,7 +86,7 @@ is(warnings_in($said), 1, 'and warns once, too');
 cmp_ok($took, '>', 3.5, 'nor shorter');
 is($node->safe_psql($db, "SET lock_timeout = '100ms'; $pass; SHOW lock_timeout") =~ s/.*\n//sr, '100ms',
 	'and its lock_timeout is as it was');
-# a session that is terminated while it waits takes nothing else down
+# terminating a session that waits affects no other session
 my $bystander = $node->background_psql($db);
 my $victim = start_session($node, $db, 'SELECT prebuild_reconcile()');
 wait_until($node, $db, q{SELECT count(pg_terminate_backend(pid)) = 1 FROM pg_locks
@@ -102,7 +102,7 @@ is($node->safe_psql($db, $pass), 't|20|20|20|0', 'the next pass does it all');
 ($answer, $said, $took) = timed($db, $pass);
 is($answer, 't|0|0|0|0', 'a pass that may not read leaves it all');
 cmp_ok($took, '<', 8, 'after one patience');
-like($said, qr/left to the next pass: all of it.*AccessShareLock on table "public.workspace_builds", held by process $pid \(AccessExclusiveLock\)/s,
+like($said, qr/skipping work until the next pass because of locks of other sessions: the whole pass.*AccessShareLock on table "public.workspace_builds", held by process $pid \(AccessExclusiveLock\)/s,
 	'and says so');
 is(warnings_in($said), 1, 'once');
 release($holder);
@@ -129,7 +129,7 @@ is(warnings_in($said), 1, 'one warning') or diag($said);
 like($said, qr/3 of 20 presets.*ShareLock on transaction \d+ \(while [^)]*\) in relation "template_version_presets"\), held by process $pid/s,
 	'which row it was');
 is($node->safe_psql($db, $events), 0, 'nobody has failed');
-# a fault beside it is told as ever
+# a fault of another preset is reported as usual
 $node->safe_psql($db, q{
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		IF NEW.template_version_preset_id = (SELECT id FROM template_version_presets WHERE name = 'p5') THEN
@@ -147,7 +147,7 @@ cmp_ok($took, '<', 8, 'after one patience');
 release($holder);
 is($node->safe_psql($db, $pass), 't|20|3|3|1', 'the rest is done by the next pass');
 
-# one who takes no time to refuse is no one to wait for
+# a lock that a trigger asks for with NOWAIT costs no waiting time
 $node->safe_psql($db, q{
 	CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		PERFORM FROM organizations FOR UPDATE NOWAIT;
@@ -156,12 +156,12 @@ $node->safe_psql($db, q{
 	UPDATE template_version_presets SET desired_instances = 3});
 ($holder, $pid) = hold($db, 'SELECT FROM organizations FOR NO KEY UPDATE');
 ($answer, $said, $took) = timed($db, "SET lock_timeout = '60s'; $pass");
-like($said, qr/It was told: could not obtain lock on row in relation "organizations"/, 'a lock that a trigger did not get') or diag($said);
+like($said, qr/The error was: could not obtain lock on row in relation "organizations"/, 'a lock that a trigger did not get') or diag($said);
 is($node->safe_psql($db, $events), 1, 'is no fault either');
 cmp_ok($took, '<', 8, 'and no wait');
 release($holder);
 
-# a trigger that runs a function with a patience of its own: within a pass it is the pass's
+# a trigger that runs a function with its own budget: within a pass the pass's budget applies
 $db = control_plane_with('nested', 3);
 $node->safe_psql($db, q{
 	CREATE TABLE elsewhere (n int);
@@ -193,7 +193,7 @@ is($answer, 't|0|0|0|0', 'nothing is done while the system user cannot be looked
 is(warnings_in($said), 1, 'with one warning') or diag($said);
 release($holder);
 
-# the record of a failure is not worth a pass either
+# a pass goes on if it cannot record a failure
 $node->safe_psql($db, q{
 	DROP TRIGGER nested ON workspaces;
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -209,7 +209,7 @@ is($answer, 't|3|2|2|1', 'a pass that cannot write its events does the rest');
 like($said, qr/the event of a preset that failed.*table "public.prebuild_event", held by process $pid/s, 'and says so') or diag($said);
 release($holder);
 
-# many waits, each of which ends well, are one patience together
+# many short waits share one budget
 $db = control_plane_with('short', 3);
 my @short = map { start_session($node, $db, "BEGIN; LOCK TABLE $_->[0] IN SHARE MODE; SELECT pg_sleep($_->[1])") }
   ([ 'workspaces', 1.5 ], [ 'provisioner_jobs', 60 ]);
@@ -229,7 +229,7 @@ $node->safe_psql($db, q{SELECT fixture.simple('t' || n, 1, org => 'o' || n) FROM
 ($answer, $said, $took) = timed($db, $pass);
 cmp_ok($took, '<', 8, 'organizations, too, are one patience');
 is(warnings_in($said), 1, 'and one warning') or diag($said);
-like($said, qr/place in 10 of its organizations\n.*table "public.groups", held by process $pid/, 'about the table');
+like($said, qr/membership of the system user in 10 organizations\n.*table "public.groups", held by process $pid/, 'about the table');
 release($holder);
 $node->safe_psql($db, $pass);
 is($node->safe_psql($db, q{SELECT count(*) FROM groups}), 10, 'the next pass makes the places');
@@ -269,7 +269,7 @@ my $track = q{SELECT prebuild_track_resource_replacement(b.workspace_id, b.id, '
 is($answer, 't', 'a locked queue of notifications fails no report of replaced resources');
 cmp_ok($took, '<', 8, 'and is waited for once, not for each of 12 admins');
 is(warnings_in($said), 1, 'with one warning') or diag($said);
-like($said, qr/table "public.notification_messages", held by process $pid \(ShareLock\)\. The 11 after it were not tried/,
+like($said, qr/table "public.notification_messages", held by process $pid \(ShareLock\)\. This also skips the 11 notifications after it/,
 	'that says what and how many');
 release($holder);
 ($answer, $said) = timed($db, $track);
@@ -283,18 +283,18 @@ is("$answer$said" . $node->safe_psql($db, 'SELECT count(*) FROM notification_mes
 	WHERE u.username = 'ada' LIMIT 1});
 cmp_ok($took, '<', 8, 'a claim does not wait for a table for ever');
 cmp_ok($took, '>', 1.5, 'but a while');
-like($said, qr/55P03.*DETAIL:  It waited for \w+ on table "public.workspaces", held by process $pid \(ShareLock\)/s,
+like($said, qr/55P03.*DETAIL:  The session waited for \w+ on table "public.workspaces", held by process $pid \(ShareLock\)/s,
 	'and then says what for') or diag($said);
 release($holder);
 
-# who waits behind one who waits
+# a session that waits behind another waiting session
 $db = control_plane_with('behind', 2);
 ($holder, $pid) = hold($db, 'SELECT FROM workspaces');
 my $waiter = start_session($node, $db, 'BEGIN; LOCK TABLE workspaces');
 wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'workspaces'::regclass AND NOT granted});
 my $front = $node->safe_psql($db, q{SELECT pid FROM pg_locks WHERE relation = 'workspaces'::regclass AND NOT granted});
 ($answer, $said) = timed($db, $pass);
-like($said, qr/table "public.workspaces", for which others wait in front: process $front \(AccessExclusiveLock\)/,
+like($said, qr/table "public.workspaces", for which other sessions wait in front: process $front \(AccessExclusiveLock\)/,
 	'a lock that others wait for in front') or diag($said);
 release($holder);
 finish_session($waiter);
@@ -309,7 +309,7 @@ $node->poll_query_until($db, 'SELECT sum(passes) > 0 FROM prebuild_worker_status
 cmp_ok($node->safe_psql($db, 'SELECT seconds FROM prebuild_pass_stats'), '<', 4, 'a pass of the worker waits no longer');
 is($node->safe_psql($db, 'SELECT sum(failed_passes) FROM prebuild_worker_status'), 0, 'and does not fail');
 is($node->safe_psql($db, $events), 0, 'and blames no preset');
-like(slurp_file($node->logfile), qr/\] WARNING:  locks of other sessions left to the next pass: 20 of 20/,
+like(slurp_file($node->logfile), qr/\] WARNING:  skipping work until the next pass because of locks of other sessions: 20 of 20/,
 	'but says in the log what it left');
 release($holder);
 

@@ -1,5 +1,5 @@
-# Errors whose code does not say whose fault they are: a row that is refused by such an error does not
-# keep the others from the table, and a table that takes no row costs none.
+# Errors whose code does not tell whether one row or the whole table is at fault. A row that is refused
+# by such an error does not keep the others from the table, and no row is lost if the table refuses all.
 
 use strict;
 use warnings;
@@ -106,7 +106,7 @@ is(sql('SELECT flushed()'), '2', 'a long error');
 is(sql('SELECT octet_length(last_error) FROM prebuild_metadata_stats'), '510', 'is kept up to a whole character');
 refused_and_queued();
 
-# one row is refused, by codes that in general are no row's fault
+# one row is refused, with codes that usually are not the fault of a row
 foreach my $code (qw(42501 XX000 XX001 40001 0A000 42P01 53200 58030))
 {
 	new_worker();
@@ -121,7 +121,7 @@ foreach my $code (qw(42501 XX000 XX001 40001 0A000 42P01 53200 58030))
 	is(stored("refused $code"), '0', "$code: not that one");
 }
 like(slurp_file($node->logfile),
-	qr/WARNING:  agent metadata was refused and is dropped: key "cpu" of agent 0{8}-0{4}-0{4}-0{4}-0{10}32: not this one/,
+	qr/WARNING:  dropping refused metadata key "cpu" of agent 0{8}-0{4}-0{4}-0{4}-0{10}32: not this one/,
 	'the log names the row');
 
 # from now on the worker knows
@@ -136,7 +136,7 @@ like(sql('SELECT flushed()'), qr/^(\d+|not this one)$/, 'batches of nothing else
 wait_for_stat($node, 'plane', 'queued = 0');
 is(refused_and_queued() . ' ' . stored('behind'), '450 0 150', 'do not keep the others waiting');
 
-# nor do they when they stand at equal distances, whatever their number
+# nor if they stand at equal distances, whatever their number
 foreach my $agents (32, 64, 100)
 {
 	new_worker();
@@ -147,7 +147,7 @@ foreach my $agents (32, 64, 100)
 	sql('TRUNCATE workspace_agent_metadata');
 }
 
-# alone it cannot be told from a table that takes nothing
+# a refused row alone looks like a table that refuses every row
 report(7, 7, '', 'refused 42501', 7);
 is(sql('SELECT flushed()'), 'not this one', 'a row that is refused alone fails the flush');
 is(refused_and_queued(), '0 1', 'and stays');
@@ -155,7 +155,7 @@ report(8, 8, 'company');
 is(sql('SELECT flushed()'), '2', 'until there is another');
 is(refused_and_queued() . ' ' . stored('company'), '1 0 1', 'which is written, and that one is dropped');
 
-# whoever waits or is canceled, and a full disk, are no row's fault, ever
+# a lock wait, a cancel or a full disk is never the fault of a row
 foreach my $code (qw(55P03 40P01 57014 57P01 53100))
 {
 	report(1, 100, "kept $code", "refused $code", 40);
@@ -166,7 +166,7 @@ foreach my $code (qw(55P03 40P01 57014 57P01 53100))
 	is(refused_and_queued() . ' ' . stored("kept $code"), '0 0 100', "$code: everything arrives");
 }
 
-# a table that takes nothing costs nothing, whether the worker expects refusals or not
+# a table that refuses every row loses no entry, whether the worker expects refusals or not
 foreach my $state ('expecting refusals', 'new')
 {
 	new_worker() if $state eq 'new';

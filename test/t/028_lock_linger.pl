@@ -43,7 +43,7 @@ sub in_order
 is(in_order('0'), 0, 'without lingering the other reconciler gets the lock and sees nothing of the pass');
 is(in_order('10s'), -1, 'with it, not the lock');
 
-# who has no older snapshot in the way does not linger
+# a pass does not linger if no session has an older snapshot
 sub pass_takes
 {
 	my ($settings) = @_;
@@ -66,8 +66,8 @@ cmp_ok(time - $began, '<', 5, 'does not, either');
 $coderd->query('ROLLBACK');
 
 # The race: passes that find nothing and make two, over and over, and the other reconciler all the time.
-# Whenever that gets the lock, nobody else makes anything: what its snapshot misses of what is there, it
-# would make a second time. Returns how often that happened. $stop: once is enough.
+# While that has the lock, nobody else creates anything. So it would create again what its snapshot
+# does not show. Returns how often that happened. $stop: stop after the first time.
 my $check = Wire->new($node, $db);
 $node->safe_psql($db, q{
 	CREATE TABLE race_over (passes bigint);

@@ -1,5 +1,5 @@
-# The two workers of a database: the log of the kept pool is folded without passes, flushes and passes
-# do not wait for each other, and the last error of each task stays until the next one of that task.
+# The two workers of a database. They fold the log of the stored pool even without passes, flushes and
+# passes do not wait for each other, and the last error of each task stays until the next one.
 
 use strict;
 use warnings;

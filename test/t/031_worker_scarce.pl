@@ -1,5 +1,5 @@
-# Too few background workers: a database that gets none says so and writes reports directly from the
-# start; one that gets a single worker has passes and metadata from it, and neither waits for the other.
+# Too few background workers. A database without one reports that, and its sessions write reports
+# directly from the start. A single worker runs both passes and flushes, and neither waits for the other.
 
 use strict;
 use warnings;
@@ -36,7 +36,7 @@ my $none = 'unable|max_worker_processes (2) leaves no background worker for this
 is(status('three', 'metadata', 'state, detail, pid'), $none, 'a database without a worker for metadata says so');
 is(status('three', 'passes', 'state, detail, pid'), $none, 'and for passes');
 like(slurp_file($node->logfile),
-	qr/WARNING:  there is no background worker for database "three"\n.*HINT:  Raise max_worker_processes, which is 2: prebuild.databases needs two/,
+	qr/WARNING:  there is no background worker for database "three"\n.*HINT:  Increase max_worker_processes, which is 2\. prebuild.databases needs two/,
 	'so does the log');
 unlike(slurp_file($node->logfile), qr/no background worker for database "(one|two)"/, 'of no other');
 is(stat_of($node, 'three', 'mode'), 'direct', 'reports are written directly');
@@ -54,7 +54,7 @@ is(value_of($node, 'three', 1, 'cpu'), 'at the start', 'what is reported as soon
 
 wait_until($node, 'one', q{SELECT state = 'serving' FROM prebuild_worker_status WHERE lane = 'metadata'});
 is(status('one', 'passes', 'state, detail, pid'),
-	'unable|max_worker_processes (2) leaves no background worker for passes: the one for metadata runs them, and reports are written directly meanwhile|',
+	'unable|max_worker_processes (2) leaves no background worker for passes; the metadata worker runs them, and sessions write reports directly meanwhile|',
 	'a database with one worker says what that does');
 like(slurp_file($node->logfile), qr/WARNING:  database "one" has one background worker for both agent metadata and passes/,
 	'so does the log');
@@ -72,7 +72,7 @@ wait_until($node, 'one', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query
 is(value_of($node, 'one', 1, 'cpu'), 'buffered', 'before a pass what waits is written');
 is($node->safe_psql('one', q{SELECT report(2, 'cpu', 'meanwhile'); SELECT value_of(2, 'cpu');
 	SELECT prebuild_agent_metadata_flush()}), "(1,0,0)\nmeanwhile\n0", 'during a pass nothing waits for it');
-like(status('one', 'metadata', 'state, detail'), qr/^unable\|it runs a pass or a fold: max_worker_processes \(2\) leaves one/,
+like(status('one', 'metadata', 'state, detail'), qr/^unable\|the worker runs a pass or a fold; max_worker_processes \(2\) leaves one/,
 	'which the status says');
 is(status('one', 'passes', 'passes'), '0', 'as long as the pass lasts');
 wait_until($node, 'one', q{SELECT passes = 1 AND folds > 0 FROM prebuild_worker_status WHERE lane = 'passes'});
@@ -83,6 +83,12 @@ wait_until($node, 'one', q{SELECT state = 'serving' FROM prebuild_worker_status 
 $node->safe_psql('one', q{DROP TRIGGER slow ON workspaces; UPDATE template_version_presets SET desired_instances = 3});
 wait_until($node, 'one', q{SELECT passes = 2 FROM prebuild_worker_status WHERE lane = 'passes'});
 pass('and passes that are asked for');
+
+# without room for a second registration the postmaster starts the process again, which it logs
+$node->safe_psql('one', q{SELECT pg_terminate_backend(pid) FROM prebuild_worker_status WHERE lane = 'metadata'});
+wait_until($node, 'one', q{SELECT state = 'serving' FROM prebuild_worker_status WHERE lane = 'metadata'});
+like(slurp_file($node->logfile), qr/background worker "prebuild worker" \(PID \d+\) exited with exit code 1/,
+	'a worker comes back without room for another one');
 
 # enough
 

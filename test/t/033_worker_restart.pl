@@ -1,5 +1,5 @@
-# Workers that end come back at once, also on a server that nobody connects to and that does nothing
-# else; while one cannot come back nobody waits for it.
+# Workers that exit restart at once, even on an idle server without connections. While a worker cannot
+# restart, no session waits for it.
 
 use strict;
 use warnings;
@@ -45,6 +45,7 @@ foreach my $kinds ('{prebuild worker}', '{prebuild pass worker}', '{prebuild wor
 
 	cmp_ok($slowest, '<', 5, "$kinds: of 25 that end each comes back soon (after $slowest s at most)");
 }
+unlike(slurp_file($node->logfile), qr/background worker "prebuild.*exited with/, 'which leaves no trace of a fault in the log');
 sql(q{SELECT report(1, 'cpu', 'between two'), pg_terminate_backend(pid) FROM prebuild_worker_status});
 my $began = time;
 sql('SELECT prebuild_agent_metadata_flush()');
@@ -83,6 +84,12 @@ kill 'CONT', $postmaster;
 wait_until($node, 'plane', q{SELECT bool_and(state = 'serving') FROM prebuild_worker_status});
 sql('SELECT prebuild_agent_metadata_flush()');
 is(sql(q{SELECT value_of(1, 'cpu')}), 'waits', 'when the worker comes it writes what waited');
+# it gave up waiting for its successor, so the postmaster has started both
+like(slurp_file($node->logfile), qr/background worker "prebuild worker" \(PID $pid\) exited with exit code 1/,
+	'a worker whose successor does not start in time has the postmaster start it again');
+wait_until($node, 'plane', q{SELECT count(*) = 2 AND bool_and(EXISTS (SELECT FROM prebuild_worker_status s WHERE s.pid = a.pid))
+	FROM pg_stat_activity a WHERE backend_type LIKE 'prebuild%worker'});
+pass('one of the two goes');
 
 $session->quit;
 $node->stop;

@@ -1,5 +1,5 @@
-# The role of the workers is dropped, made again, or loses its name to another one while they serve: they
-# never go on as a role that is none any more, and say what is wrong.
+# While the workers serve, their role is dropped, recreated, or replaced by another role of its name.
+# They never go on with a role that no longer exists, and report what is wrong.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# The workers' processes are killed, one lane after the other, and start on a standby that is promoted:
-# both serve again, and the kept pool is right.
+# The workers' processes are killed, one lane after the other; the server crashes while they hand over;
+# they start on a standby that is promoted: both serve again, and the stored pool is right.
 use strict;
 use warnings;
 use FindBin;
@@ -47,6 +47,23 @@ foreach my $lane ('metadata', 'passes')
 	is($node->safe_psql($db, 'SELECT count(*) FROM prebuild_verify()'), '0', 'the kept pool is right');
 	is($node->safe_psql($db, 'SELECT count(*) FROM workspaces'), '3', 'and nothing was made twice');
 }
+
+# a crash of the server while workers hand their lanes over to others
+foreach my $delay (map { $_ * 0.002 } 0 .. 3)
+{
+	my $session = start_session($node, $db, 'SELECT pg_sleep(600)');
+
+	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+	my $pid = $node->safe_psql($db, q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+	$node->safe_psql($db, 'SELECT pg_terminate_backend(pid) FROM prebuild_worker_status');
+	sleep $delay;
+	kill 'KILL', $pid;
+	finish_session($session);
+	wait_for_server($node, $db);
+	wait_for_workers($node);
+	wait_until($node, $db, q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type LIKE 'prebuild%worker'});
+}
+pass('a crash during a hand-over leaves each lane one process');
 
 # a standby has the same settings
 $node->backup('copy');

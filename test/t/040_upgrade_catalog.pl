@@ -1,5 +1,5 @@
-# An upgraded extension is the same as a fresh one, in every object and right of it; and what a later
-# script may not change, as libraries of two versions meet it.
+# An upgraded extension equals a fresh one in every object and right. A later script does not change
+# what libraries of other versions depend on.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -67,8 +67,8 @@ foreach my $schema ('public', '"A schema, quoted"')
 
 # What a script calls by a C name has the arguments and the result that the libraries of all releases
 # give it under that name. A row may get columns at its end; but the library of 0.1 builds most rows
-# without a look at their columns, and reads past its arrays then: there the function needs another
-# name (see result_row.h).
+# without checking their columns, and would read past its arrays. Such a function needs another name
+# (see result_row.h).
 my $functions = q{
 	SELECT p.prosrc || ' ' || concat_ws(' ', oidvectortypes(p.proargtypes), p.prorettype::regtype, p.proretset),
 		p.prosrc, p.prorettype::regtype, (SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
@@ -101,8 +101,10 @@ my $log_columns = q{SELECT string_agg(attname || ' ' || format_type(atttypid, at
 	FROM pg_attribute WHERE attrelid = 'prebuild_pool_log'::regclass AND attnum > 0};
 my $member_columns = $log_columns =~ s/prebuild_pool_log/prebuild_pool_state/r;
 my $first_old = $databases - @versions;
-is($node->safe_psql('fresh0', $_), $node->safe_psql("old$first_old", $_), 'nor have tables that 0.1 writes or reads by position')
-  foreach $log_columns, $member_columns;
+is($node->safe_psql('fresh0', $log_columns), $node->safe_psql("old$first_old", $log_columns),
+	'nor has the log, which the triggers of 0.1 write by position');
+my ($members_were, $members_are) = map { $node->safe_psql($_, $member_columns) } "old$first_old", 'fresh0';
+is(substr($members_are, 0, length $members_were), $members_were, 'and members have new columns at their end only');
 
 $node->stop;
 done_testing();

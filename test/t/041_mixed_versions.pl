@@ -1,5 +1,5 @@
-# A library and a script of different releases: right answers or an error that is named, never a crash,
-# the worker included. And an upgrade in use: what was kept is kept, and all goes on.
+# A library and a script of different releases, the worker included: right answers or an error that
+# names the fault, never a crash. An upgrade under use keeps all data, and everything goes on.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -100,7 +100,7 @@ sub answers_are
 	return;
 }
 
-# All that the extension has in tables of its own, but for the kept pool.
+# Everything in the extension's own tables except the stored pool.
 my $own_rows = q{SELECT to_jsonb(e) - 'id' FROM prebuild_event e UNION ALL SELECT to_jsonb(r) FROM prebuild_replacement r
 	UNION ALL SELECT jsonb_build_object('kind', kind, 'preset_id', preset_id) FROM prebuild_mark ORDER BY 1};
 

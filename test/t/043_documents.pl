@@ -1,4 +1,4 @@
-# What the documents say of settings and functions is what there is.
+# The documents agree with the settings and functions that exist.
 use strict;
 use warnings;
 use FindBin;

@@ -1,9 +1,10 @@
--- For the tests of upgrades: every function of the extension, whatever its version, with plausible
--- arguments; what it answers, without what it does. Beside the schema "fixture".
+-- For the tests of upgrades: calls every function of the extension, whatever its version, with
+-- plausible arguments, keeps the answers and undoes the effects. Needs the schema "fixture".
 CREATE SCHEMA mixed;
 
--- Something to be right about: presets of every kind, one with schedules, one that cannot be built,
--- prebuilds that run, one that was given away, and metadata of agents.
+-- Data for the answers: presets of every kind, one with schedules, one that cannot be built,
+-- prebuilds that run, one that was given away, metadata of agents, and a version
+-- that can be staged.
 CREATE FUNCTION mixed.fleet() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
 	PERFORM fixture.usr('ada');
@@ -15,6 +16,8 @@ BEGIN
 	PERFORM fixture.schedule('planned', '* 9-18 * * 1-5', 2);
 	PERFORM fixture.simple('two', 1, preset_name => 'impossible');
 	PERFORM fixture.parameter('two-v1', 'size', required => true);
+	PERFORM fixture.version('two', 'next', active => false);
+	PERFORM fixture.preset('next', 'next', 1);
 END
 $$;
 -- Then, when the prebuilds are there: a claim, and its build.
@@ -46,6 +49,7 @@ CREATE FUNCTION mixed.value(name text, type text) RETURNS text LANGUAGE sql SET 
 	SELECT coalesce((SELECT format('%L::%s', v.value, type) FROM (
 		SELECT 'preset_id', id::text FROM template_version_presets WHERE template_version_presets.name = 'small'
 		UNION ALL SELECT 'new_owner_id', id::text FROM users WHERE username = 'ada'
+		UNION ALL SELECT 'template_id', id::text FROM templates WHERE templates.name = 'one'
 		UNION ALL SELECT 'template_version_id', active_version_id::text FROM templates WHERE templates.name = 'one'
 		UNION ALL SELECT 'workspace_id', id::text FROM workspaces WHERE workspaces.name = 'mine'
 		UNION ALL SELECT 'build_id', b.id::text FROM workspace_builds b JOIN workspaces w ON w.id = b.workspace_id
@@ -58,7 +62,7 @@ CREATE FUNCTION mixed.value(name text, type text) RETURNS text LANGUAGE sql SET 
 			('collected_at', '{2030-06-03 12:00Z}'), ('timezone', 'UTC'), ('range_start', '2030-06-03 00:00Z'),
 			('range_end', '2030-06-10 00:00Z'), ('part', 'pool'), ('role', 'postgres'),
 			('cron', CASE type WHEN 'text' THEN '* 9-18 * * 1-5' ELSE '{* 9-18 * * 1-5}' END),
-			('encoded', repeat('A', 22))) v (name, value) WHERE v.name = value.name LIMIT 1),
+			('encoded', repeat('A', 22)), ('preset_name', 'small'), ('mode', 'off'), ('service_level', '0.9')) v (name, value) WHERE v.name = value.name LIMIT 1),
 		CASE type WHEN 'uuid' THEN 'gen_random_uuid()' WHEN 'boolean' THEN 'true' WHEN 'jsonb' THEN '''{}''::jsonb'
 			WHEN 'interval' THEN '''1 hour''::interval' WHEN 'timestamp with time zone' THEN '''2030-06-03 12:00Z''::timestamptz'
 			ELSE CASE WHEN type ~ '\[\]$' THEN format('''{}''::%s', type) ELSE format('''1''::%s', type) END END)
@@ -66,8 +70,14 @@ $$;
 
 -- The functions, and the views, as statements of which each gives one value.
 CREATE FUNCTION mixed.statements() RETURNS TABLE (name text, statement text) LANGUAGE sql AS $$
-	SELECT p.proname, format('SELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s(%s) f', p.oid::regproc,
-		(SELECT string_agg(format('%I => %s', p.proargnames[a.i], mixed.value(p.proargnames[a.i], format_type(a.type, NULL))), ', ')
+	SELECT p.proname, format('%sSELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s(%s) f',
+		-- what is staged
+		CASE WHEN p.proname IN ('prebuild_promote', 'prebuild_unstage')
+			THEN 'SELECT public.prebuild_stage(fixture.v(''next''), force => true); ' END, p.oid::regproc,
+		(SELECT string_agg(format('%I => %s', p.proargnames[a.i],
+			CASE WHEN p.proname IN ('prebuild_stage', 'prebuild_promote', 'prebuild_unstage')
+				AND p.proargnames[a.i] = 'template_version_id' THEN 'fixture.v(''next'')'
+			ELSE mixed.value(p.proargnames[a.i], format_type(a.type, NULL)) END), ', ')
 		FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (type, i)))
 	FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
@@ -104,7 +114,7 @@ CREATE FUNCTION mixed.ask(phase text) RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FROM asked
 $$;
 
--- An answer without what is not the same twice, or says in words what may be said better.
+-- An answer without fields that differ in every call, and without texts that releases may reword.
 CREATE FUNCTION mixed.lasting(answer jsonb) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT coalesce(jsonb_agg(CASE jsonb_typeof(f) WHEN 'object' THEN f - '{elapsed,reason}'::text[] ELSE f END), '[]')
 	FROM jsonb_array_elements(answer) f
@@ -124,6 +134,8 @@ CREATE FUNCTION mixed.wrong(wanted text, phase text, errors boolean) RETURNS SET
 	FROM mixed.answers n LEFT JOIN mixed.answers o ON o.phase = wanted AND o.name = n.name
 	WHERE n.phase = wrong.phase AND CASE
 		WHEN n.state IS NOT NULL AND n.state IS NOT DISTINCT FROM o.state THEN false
+		-- the library of 0.1 has no better word for members of another kind
+		WHEN n.state = '42846' AND n.message LIKE '%prebuild_pool_member%' THEN NOT errors
 		WHEN n.state IS NOT NULL THEN NOT errors OR n.state !~ '^(42883|55000|42P01|42703|42704)$' OR o.state IS NOT NULL
 		WHEN o.state IS NOT NULL THEN true
 		WHEN o.name IS NULL OR n.name !~ '_(running|pool|state|plan|find_preset|build_inputs|desired_instances|forecast|matches|check|claim|identity|verify|encode|decode|report|upsert|reconcile|system_user)$'
@@ -132,7 +144,7 @@ CREATE FUNCTION mixed.wrong(wanted text, phase text, errors boolean) RETURNS SET
 			IS DISTINCT FROM mixed.reduced(mixed.lasting(o.answer), mixed.lasting(n.answer)) END
 $$;
 
--- Writes of every kind to what triggers are on, which an application's must not fail by.
+-- Writes of every kind to tables with triggers. An application's writes must not fail because of these.
 CREATE FUNCTION mixed.write() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
 	UPDATE workspaces SET name = name || '.', owner_id = owner_id, deleted = deleted;

@@ -148,7 +148,7 @@ static void
 test_refused(void **state)
 {
 	static const char *const fields = "5 fields are needed (minute, hour, day of month, month, "
-									  "weekday), there are ";
+									  "weekday), but there are ";
 	static const struct
 	{
 		const char *text;
@@ -158,16 +158,16 @@ test_refused(void **state)
 		{ "   ", "0" },
 		{ "* * * *", "4" },
 		{ "* * * * * *", "6" },
-		{ "@hourly", "\"@hourly\" is a descriptor, and only five fields are understood" },
-		{ " @every 1h", "\"@every\" is a descriptor, and only five fields are understood" },
-		{ "TZ=UTC * * * * *", "\"TZ=UTC\" is a time zone, which has no place in the expression" },
+		{ "@hourly", "\"@hourly\" is a descriptor, but the expression must have five fields" },
+		{ " @every 1h", "\"@every\" is a descriptor, but the expression must have five fields" },
+		{ "TZ=UTC * * * * *", "\"TZ=UTC\" is a time zone, which the expression must not contain" },
 		{ "CRON_TZ=Europe/Paris * 9 * * *",
-		  "\"CRON_TZ=Europe/Paris\" is a time zone, which has no place in the expression" },
-		{ "0 * * * *", "minute field: \"0\" is not \"*\", as it must be" },
-		{ "? * * * *", "minute field: \"?\" is not \"*\", as it must be" },
-		{ "*/1 * * * *", "minute field: \"*/1\" is not \"*\", as it must be" },
-		{ "0-59 * * * *", "minute field: \"0-59\" is not \"*\", as it must be" },
-		{ "** * * * *", "minute field: \"**\" is not \"*\", as it must be" },
+		  "\"CRON_TZ=Europe/Paris\" is a time zone, which the expression must not contain" },
+		{ "0 * * * *", "minute field: \"0\" must be \"*\"" },
+		{ "? * * * *", "minute field: \"?\" must be \"*\"" },
+		{ "*/1 * * * *", "minute field: \"*/1\" must be \"*\"" },
+		{ "0-59 * * * *", "minute field: \"0-59\" must be \"*\"" },
+		{ "** * * * *", "minute field: \"**\" must be \"*\"" },
 		{ "* 24 * * *", "hour field: \"24\" is not between 0 and 23" },
 		{ "* 5-24 * * *", "hour field: \"24\" is not between 0 and 23" },
 		{ "* * 0 * *", "day of month field: \"0\" is not between 1 and 31" },
@@ -176,8 +176,8 @@ test_refused(void **state)
 		{ "* * * 13 *", "month field: \"13\" is not between 1 and 12" },
 		{ "* * * * 7", "weekday field: \"7\" is not between 0 and 6" },
 		{ "* * * * 5-7", "weekday field: \"7\" is not between 0 and 6" },
-		{ "* 18-9 * * *", "hour field: \"18-9\" is a range whose beginning is above its end" },
-		{ "* * * * fri-mon", "weekday field: \"fri-mon\" is a range whose beginning is above its "
+		{ "* 18-9 * * *", "hour field: \"18-9\" is a range that starts above its end" },
+		{ "* * * * fri-mon", "weekday field: \"fri-mon\" is a range that starts above its "
 							 "end" },
 		{ "* */0 * * *", "hour field: \"*/0\" has a step that is not a positive number" },
 		{ "* 1/00 * * *", "hour field: \"1/00\" has a step that is not a positive number" },

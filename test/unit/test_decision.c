@@ -31,6 +31,7 @@ static struct
 	Preset presets[MAX_PRESETS];
 	PoolMember members[MAX_MEMBERS];
 	PoolMember *order[MAX_MEMBERS];
+	Attempt attempts[MAX_MEMBERS];
 	int heap[MAX_PRESETS];
 	BuildCheck checks[MAX_PRESETS]; /* the answers, should they be asked for */
 	int health_asked;				/* how many members' health was asked for */
@@ -66,6 +67,7 @@ start_case(const char *name)
 	pool.snapshot.presets = pool.presets;
 	pool.snapshot.members = pool.members;
 	pool.snapshot.order = pool.order;
+	pool.snapshot.attempts = pool.attempts;
 	pool.snapshot.heap = pool.heap;
 	pool.settings.at = NOW;
 	pool.settings.backoff_interval = 60 * SECOND;
@@ -83,6 +85,7 @@ add_preset(int scheduled)
 	preset->template_id = id_of(100);
 	preset->template_version_id = preset->active_version_id = id_of(200);
 	preset->scheduled = scheduled;
+	preset->policy = HEALTH_POLICY_OFF;
 	return preset;
 }
 
@@ -158,7 +161,7 @@ spoil_results(void)
 	for (int i = 0; i < pool.snapshot.nmembers; i++)
 	{
 		pool.members[i].verdict = VERDICT_DELETE_EXTRANEOUS;
-		pool.members[i].sick = true;
+		pool.members[i].unwell = true;
 	}
 	memset(pool.order, 0, sizeof(pool.order));
 }
@@ -180,7 +183,7 @@ decide(void)
 	for (int i = 0; i < pool.snapshot.nmembers; i++)
 		if (decision_needs_health(&pool.snapshot, &pool.members[i]))
 		{
-			pool.members[i].sick = is_sick(&pool.members[i]);
+			pool.members[i].unwell = is_sick(&pool.members[i]);
 			pool.health_asked++;
 		}
 	decision_settle(&pool.snapshot, &pool.settings);
@@ -558,7 +561,7 @@ test_extraneous_by_health(void **state)
 		for (int i = 0; i < extraneous; i++)
 			CHECK(pool.order[preset->first_action + i] - pool.members, order[i]);
 		for (int i = 0; i < 8; i++)
-			CHECK(pool.members[i].sick, extraneous > 0 && members[i].health == 'S');
+			CHECK(pool.members[i].unwell, extraneous > 0 && members[i].health == 'S');
 	}
 }
 
@@ -588,9 +591,9 @@ test_health_is_asked_where_it_matters(void **state)
 	CHECK(expired->verdict, VERDICT_DELETE_EXPIRED);
 	CHECK(sick->verdict, VERDICT_DELETE_EXTRANEOUS);
 	CHECK(other->verdict, VERDICT_LEAVE);
-	CHECK(sick->sick, true);
-	CHECK(expired->sick, false);
-	CHECK(other->sick, false);
+	CHECK(sick->unwell, true);
+	CHECK(expired->unwell, false);
+	CHECK(other->unwell, false);
 }
 
 static void

@@ -1,0 +1,35 @@
+/*
+ * member_health.h
+ *	  What the decision asks of members beyond the pool's columns.
+ */
+#ifndef PREBUILD_MEMBER_HEALTH_H
+#define PREBUILD_MEMBER_HEALTH_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "decision/decision.h"
+
+/*
+ * When an agent "wa" was seen last, of those that have ever been connected. An agent that is
+ * connected moves last_connected_at with each heartbeat.
+ */
+#define AGENT_SEEN_AT "GREATEST(wa.first_connected_at, wa.last_connected_at, wa.disconnected_at)"
+
+/*
+ * True if an agent of the latest build "b" that counts was connected once, and nobody has seen it
+ * since a time.
+ */
+#define IS_SILENT_SINCE(time)                                                                      \
+	"EXISTS (SELECT FROM {cp}workspace_resources r, LATERAL ("                                     \
+	"  SELECT FROM {cp}workspace_agents wa WHERE wa.resource_id {=} r.id AND NOT wa.deleted"       \
+	"   AND wa.parent_id IS NULL AND wa.first_connected_at IS NOT NULL"                            \
+	"   AND " AGENT_SEEN_AT " {<} " time " OFFSET 0) a WHERE r.job_id {=} b.job_id)"
+
+extern void member_health_find_seen(PoolSnapshot *pool, TimestampTz at);
+extern void member_health_find_attempts(PoolSnapshot *pool);
+extern void member_health_find_unwell(PoolSnapshot *pool);
+extern void member_health_find_complaints(PoolSnapshot *pool);
+
+#endif /* PREBUILD_MEMBER_HEALTH_H */
