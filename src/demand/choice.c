@@ -325,10 +325,10 @@ cut_range(const DemandHistory *history, const ChoiceSettings *settings, ChoiceRe
 }
 
 /*
- * Backtest all policies over a range and choose one. The settings must be sound (from < to, both at
- * or after the epoch's reach of the history; a level between 0 and 1; min <= max). The result is
- * filled in full; with too little demand or history it holds what is configured alone, and no
- * schedules.
+ * Backtest all policies over a range and choose one. The caller has checked the settings: from is
+ * before to, the service level is between 0 and 1, min_instances is at most max_instances, the pass
+ * interval is above 0. With too little demand or history the result holds what is configured alone,
+ * and no schedules. Takes some ten simulations of the range. Memory: the room's.
  */
 void
 choice_make(const DemandHistory *history, const ChoiceSettings *settings, ChoiceRoom *room,
