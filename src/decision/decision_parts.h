@@ -22,15 +22,11 @@ compare_int64(int64_t a, int64_t b)
 	return (a > b) - (a < b);
 }
 
-/* How long after one time another one is. Times may be infinite, and then so is the span. */
-static inline int64_t
-span_between(int64_t from, int64_t to)
+/* How long ago a time is, 0 if it is to come. Exact for all times, the infinite ones included. */
+static inline uint64_t
+age_of(int64_t time, int64_t at)
 {
-	if (from < 0 && to > INT64_MAX + from)
-		return INT64_MAX;
-	if (from > 0 && to < INT64_MIN + from)
-		return INT64_MIN;
-	return to - from;
+	return time < at ? (uint64_t) at - (uint64_t) time : 0;
 }
 
 /* True for a pool member that serves, or will serve once its agents are ready. */

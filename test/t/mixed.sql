@@ -3,7 +3,8 @@
 CREATE SCHEMA mixed;
 
 -- Data for the answers: presets of every kind, one with schedules, one that cannot be built,
--- prebuilds that run, one that was given away, and metadata of agents.
+-- prebuilds that run, one that was given away, metadata of agents, and a version
+-- that can be staged.
 CREATE FUNCTION mixed.fleet() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
 	PERFORM fixture.usr('ada');
@@ -15,6 +16,8 @@ BEGIN
 	PERFORM fixture.schedule('planned', '* 9-18 * * 1-5', 2);
 	PERFORM fixture.simple('two', 1, preset_name => 'impossible');
 	PERFORM fixture.parameter('two-v1', 'size', required => true);
+	PERFORM fixture.version('two', 'next', active => false);
+	PERFORM fixture.preset('next', 'next', 1);
 END
 $$;
 -- Then, when the prebuilds are there: a claim, and its build.
@@ -86,8 +89,14 @@ $$;
 
 -- The functions, and the views, as statements of which each gives one value.
 CREATE FUNCTION mixed.statements() RETURNS TABLE (name text, statement text) LANGUAGE sql AS $$
-	SELECT p.proname, format('SELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s(%s) f', p.oid::regproc,
-		(SELECT string_agg(format('%I => %s', p.proargnames[a.i], mixed.value(p.proargnames[a.i], format_type(a.type, NULL))), ', ')
+	SELECT p.proname, format('%sSELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s(%s) f',
+		-- what is staged
+		CASE WHEN p.proname IN ('prebuild_promote', 'prebuild_unstage')
+			THEN 'SELECT public.prebuild_stage(fixture.v(''next''), force => true); ' END, p.oid::regproc,
+		(SELECT string_agg(format('%I => %s', p.proargnames[a.i],
+			CASE WHEN p.proname IN ('prebuild_stage', 'prebuild_promote', 'prebuild_unstage')
+				AND p.proargnames[a.i] = 'template_version_id' THEN 'fixture.v(''next'')'
+			ELSE mixed.value(p.proargnames[a.i], format_type(a.type, NULL)) END), ', ')
 		FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (type, i)))
 	FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
