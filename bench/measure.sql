@@ -264,3 +264,56 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Milliseconds of idle passes with the logs of demand and without, in turns. A pass keeps no logs if
+-- their marker has another name.
+CREATE TABLE bench.idle_passes (logging float8, not_logging float8);
+CREATE PROCEDURE bench.idle_passes(turns int) LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz;
+    logging float8;
+BEGIN
+    FOR turn IN 1 .. turns LOOP
+        began := clock_timestamp();
+        FOR i IN 1 .. 5 LOOP
+            PERFORM prebuild_reconcile();
+            COMMIT;
+        END LOOP;
+        logging := extract(epoch FROM clock_timestamp() - began) * 200;
+        ALTER TABLE prebuild_demand_marker RENAME TO bench_marker;
+        COMMIT;
+        PERFORM prebuild_reconcile();
+        COMMIT;
+        began := clock_timestamp();
+        FOR i IN 1 .. 5 LOOP
+            PERFORM prebuild_reconcile();
+            COMMIT;
+        END LOOP;
+        INSERT INTO bench.idle_passes
+        VALUES (logging, extract(epoch FROM clock_timestamp() - began) * 200);
+        ALTER TABLE bench_marker RENAME TO prebuild_demand_marker;
+        COMMIT;
+        PERFORM prebuild_reconcile();
+        COMMIT;
+    END LOOP;
+END
+$$;
+
+-- Milliseconds of each pass from the first one until all builds are in the logs.
+CREATE TABLE bench.first_passes (number int, milliseconds float8);
+CREATE PROCEDURE bench.first_passes() LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz;
+BEGIN
+    TRUNCATE bench.first_passes, prebuild_demand_log, prebuild_lead_time_log, prebuild_demand_marker;
+    COMMIT;
+    FOR number IN 1 .. 10000 LOOP
+        began := clock_timestamp();
+        PERFORM prebuild_reconcile();
+        COMMIT;
+        INSERT INTO bench.first_passes
+        VALUES (number, extract(epoch FROM clock_timestamp() - began) * 1000);
+        EXIT WHEN (SELECT done_from IS NOT NULL FROM prebuild_demand_marker);
+    END LOOP;
+END
+$$;

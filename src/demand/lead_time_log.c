@@ -6,8 +6,8 @@
  *	  prebuild_lead_time_log	a row for each prebuild; without an outcome until that is known
  *	  prebuild_lead_time_stats	the histogram of each template's presets of one name
  *
- *	  A prebuild that is not ready a day after its build failed; but if its agents are ready and
- *	  nothing says since when, its lead time stays unknown.
+ *	  A prebuild that is not ready a day after its build failed. If its agents are ready and nothing
+ *	  says since when, nobody will know its lead time.
  *
  *	  The metrics come from the histograms, because a scrape must not read all builds, and because a
  *	  counter must not fall when old rows go. A row counts once: when it gets its outcome.
@@ -105,8 +105,8 @@ lead_times_measure(const ArrayParameter *workspaces, TimestampTz at, int *n)
 		"  WHEN j.job_status {=} 'succeeded' AND a.agents {>} 0 AND a.agents {=} a.ready"
 		"   THEN 'ready'"
 		"  WHEN w.deleted THEN 'canceled'"
-		"  WHEN j.created_at {<} ($2 {-} '" LONGEST "'::pg_catalog.interval) THEN"
-		"   CASE WHEN a.all_ready THEN 'canceled' ELSE 'failed' END"
+		"  WHEN j.job_status {=} 'succeeded' AND a.all_ready THEN 'canceled'"
+		"  WHEN j.created_at {<} ($2 {-} '" LONGEST "'::pg_catalog.interval) THEN 'failed'"
 		"  END::pg_catalog.text,"
 		" pg_catalog.date_part('epoch', COALESCE(j.started_at, j.created_at))"
 		"  {-} pg_catalog.date_part('epoch', j.created_at),"
