@@ -2,7 +2,8 @@
 #
 #   make && make install     build and install with the pg_config on the PATH
 #   make unit                the pure C files' own tests (needs cmocka, no server)
-#   make format              clang-format over src/ and test/unit
+#   make model               every state of small pools (no server)
+#   make format              clang-format over src/ and the tests in C
 #   make installcheck        the SQL and isolation tests, on a server that runs (see script/installcheck)
 #   script/test              everything, on servers of its own
 
@@ -25,7 +26,7 @@ SHLIB_LINK = -luuid
 # library has as well would be taken for it.
 SHLIB_EXPORTS = src/exports.txt
 
-EXTRA_CLEAN = sql/$(EXTENSION)--*.sql test/unit/build src/exports.txt src/exports.list
+EXTRA_CLEAN = sql/$(EXTENSION)--*.sql test/unit/build test/model/build src/exports.txt src/exports.list
 
 # Its place is taken below. It would run all SQL tests in one database.
 NO_INSTALLCHECK = 1
@@ -58,11 +59,13 @@ $(OBJS): $(wildcard src/*.h src/*/*.h) $(EXTENSION).control
 installcheck:
 	script/installcheck '$(PG_CONFIG)' '$(EXTVERSION)' '$(REGRESS)' '$(ISOLATION)'
 
-.PHONY: installcheck unit format check-format
+.PHONY: installcheck unit model format check-format
 unit:
 	$(MAKE) -C test/unit check
+model:
+	$(MAKE) -C test/model check
 
-FORMATTED = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
+FORMATTED = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/model/*.[ch] test/fuzz/*.c)
 format:
 	clang-format -i $(FORMATTED)
 check-format:

@@ -26,14 +26,14 @@ COMMENT ON FUNCTION @extschema@.prebuild_reconcile(timestamptz) IS
 'Run one pass: cancel, delete and create prebuilds so that every preset has as many as it wants';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_reconcile(timestamptz) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.prebuild_pause() RETURNS void
+CREATE FUNCTION @extschema@.prebuild_pause(wait boolean DEFAULT true) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'prebuild_pause';
+AS 'MODULE_PATHNAME', 'prebuild_pause_0_2';
 
-COMMENT ON FUNCTION @extschema@.prebuild_pause() IS
-'Pause reconciliation, for every reconciler of the control plane';
-REVOKE ALL ON FUNCTION @extschema@.prebuild_pause() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.prebuild_pause(boolean) IS
+'Pause reconciliation, for every reconciler of the control plane; with wait, after the pass that is under way';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_pause(boolean) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.prebuild_resume() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

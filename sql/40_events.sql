@@ -80,7 +80,7 @@ BEGIN
 		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 		AND c.relname OPERATOR(pg_catalog.=) ANY
 			('{prebuild_event,prebuild_event_id_seq,prebuild_mark,prebuild_replacement,prebuild_replacement_count,
-			prebuild_pass_stats}')
+			prebuild_pass_stats,prebuild_stage}')
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 	END LOOP;

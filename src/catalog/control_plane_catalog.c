@@ -229,6 +229,8 @@ control_plane_has(ControlPlaneFeature feature)
 			return has_column("template_version_presets", "description");
 		case FEATURE_LEGACY_PARAMETERS:
 			return has_table("parameter_schemas");
+		case FEATURE_ARCHIVED_VERSIONS:
+			return has_column("template_versions", "archived");
 		case FEATURE_INVALIDATION:
 			/* Coder v2.29 */
 			return has_column("template_version_presets", "last_invalidated_at");

@@ -17,6 +17,7 @@ typedef enum ControlPlaneFeature
 	FEATURE_TERRAFORM_PLAN,	   /* it also stores Terraform's plan */
 	FEATURE_TAGS_BY_FLOW,	   /* the parameter flow decides where workspace tags come from */
 	FEATURE_LEGACY_PARAMETERS, /* parameters from before template versions had their own */
+	FEATURE_ARCHIVED_VERSIONS, /* somebody can archive a template version */
 	FEATURE_INVALIDATION,	   /* somebody can invalidate a preset's prebuilds */
 	FEATURE_TRACES,			   /* a job carries data for tracing */
 	FEATURE_NOTIFICATIONS	   /* there is a queue of notifications */

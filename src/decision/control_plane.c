@@ -105,7 +105,7 @@ read_presets(PoolSnapshot *pool)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Apply the schedules of one active preset. */
+/* Apply the schedules of one active or staged preset. */
 static void
 apply_schedules(Preset *preset, const char *timezone, int nschedules,
 				const PresetSchedule *schedules, TimestampTz at)
@@ -120,12 +120,15 @@ apply_schedules(Preset *preset, const char *timezone, int nschedules,
 }
 
 /*
- * Read the schedules of presets of active versions, and compute what they want at the given time.
+ * Read the schedules of presets of active and of staged versions, and compute what they want at the
+ * given time.
  */
 static void
-read_schedules(PoolSnapshot *pool, TimestampTz at)
+read_schedules(PoolSnapshot *pool, const Stages *stages, TimestampTz at)
 {
 	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID };
+	Datum values[] = { stages_versions(stages) };
 	uint64 n = plan_execute(
 		&plan,
 		"SELECT s.preset_id::pg_catalog.uuid, p.scheduling_timezone::pg_catalog.text,"
@@ -133,10 +136,11 @@ read_schedules(PoolSnapshot *pool, TimestampTz at)
 		" FROM {cp}template_version_preset_prebuild_schedules s"
 		" JOIN {cp}template_version_presets p ON p.id {=} s.preset_id"
 		" JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
-		" JOIN {cp}templates t ON t.id {=} v.template_id AND t.active_version_id {=} v.id"
+		" JOIN {cp}templates t ON t.id {=} v.template_id"
+		" AND (t.active_version_id {=} v.id OR v.id {=} ANY ($1))"
 		" WHERE p.desired_instances IS NOT NULL AND NOT t.deleted AND t.deprecated {=} ''"
 		" ORDER BY s.preset_id, s.id",
-		PLAN_READ, 0, NULL, NULL, NULL);
+		PLAN_READ, 1, argtypes, values, NULL);
 	PresetSchedule *schedules = palloc_array(PresetSchedule, n + 1);
 	uint64 first = 0;
 
@@ -193,19 +197,21 @@ read_members(PoolSnapshot *pool)
 }
 
 /*
- * Read presets, policies, schedules and pool in the active snapshot. at: the time for which to
- * evaluate schedules. SPI must be connected. The result is palloc'd in the current context; its
- * presets and its members are ordered by id. Raises an error that names a missing table or column.
+ * Read presets, policies, stages, schedules and pool in the active snapshot. at: the time for which
+ * to evaluate schedules; stages: receives the stages. SPI must be connected. The result is palloc'd
+ * in the current context; its presets and its members are ordered by id. Raises an error that names
+ * a missing table or column.
  */
 PoolSnapshot *
-control_plane_snapshot(TimestampTz at)
+control_plane_snapshot(TimestampTz at, Stages *stages)
 {
 	PoolSnapshot *pool = palloc0_object(PoolSnapshot);
 
 	control_plane_require();
 	read_presets(pool);
 	policies_read(pool);
-	read_schedules(pool, at);
+	stages_read(pool, at, stages);
+	read_schedules(pool, stages, at);
 	read_members(pool);
 	past_failures_read(pool);
 	pool->order = palloc_array(PoolMember *, pool->nmembers + 1);

@@ -13,6 +13,7 @@
 #include "base/events.h"
 #include "decision/build_inputs.h"
 #include "decision/decision.h"
+#include "decision/stages.h"
 
 /* What is known of a preset besides what the decision needs. */
 typedef struct PresetDetails
@@ -46,6 +47,6 @@ typedef struct PresetDetails
 	"  WHERE s.desired_instances {>} 0)))"
 
 extern Preset *control_plane_find_preset(const PoolSnapshot *pool, const Id *id);
-extern PoolSnapshot *control_plane_snapshot(TimestampTz at);
+extern PoolSnapshot *control_plane_snapshot(TimestampTz at, Stages *stages);
 
 #endif /* PREBUILD_CONTROL_PLANE_H */

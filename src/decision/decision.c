@@ -430,7 +430,7 @@ decision_stage_state(const PoolSnapshot *snapshot, const Id *version, int32_t *t
 
 		if (!preset->kept || !ids_equal(&preset->template_version_id, version))
 			continue;
-		wanted = true;
+		wanted = wanted || preset->desired > 0;
 		*target += preset->desired;
 		*eligible += preset->eligible;
 		*failed += preset->num_failed;

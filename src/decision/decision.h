@@ -188,7 +188,7 @@ typedef struct PoolSnapshot
 typedef enum StageState
 {
 	STAGE_READY,
-	STAGE_EMPTY, /* none of its presets wants prebuilds */
+	STAGE_EMPTY, /* its presets want no prebuilds now: nothing shows that it can be built */
 	STAGE_HARD_LIMITED,
 	STAGE_VALIDATION_FAILED,
 	STAGE_UNSUPPORTED,

@@ -22,6 +22,13 @@ compare_int64(int64_t a, int64_t b)
 	return (a > b) - (a < b);
 }
 
+/* How long ago a time is, 0 if it is to come. Exact for all times, the infinite ones included. */
+static inline uint64_t
+age_of(int64_t time, int64_t at)
+{
+	return time < at ? (uint64_t) at - (uint64_t) time : 0;
+}
+
 /* True for a pool member that serves, or will serve once its agents are ready. */
 static inline bool
 is_running(const PoolMember *member)

@@ -89,7 +89,7 @@ probe_delay(const Attempt *const *failures, int n, int limit, int64_t first_dela
 	int64_t delay = first_delay;
 
 	for (int i = 0; i < n - limit && delay < LONGEST_PROBE_DELAY; i++)
-		if (failures[i]->created_at - failures[i + 1]->created_at >= first_delay)
+		if (age_of(failures[i + 1]->created_at, failures[i]->created_at) >= (uint64_t) first_delay)
 			delay *= 2;
 	return delay < LONGEST_PROBE_DELAY ? delay : LONGEST_PROBE_DELAY;
 }
@@ -139,6 +139,16 @@ find_run(Run *run, const Attempt *builds, int from, int n, bool probes)
 	}
 }
 
+/* True if one of n builds failed. */
+static bool
+any_failed(const Attempt *builds, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (builds[i].failed)
+			return true;
+	return false;
+}
+
 /*
  * Find out when a hard-limited preset gets its next probe. One that is over, but neither failed nor
  * became ready (somebody canceled it, or its agents hang), counts for the pace.
@@ -148,11 +158,13 @@ judge_probe(Preset *preset, const Run *run, const DecisionSettings *settings)
 {
 	int known = run->length < LONGEST_RUN ? run->length : LONGEST_RUN;
 	int64_t last = run->failed[0]->created_at;
+	int64_t delay;
 
 	if (run->tried_at > last)
 		last = run->tried_at;
-	preset->next_probe = last + probe_delay(run->failed, known, settings->failure_hard_limit,
-											preset->policy.hard_limit_retry);
+	delay = probe_delay(run->failed, known, settings->failure_hard_limit,
+						preset->policy.hard_limit_retry);
+	preset->next_probe = last > INT64_MAX - delay ? INT64_MAX : last + delay;
 	preset->probe_due = !run->building && settings->at >= preset->next_probe;
 }
 
@@ -180,8 +192,9 @@ judge_hard_limit(Preset *preset, const Attempt *builds, int n, const DecisionSet
 	else if (run.end < n)
 	{
 		find_run(&before, builds, run.end + 1, n, true);
-		preset->forgive =
-			preset->status == STATUS_HARD_LIMITED || run.length + before.length >= limit;
+		preset->forgive = run.length + before.length >= limit ||
+						  (preset->status == STATUS_HARD_LIMITED &&
+						   any_failed(&builds[run.end + 1], n - run.end - 1));
 		preset->forgive_until = preset->forgive ? builds[run.end].created_at : 0;
 	}
 }

@@ -49,10 +49,10 @@ health_sickness(const PoolMember *member, const HealthPolicy *policy, int64_t at
 	if (member->unwell)
 		return SICK_STATE;
 	if (policy->unready_grace > 0 && !member->ready &&
-		at - member->completed_at > policy->unready_grace)
+		age_of(member->completed_at, at) > (uint64_t) policy->unready_grace)
 		return SICK_UNREADY;
 	if (policy->disconnected_grace > 0 && member->seen_at != INT64_MAX &&
-		at - member->seen_at > policy->disconnected_grace)
+		age_of(member->seen_at, at) > (uint64_t) policy->disconnected_grace)
 		return SICK_DISCONNECTED;
 	return SICK_NOT;
 }
@@ -109,7 +109,7 @@ judge_undeleted(PoolMember *member, const HealthPolicy *policy, const DecisionSe
 		delay = LONGEST_DELETE_DELAY;
 	if (member->delete_attempts > policy->delete_retries)
 		member->deletes_given_up = true;
-	else if (settings->at - member->build_created_at >= delay)
+	else if (age_of(member->build_created_at, settings->at) >= (uint64_t) delay)
 		member->verdict = VERDICT_DELETE_AGAIN;
 }
 
@@ -161,21 +161,22 @@ health_judge_leaks(PoolSnapshot *snapshot, const DecisionSettings *settings)
 		if (i == 0 || preset_of_rest(snapshot->order[i - 1]) != preset)
 			kept = 0;
 		if (kept++ >= policy->failed_keep &&
-			settings->at - member->build_created_at > policy->failed_retention)
+			age_of(member->build_created_at, settings->at) > (uint64_t) policy->failed_retention)
 			member->verdict = VERDICT_DELETE_LEFT;
 	}
 }
 
 /* ---- rolling replacement ---- */
 
-/* How many of a target's instances may be missing because of deletes of ours. */
+/* How many of a target's instances may be missing because of deletes of ours, at most all. */
 static int32_t
 unavailable(const Preset *preset)
 {
 	Amount amount = preset->policy.max_unavailable;
+	int64_t unavailable =
+		amount.percent ? (int64_t) preset->desired * amount.value / 100 : amount.value;
 
-	return amount.percent ? (int32_t) ((int64_t) preset->desired * amount.value / 100)
-						  : amount.value;
+	return unavailable > preset->desired ? preset->desired : (int32_t) unavailable;
 }
 
 /* How many members there may be beyond the target. */

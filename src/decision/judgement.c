@@ -113,7 +113,7 @@ Judgement *
 judgement_make(TimestampTz at)
 {
 	Judgement *judgement = palloc_object(Judgement);
-	PoolSnapshot *pool = control_plane_snapshot(at);
+	PoolSnapshot *pool = control_plane_snapshot(at, &judgement->stages);
 
 	judgement->pool = pool;
 	judgement->settings = current_settings(at);
@@ -126,6 +126,7 @@ judgement_make(TimestampTz at)
 	member_health_find_unwell(pool);
 	decision_settle(pool, &judgement->settings);
 	member_health_find_complaints(pool);
+	stages_settle(&judgement->stages, pool);
 	return judgement;
 }
 

@@ -8,11 +8,13 @@
 
 #include "decision/control_plane.h"
 #include "decision/decision.h"
+#include "decision/stages.h"
 
 typedef struct Judgement
 {
 	PoolSnapshot *pool; /* settled; each preset has its details */
 	DecisionSettings settings;
+	Stages stages;
 } Judgement;
 
 extern Judgement *judgement_make(TimestampTz at);

@@ -92,7 +92,7 @@ prebuild_state(PG_FUNCTION_ARGS)
 			result_put_null(&row, TIMESTAMPTZOID);
 		result_put_bool(&row, preset->hard_limited);
 		result_put_text(&row, details->stored_status);
-		result_put_text(&row, preset->active ? details->cron_expression : NULL);
+		result_put_text(&row, preset->kept ? details->cron_expression : NULL);
 		result_put_int4(&row, preset->sick);
 		result_put_bool(&row, preset->kept && !preset->active);
 		result_row_store(rsinfo, &row);
@@ -196,6 +196,43 @@ put_creation(const PlanRows *rows, const DecisionSettings *settings)
 				   reason_to_create(preset, settings));
 }
 
+/* Put the row for the staged version of a template, if a pass makes it the active one. */
+static void
+put_promotion(ReturnSetInfo *rsinfo, const Stages *stages, const Id *template_id)
+{
+	for (int i = 0; i < stages->n; i++)
+	{
+		const Stage *stage = &stages->rows[i];
+		ResultRow row;
+
+		if (!stage->promotes || id_compare(&stage->template_id, template_id) != 0)
+			continue;
+		row.n = 0;
+		result_put_null(&row, UUIDOID);
+		result_put_uuid(&row, &stage->template_id);
+		result_put_text(&row, "promote");
+		result_put_int4(&row, stage->eligible);
+		result_put_null(&row, UUIDARRAYOID);
+		result_put_null(&row, TIMESTAMPTZOID);
+		result_put_text(&row, psprintf("the staged version becomes active: %s", stage->reason));
+		result_put_text(&row, stage->template_name);
+		result_put_null(&row, TEXTOID);
+		result_row_store(rsinfo, &row);
+	}
+}
+
+/* Is number i of n presets, in the order of the plan, the last one of its template? */
+static bool
+is_last_of_template(const Preset **presets, int i, int n)
+{
+	const Id *template_id = &presets[i]->template_id;
+
+	while (++i < n)
+		if (id_compare(&presets[i]->template_id, template_id) == 0)
+			return false;
+	return true;
+}
+
 /* prebuild_plan(at timestamptz): what prebuild_reconcile(at) would do */
 Datum
 prebuild_plan(PG_FUNCTION_ARGS)
@@ -217,6 +254,8 @@ prebuild_plan(PG_FUNCTION_ARGS)
 		put_departures(&rows, judgement->pool);
 		if (rows.preset->kept)
 			put_creation(&rows, &judgement->settings);
+		if (judgement->stages.n > 0 && is_last_of_template(presets, i, judgement->pool->npresets))
+			put_promotion(rsinfo, &judgement->stages, &rows.preset->template_id);
 	}
 	plans_leave();
 	return (Datum) 0;

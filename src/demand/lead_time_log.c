@@ -50,6 +50,13 @@ outcome_of_text(const char *text)
 	elog(ERROR, "unknown outcome of a build: %s", text);
 }
 
+/* Is it known how long the build took, until it was ready or failed? */
+static bool
+lead_time_has_parts(const LeadTime *time)
+{
+	return time->outcome == LEAD_TIME_READY || time->outcome == LEAD_TIME_FAILED;
+}
+
 /*
  * Take a row of SPI_tuptable: workspace, template, preset's name, time, outcome, and the parts in
  * seconds. Parts that are not finite tell nothing. The name is palloc'd in the current context.
@@ -66,7 +73,7 @@ lead_time_of_row(uint64 row)
 	time.preset_name = row_text(row, 3);
 	time.built_at = DatumGetTimestampTz(row_get(row, 4));
 	time.outcome = isnull ? LEAD_TIME_OPEN : outcome_of_text(TextDatumGetCString(outcome));
-	for (int i = 0; time.outcome == LEAD_TIME_READY && i < LEAD_TIME_PARTS; i++)
+	for (int i = 0; lead_time_has_parts(&time) && i < LEAD_TIME_PARTS; i++)
 	{
 		Datum part = row_value(row, 6 + i, &isnull);
 
@@ -112,8 +119,11 @@ lead_times_measure(const ArrayParameter *workspaces, TimestampTz at, int *n)
 		"  {-} pg_catalog.date_part('epoch', j.created_at),"
 		" pg_catalog.date_part('epoch', j.completed_at)"
 		"  {-} pg_catalog.date_part('epoch', COALESCE(j.started_at, j.created_at)),"
-		" pg_catalog.date_part('epoch', a.ready_at)"
-		"  {-} pg_catalog.date_part('epoch', j.completed_at)"
+		" CASE WHEN j.job_status {=} 'succeeded' AND NOT a.broken"
+		"   AND a.agents {>} COALESCE(a.ready, 0)"
+		"  THEN pg_catalog.date_part('epoch', '" LONGEST "'::pg_catalog.interval)"
+		"  ELSE pg_catalog.date_part('epoch', a.ready_at)"
+		"   {-} pg_catalog.date_part('epoch', j.completed_at) END"
 		" FROM (SELECT DISTINCT u.id FROM pg_catalog.unnest($1) u (id)) i,"
 		" LATERAL (SELECT ww.template_id, ww.deleted FROM {cp}workspaces ww"
 		"  WHERE ww.id {=} i.id OFFSET 0) w,"
@@ -170,7 +180,7 @@ lead_times_write(const LeadTime *times, int n, TimestampTz oldest)
 		else
 			array_add_text(columns[3], outcomes[times[i].outcome]);
 		for (int part = 0; part < LEAD_TIME_PARTS; part++)
-			if (times[i].outcome == LEAD_TIME_READY)
+			if (lead_time_has_parts(&times[i]))
 				array_add(columns[4 + part], Float8GetDatum(times[i].parts[part]));
 			else
 				array_add_null(columns[4 + part]);

@@ -23,9 +23,10 @@
 #define GROUP_DISPLAY_NAME "Prebuilt Workspaces"
 
 /*
- * Does a preset need the system user in its organization? Not if its version is outdated or its
- * template deleted, even while prebuilds of it remain to be deleted. Whoever deletes an
- * organization deletes its templates first, and the organization must not get a member again then.
+ * Does a preset need the system user in its organization? Not if its version is neither active nor
+ * staged, or its template deleted, even while prebuilds of it remain to be deleted. Whoever deletes
+ * an organization deletes its templates first, and the organization must not get a member again
+ * then.
  */
 static bool
 needs_place(const Preset *preset)
@@ -33,7 +34,8 @@ needs_place(const Preset *preset)
 	const PresetDetails *details = preset->details;
 
 	return !details->organization_deleted && !preset->template_deleted &&
-		   id_compare(&preset->template_version_id, &preset->active_version_id) == 0 &&
+		   (id_compare(&preset->template_version_id, &preset->active_version_id) == 0 ||
+			preset->staged_share > 0) &&
 		   (details->can_want || details->has_members);
 }
 

@@ -51,6 +51,14 @@ pass_request_init(void)
 	RegisterXactCallback(at_transaction_end, NULL);
 }
 
+/* Request a pass at the commit of this transaction. */
+void
+pass_request_at_commit(void)
+{
+	/* find the slot now: this may need a lookup, which is impossible after the commit */
+	wanted_of = worker_slot_here();
+}
+
 PG_FUNCTION_INFO_V1(prebuild_pass_wanted);
 
 /*
@@ -63,7 +71,6 @@ prebuild_pass_wanted(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("prebuild_pass_wanted() must be called by a trigger")));
-	/* find the slot now: this may need a lookup, which is impossible after the commit */
-	wanted_of = worker_slot_here();
+	pass_request_at_commit();
 	return PointerGetDatum(NULL);
 }

@@ -6,5 +6,6 @@
 #define PREBUILD_PASS_REQUEST_H
 
 extern void pass_request_init(void);
+extern void pass_request_at_commit(void);
 
 #endif /* PREBUILD_PASS_REQUEST_H */

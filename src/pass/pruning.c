@@ -6,6 +6,7 @@
  *
  *	  prebuild_event		deletes what is older than prebuild.event_retention
  *	  prebuild_mark			deletes marks of presets that are gone or not active
+ *	  prebuild_stage		deletes the rows of control planes that are gone
  *	  prebuild_replacement	moves old claims into prebuild_replacement_count, which has one row
  *	  						for each preset that had any
  *
@@ -167,10 +168,28 @@ pruning_marks(const Judgement *judgement)
 	forgive(invalid);
 }
 
-/* Delete events, and count claims, that are too old at the time of a pass. SPI is connected. */
+/* Delete the stages of control planes that are gone. A pass ends those of its own. */
+static void
+delete_lost_stages(void)
+{
+	static KeptPlan plan;
+
+	if (OidIsValid(get_relname_relid("prebuild_stage", plans_extension_schema())))
+		plan_execute(&plan,
+					 "DELETE FROM {ext}prebuild_stage s WHERE NOT EXISTS ("
+					 "SELECT FROM pg_catalog.pg_namespace n"
+					 " WHERE n.nspname {=} s.control_plane::pg_catalog.name)",
+					 PLAN_FRESH_OWN, 0, NULL, NULL, NULL);
+}
+
+/*
+ * Delete events, and count claims, that are too old at the time of a pass, and delete stages of
+ * control planes that are gone. SPI is connected.
+ */
 void
 pruning_old(TimestampTz at)
 {
 	pruning_events(at);
 	count_claims(at);
+	delete_lost_stages();
 }

@@ -93,6 +93,28 @@
 	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0)"       \
 	"  ORDER BY r.id)"
 
+/*
+ * When an agent "wa" was seen last, of those that have ever been connected. An agent that is
+ * connected moves last_connected_at with each heartbeat, which the log's triggers do not watch. So
+ * only statements on the tables may use it.
+ */
+#define AGENT_SEEN_AT "GREATEST(wa.first_connected_at, wa.last_connected_at, wa.disconnected_at)"
+
+/*
+ * All that health asks of the agents of a member "m", as "g", by one look at them: the columns AGENTS
+ * and HEALTH, but for the resources, and when the one was seen that has been silent the longest.
+ */
+#define AGENTS_OF_MEMBER                                                                           \
+	" LATERAL (SELECT COALESCE(pg_catalog.bool_and(a.ready), false) AS ready,"                     \
+	"   COALESCE(pg_catalog.bool_or(a.sick), false) AS unwell,"                                    \
+	"   NULL::pg_catalog._uuid AS resources, pg_catalog.min(a.seen_at) AS seen_at"                 \
+	"  FROM " RESOURCES " r, LATERAL (SELECT wa.lifecycle_state {=} 'ready' AS ready,"             \
+	"    wa.lifecycle_state::pg_catalog.text {=} ANY (" SICK_STATES ") AS sick,"                   \
+	"    CASE WHEN wa.first_connected_at IS NOT NULL THEN " AGENT_SEEN_AT " END AS seen_at"        \
+	"    FROM {cp}workspace_agents wa"                                                             \
+	"    WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"    \
+	"  WHERE r.job_id {=} m.job_id) g"
+
 /* True when nobody has taken the latest build's job. */
 #define IS_UNCLAIMED                                                                               \
 	"(b.worker_id IS NULL AND b.started_at IS NULL AND b.canceled_at IS NULL"                      \
@@ -113,8 +135,8 @@
  * that a statement names. For PLAN_READ.
  */
 #define TABLE_MEMBERS                                                                              \
-	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(NAMED_KEPT_VALUE, NAMED_KEPT_VALUE,      \
-														  NAMED_VALUE) POOL ") m"
+	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(                                         \
+		NAMED_KEPT_VALUE, NAMED_KEPT_VALUE, NAMED_KEPT_VALUE, NAMED_VALUE) POOL ") m"
 
 /* True for a member "m" that runs, like IS_RUNNING. */
 #define MEMBER_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"

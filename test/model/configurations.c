@@ -28,8 +28,9 @@
 #define ROLLS(unavailable, surge)                                                                  \
 	{                                                                                              \
 		.name = "unavailable " #unavailable ", surge " #surge, ONE, .bound = 4,                    \
-		.powers = MAY_INVALIDATE | MAY_CLAIM | MAY_FAIL | MAY_BREAK | MAY_RESIZE,                  \
-		.policy = { ROLLING(unavailable, surge) }                                                  \
+		.powers = MAY_INVALIDATE | MAY_CLAIM | MAY_FAIL | MAY_BREAK | MAY_RESIZE, .policy = {      \
+			ROLLING(unavailable, surge)                                                            \
+		}                                                                                          \
 	}
 
 const Config model_configs[] = {
@@ -117,10 +118,7 @@ const Config model_configs[] = {
 	  .bound = 3,
 	  .hard_limit = 2,
 	  .powers = MAY_FAIL | MAY_CANCEL | MAY_CLAIM,
-	  .policy = { RETENTION,
-				  .max_unavailable = P(100),
-				  .max_surge = P(100),
-				  PROBES } },
+	  .policy = { RETENTION, .max_unavailable = P(100), .max_surge = P(100), PROBES } },
 	{ .name = "hard_limit_retry, graces",
 	  ONE,
 	  .bound = 3,
@@ -204,7 +202,7 @@ const Config model_configs[] = {
 	{ .name = "stage and promote",
 	  .npresets = 2,
 	  .two_versions = true,
-	  .target = { 2, 2 },
+	  .target = { 1, 3 },
 	  .low_target = { 1, 1 },
 	  .bound = 4,
 	  .hard_limit = 2,
@@ -245,6 +243,17 @@ const Config model_configs[] = {
 	  .promote = true,
 	  .powers = MAY_FAIL | MAY_CLAIM | MAY_STAGE | MAY_INVALIDATE | MAY_BREAK,
 	  .policy = { ROLLING(N(0), N(1)), GRACES, PROBES } },
+
+	{ .name = "stage and promote, unavailable 1",
+	  .npresets = 2,
+	  .two_versions = true,
+	  .target = { 1, 1 },
+	  .low_target = { 1, 0 },
+	  .bound = 3,
+	  .share = 1.0,
+	  .promote = true,
+	  .powers = MAY_CLAIM | MAY_STAGE | MAY_INVALIDATE | MAY_RESIZE,
+	  .policy = { ROLLING(N(1), N(0)) } },
 
 	/* all of it */
 	{ .name = "everything",

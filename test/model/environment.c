@@ -22,8 +22,7 @@ static bool
 is_claimable(const Config *config, const State *state, const Entry *entry)
 {
 	return (entry->kind == KIND_READY || entry->kind == KIND_LOST) &&
-		   state_version(config, entry->preset) == state->active &&
-		   !state_is_sick(config, entry) &&
+		   state_version(config, entry->preset) == state->active && !state_is_sick(config, entry) &&
 		   (!state_is_expired(config, entry) || decision_rolls(&config->policy));
 }
 

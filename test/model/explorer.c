@@ -15,11 +15,16 @@
  *	  time. The clock advances in a round only if there was nothing to do.
  *
  *	  What is not explored, and counted: states with more members than the configuration's bound,
- *	  and what comes after the first MODEL_STATES states of a configuration. What the model leaves
- *	  out: builds that are older than matters look as if they were younger (state_normalize()).
+ *	  and what comes after the first MODEL_STATES states of a configuration.
+ *
+ *	  What the model leaves out: builds that are older than matters look as if they were younger
+ *	  (state_normalize()); of past failures the three newest of a preset are known; a member has one
+ *	  preset for all its builds, all by the system user; a delete build is on its way or over;
+ *	  daemons live, and the checks of section 5a know their answer; max_creates_per_pass. A pool with
+ *	  a broken agent that no grace makes sick reaches no goal: Coder's way, too.
  *
  *	  usage: explorer [CONFIGURATION...]		(parts of names; all by default)
- *	  environment: MODEL_STATES (default 100000), MODEL_FIRST (end with the first fault)
+ *	  environment: MODEL_STATES (default 300000), MODEL_FIRST (end with the first fault)
  *
  *	  files: model.h, state.c (states), environment.c (steps), pass.c (passes), properties.c (what
  *	  must hold), configurations.c (what is explored)
@@ -31,7 +36,7 @@
 
 #include "model.h"
 
-#define DEFAULT_STATES 100000
+#define DEFAULT_STATES 300000
 #define MOST_ROUNDS 100
 
 /* A state that was reached, and how. */
@@ -110,13 +115,12 @@ print_pass(const Pass *pass)
 	{
 		const Preset *preset = &pass->presets[p];
 
-		printf("      preset %d: desired %d, eligible %d, valid %d, starting %d, serving %d, "
-			   "create %d of %d%s%s%s\n",
-			   p, preset->desired, preset->eligible, preset->valid, preset->starting,
-			   preset->serving, preset->create, preset->shortfall,
-			   preset->backing_off ? ", backs off" : "",
-			   preset->hard_limited ? ", hard-limited" : "",
-			   preset->probe_due ? ", probe due" : "");
+		printf(
+			"      preset %d: desired %d, eligible %d, valid %d, starting %d, serving %d, "
+			"create %d of %d%s%s%s\n",
+			p, preset->desired, preset->eligible, preset->valid, preset->starting, preset->serving,
+			preset->create, preset->shortfall, preset->backing_off ? ", backs off" : "",
+			preset->hard_limited ? ", hard-limited" : "", preset->probe_due ? ", probe due" : "");
 		for (int i = 0; i < preset->nactions; i++)
 		{
 			const PoolMember *member = pass->order[preset->first_action + i];
@@ -127,7 +131,7 @@ print_pass(const Pass *pass)
 	}
 }
 
-/* Say what is wrong and how it came to that, and end. */
+/* Say what is wrong and how it came to that. */
 static void
 report(uint32_t from, const Step *step, const Pass *pass, const char *broken)
 {
@@ -278,9 +282,10 @@ reach(State *state, uint32_t parent, const Step *step)
 	*place = ++model.n;
 }
 
-/* The steps of the environment that may happen in a state, to a function's liking. */
+/* Takes a state that a step of the environment led to. False if something is wrong. */
 typedef bool (*StepFunction)(uint32_t number, State *state, const Step *step);
 
+/* Call a function for each step of the environment that may happen in a state. */
 static bool
 each_event(uint32_t number, const State *from, uint8_t actor, StepFunction function)
 {

@@ -111,8 +111,7 @@ typedef enum Actor
 	ACTOR_START,
 	ACTOR_ENVIRONMENT,
 	ACTOR_PASS,
-	ACTOR_CODER,
-	ACTOR_CALM /* all jobs end well */
+	ACTOR_CODER
 } Actor;
 
 typedef enum Event

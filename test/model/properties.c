@@ -92,7 +92,22 @@ is_failure(const Pass *pass, const Entry *entry)
 {
 	if (pass->coder)
 		return entry->kind == KIND_FAILED;
-	return !entry->forgiven && (IS(entry, BIT(KIND_FAILED) | BIT(KIND_GONE)) || is_sick(pass, entry));
+	return !entry->forgiven &&
+		   (IS(entry, BIT(KIND_FAILED) | BIT(KIND_GONE)) || is_sick(pass, entry));
+}
+
+/* True if what a failure left must stay: as evidence, or as it is not old enough. */
+static bool
+is_evidence(const Pass *pass, int entry)
+{
+	const State *state = &pass->state;
+	int newer = 0;
+
+	for (int i = entry + 1; i < state->n; i++)
+		newer += state->entries[i].preset == state->entries[entry].preset &&
+				 IS(&state->entries[i], LEFT);
+	return newer < policy_of(pass)->failed_keep ||
+		   state->entries[entry].age * TICK < policy_of(pass)->failed_retention;
 }
 
 /* What pass_apply() would act on must be allowed at all, and appear once. */
@@ -130,6 +145,8 @@ check_actions(const Pass *pass)
 			allowed = is_kept(pass, entry->preset) ? 0 : BIT(KIND_PENDING);
 		if (!IS(entry, allowed))
 			return "a member is acted on that must be left alone";
+		if (IS(entry, LEFT) && is_evidence(pass, pass->entry_of[i]))
+			return "evidence is deleted";
 	}
 	return actions == verdicts ? NULL : "not every verdict is an action";
 }
@@ -160,9 +177,9 @@ check_deletions(const Pass *pass, int preset)
 	}
 	protected = target - max_unavailable(pass, target);
 	if (!is_kept(pass, preset) || protected < 0)
-		protected = 0;
+	protected = 0;
 	if (protected > before)
-		protected = before;
+	protected = before;
 	return after < protected ? "the pass deletes eligible members that max_unavailable protects"
 							 : NULL;
 }
@@ -171,16 +188,18 @@ check_deletions(const Pass *pass, int preset)
 typedef struct Limit
 {
 	bool limited;
-	int open;		/* builds newer than the failures whose answer may still come */
-	int newest_age; /* of the newest failure */
-	int wait;		/* ticks that must be between it and a probe */
+	bool failed_now; /* the newest build did, less than a tick ago: the backoff lasts a tick */
+	int open;		 /* builds newer than the failures whose answer may still come */
+	int newest_age;	 /* of the newest failure */
+	int wait;		 /* ticks that must be between it and a probe */
 } Limit;
 
 static Limit
 limit_of(const Pass *pass, int preset)
 {
 	const HealthPolicy *policy = policy_of(pass);
-	Limit limit = { false, 0, 0, (int) (policy->hard_limit_retry / TICK) };
+	Limit limit = { .wait = (int) (policy->hard_limit_retry / TICK) };
+	int builds = 0;
 	int failures = 0;
 	int next_age = 0; /* of the failure before the newest */
 
@@ -188,12 +207,13 @@ limit_of(const Pass *pass, int preset)
 	{
 		const Entry *entry = &pass->state.entries[i];
 
-		if (entry->preset != preset ||
-			IS(entry, DELETE | BIT(KIND_REAPED) | BIT(KIND_STOPPED)) ||
+		if (entry->preset != preset || IS(entry, DELETE | BIT(KIND_REAPED) | BIT(KIND_STOPPED)) ||
 			(pass->coder && entry->kind == KIND_GONE))
 			continue;
 		if (is_failure(pass, entry))
 		{
+			if (builds == 0 && entry->age == 0)
+				limit.failed_now = true;
 			if (failures++ == 0)
 				limit.newest_age = entry->age;
 			else if (failures == 2)
@@ -206,6 +226,7 @@ limit_of(const Pass *pass, int preset)
 		else if (failures == 0 && stays(pass, i))
 			limit.open += IS(entry, BUILDING) ||
 						  (IS(entry, UP) && entry->since * TICK < policy->hard_limit_retry);
+		builds++;
 	}
 	limit.limited = pass->config->hard_limit > 0 && failures >= pass->config->hard_limit;
 	/* a failure beyond the limit, well after the one before, was a probe */
@@ -222,6 +243,7 @@ check_creations(const Pass *pass, int preset)
 	int target = state_target(pass->config, state, preset);
 	int create = pass->presets[preset].create;
 	int there = 0;
+	int fresh = 0;
 	Limit limit = limit_of(pass, preset);
 
 	if (create == 0)
@@ -229,12 +251,22 @@ check_creations(const Pass *pass, int preset)
 	if (!is_kept(pass, preset))
 		return "prebuilds are created for a preset that is neither active nor staged";
 	for (int i = 0; i < state->n; i++)
-		there += state->entries[i].preset == preset && IS(&state->entries[i], BUILDING | UP) &&
-				 stays(pass, i);
+	{
+		const Entry *entry = &state->entries[i];
+
+		if (entry->preset != preset || !IS(entry, BUILDING | UP) || !stays(pass, i))
+			continue;
+		there++;
+		fresh += !state_is_expired(pass->config, entry);
+	}
+	if (fresh + create > target)
+		return "more fresh ones than the target";
 	if (there + create > target + max_surge(pass, target))
 		return "more than target and surge";
 	if (pass->config->invalid[preset])
 		return "prebuilds are created that cannot be built";
+	if (limit.failed_now)
+		return "a preset is built whose newest build has just failed";
 	if (limit.limited && policy_of(pass)->hard_limit_retry == 0)
 		return "prebuilds are created of a hard-limited preset";
 	if (limit.limited && (create > 1 || limit.open > 0))
@@ -271,6 +303,8 @@ property_broken_by_judgement(const Pass *pass)
 static bool
 may_be_promoted(const Pass *pass, int version)
 {
+	int wanted = 0;
+
 	for (int p = 0; p < pass->config->npresets; p++)
 	{
 		int eligible = 0;
@@ -283,8 +317,9 @@ may_be_promoted(const Pass *pass, int version)
 		if (limit_of(pass, p).limited || pass->config->invalid[p] ||
 			eligible < state_target(pass->config, &pass->state, p))
 			return false;
+		wanted += state_target(pass->config, &pass->state, p);
 	}
-	return true;
+	return wanted > 0;
 }
 
 /*

@@ -211,7 +211,7 @@ state_normalize(const Config *config, State *state)
 /* ---- for people ---- */
 
 static const char *const kind_names[] = {
-	"none",	  "pending", "running",	 "canceling", "starting", "ready",	  "unwell",	   "lost",
+	"none",	  "pending", "running",	 "canceling", "starting", "ready",	   "unwell",	   "lost",
 	"failed", "reaped",	 "canceled", "stopped",	  "deleting", "undeleted", "past failure",
 };
 
@@ -268,8 +268,7 @@ state_print(const State *state)
 void
 step_print(const Step *step)
 {
-	static const char *const actors[] = { "start", "", "a pass", "a pass of Coder's",
-										  "everything ends well" };
+	static const char *const actors[] = { "start", "", "a pass", "a pass of Coder's" };
 	const char *between = step->actor == ACTOR_ENVIRONMENT ? "" : ", during which ";
 
 	printf("  %s", actors[step->actor]);

@@ -67,6 +67,9 @@ DO $$ BEGIN
 	PERFORM prebuild('b', 'b-1');
 	PERFORM prebuild('b', 'b-2', status => 'pending');
 	PERFORM version('b', 'b-v2');
+	PERFORM version('b', 'b-v3', active => false);
+	PERFORM preset('b-v3', 'b-3', 1);
+	PERFORM prebuild_stage(v('b-v3'));
 	PERFORM simple('limit', 1);
 	PERFORM prebuild('limit', 'f-' || n, status => 'failed', created => t0() - interval '1 day')
 	FROM generate_series(1, 3) n;
@@ -84,7 +87,7 @@ SET prebuild.metadata_insert_missing = on;
 CREATE TABLE fixture.call AS
 SELECT name, format(statement, p('a'), usr('ada'), v('a-v1'), w('mine'), latest('mine'),
 	(SELECT a.id FROM workspace_agents a JOIN workspace_resources r ON r.id = a.resource_id
-		JOIN workspace_builds b ON b.job_id = r.job_id WHERE b.id = latest('mine')), t('a')) AS statement
+		JOIN workspace_builds b ON b.job_id = r.job_id WHERE b.id = latest('mine')), t('a'), v('b-v3')) AS statement
 FROM (VALUES
 	('prebuild_running', 'SELECT string_agg(r::text, '';'') FROM prebuild_running() r'),
 	('prebuild_pool', 'SELECT string_agg(r::text, '';'') FROM prebuild_pool() r'),
@@ -112,6 +115,10 @@ FROM (VALUES
 	('prebuild_metrics_read', 'SELECT string_agg(m::text, '';'') FROM prebuild_metrics_read(fixture.t0()) m WHERE m.name !~ ''duration|updated|identity'''),
 	('prebuild_metrics_text', 'SELECT (prebuild_metrics_text(fixture.t0()) ~ ''desired'')::text'),
 	('prebuild_pause', 'SELECT prebuild_pause()::text || prebuild_resume()::text'),
+	('prebuild_stage', 'SELECT prebuild_stage(%8$L, 0.5)::text'),
+	('prebuild_stage_status', 'SELECT string_agg((s.template_name, s.target, s.reason)::text, '';'') FROM prebuild_stage_status(fixture.t0()) s'),
+	('prebuild_promote', 'SELECT prebuild_promote(%8$L, force => true)::text'),
+	('prebuild_unstage', 'SELECT prebuild_unstage(%8$L)::text'),
 	('prebuild_fold', 'SELECT ''folded'' FROM prebuild_fold()'),
 	('prebuild_verify', 'SELECT count(*)::text FROM prebuild_verify()'),
 	('prebuild_track_resource_replacement', 'SELECT prebuild_track_resource_replacement(%4$L, %5$L, ''{"disk": ["size"]}'')::text')

@@ -14,6 +14,9 @@ $primary->safe_psql($db, q{
 	SELECT prebuild_reconcile();
 	SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET desired_instances = desired_instances + 1;
+	SELECT fixture.version('one', 'v2', active => false), fixture.preset('v2', 'next', 0);
+	SELECT fixture.preset('v2', 'staged', 1);
+	SELECT prebuild_stage(fixture.v('v2'));
 });
 
 $primary->backup('base');
@@ -28,6 +31,7 @@ my @reads = (
 	'SELECT * FROM prebuild_pool()',
 	"SELECT * FROM prebuild_state($at)",
 	"SELECT * FROM prebuild_plan($at)",
+	"SELECT * FROM prebuild_stage_status($at)",
 	"SELECT p.name, prebuild_desired_instances(p.id, $at) FROM template_version_presets p ORDER BY 1",
 	"SELECT f.* FROM template_version_presets p, prebuild_forecast(p.id, $at, '2030-06-04') f ORDER BY p.name, 1",
 	"SELECT prebuild_cron_matches('* 9-18 * * 1-5', 'Europe/Berlin', $at)",
@@ -40,7 +44,8 @@ foreach my $query (@reads)
 	is($standby->safe_psql($db, $query), $expected, "the standby says the same: $query");
 }
 
-foreach my $write ('prebuild_reconcile()', 'prebuild_pause()', 'prebuild_resume()')
+foreach my $write ('prebuild_reconcile()', 'prebuild_pause()', 'prebuild_resume()', q{prebuild_stage(fixture.v('v2'))},
+	q{prebuild_unstage(fixture.v('v2'))}, q{prebuild_promote(fixture.v('v2'), true)})
 {
 	my ($status, $out, $err) = $standby->psql($db, "SELECT $write");
 	like($err, qr/read-only transaction|during recovery/, "$write fails with the usual error");
@@ -51,10 +56,10 @@ is($standby->safe_psql($db, 'SELECT count(*) FROM prebuild_running()'),
 $primary->stop;
 $standby->promote;
 is($standby->safe_psql($db, 'SELECT created, failed FROM prebuild_reconcile()'),
-	'3|0', 'after the promotion the pass does what was missing');
+	'4|0', 'after the promotion the pass does what was missing');
 $standby->safe_psql($db, 'SELECT fixture.finish_jobs()');
 is($standby->safe_psql($db, 'SELECT sum(eligible), sum(desired) FROM prebuild_state()'),
-	'9|9', 'and the pool is right');
+	'10|10', 'and the pool is right');
 
 $standby->stop;
 done_testing();

@@ -17,6 +17,9 @@ $node->safe_psql($db, q{
 	SELECT prebuild_reconcile();
 	SELECT fixture.finish_jobs();
 	UPDATE template_version_presets SET desired_instances = desired_instances + 1;
+	SELECT fixture.version('one', 'v2', active => false);
+	SELECT fixture.preset('v2', 'staged', 2);
+	SELECT prebuild_stage(fixture.v('v2'), share => 0.5, promote => true, valid_until => '2031-01-01Z');
 	SELECT prebuild_set_policy(id, failed_keep => 2) FROM templates;
 	SELECT prebuild_set_policy(id, 'p2', mode => 'auto', min_instances => 1, max_instances => 5, service_level => 0.9,
 		unready_grace => '10min', disconnected_grace => '1h', failed_retention => '1 month', failed_keep => 0, delete_retries => 1,
@@ -38,7 +41,10 @@ my @answers = (
 	'SELECT * FROM prebuild_running()',
 	q{SELECT * FROM prebuild_state('2030-06-03 12:00+00')},
 	q{SELECT * FROM prebuild_plan('2030-06-03 12:00+00')},
+	q{SELECT * FROM prebuild_stage},
+	q{SELECT * FROM prebuild_stage_status('2030-06-03 12:00+00')},
 	'SELECT y::text FROM prebuild_policy y ORDER BY preset_name');
+isnt($node->safe_psql($db, $_), '', "an answer: $_") foreach @answers;
 like($node->safe_psql($db, $answers[-1]), qr/^\(public,[^,]+,p2,auto,1,5,0\.9,.*25%,1\)\n\(public,[^,]+,,advise,.*,2,.*\)$/, 'with policies');
 
 my $folder = PostgreSQL::Test::Utils::tempdir;
@@ -65,7 +71,7 @@ foreach my $format (qw(plain custom))
 		't|0', 'the pause is restored');
 	is( $node->safe_psql($copy,
 			'SELECT prebuild_resume(); SELECT created, failed FROM prebuild_reconcile()'),
-		"\n3|0", 'and passes go on in the copy');
+		"\n4|0", 'and passes go on in the copy');
 
 	# a dump of the restored database is the same text
 	if ($format eq 'plain')

@@ -72,6 +72,10 @@ brings_pass(q{SELECT * FROM prebuild_claim((SELECT id FROM template_version_pres
 
 sql('SELECT prebuild_detach()');
 brings_pass(q{UPDATE template_version_presets SET desired_instances = 3}, 0, 'detached, nothing brings one');
+sql(q{SELECT fixture.version('t', 'next', active => false)});
+sql(q{SELECT fixture.preset('next', 'next', 1)});
+brings_pass(q{SELECT prebuild_stage(fixture.v('next'))}, 1, 'but a staged version');
+brings_pass(q{SELECT prebuild_unstage(fixture.v('next'))}, 1, 'and one that is unstaged');
 
 $node->stop;
 done_testing();

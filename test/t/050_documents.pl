@@ -92,6 +92,13 @@ sub prepare
 	return if $name eq 'README.md';
 	$node->safe_psql('controlplane', q{CREATE EXTENSION IF NOT EXISTS prebuild_ext;
 		SELECT prebuild_grant('controlplane', owner => true)});
+	# a version that can be staged
+	$node->safe_psql('controlplane', q{
+		INSERT INTO template_versions (id, template_id, organization_id, name, readme, job_id, created_by, created_at, updated_at)
+		SELECT gen_random_uuid(), template_id, organization_id, 'v2', '', job_id, created_by, now(), now()
+		FROM template_versions WHERE name = 'v1';
+		INSERT INTO template_version_presets (id, template_version_id, name, desired_instances)
+		SELECT gen_random_uuid(), id, 'small', 2 FROM template_versions WHERE name = 'v2'}) if $name eq 'docs/staging.md';
 	return;
 }
 

@@ -3,7 +3,8 @@
 CREATE SCHEMA mixed;
 
 -- Data for the answers: presets of every kind, one with schedules, one that cannot be built,
--- prebuilds that run, one that was given away, and metadata of agents.
+-- prebuilds that run, one that was given away, metadata of agents, and a version
+-- that can be staged.
 CREATE FUNCTION mixed.fleet() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
 BEGIN
 	PERFORM fixture.usr('ada');
@@ -15,6 +16,8 @@ BEGIN
 	PERFORM fixture.schedule('planned', '* 9-18 * * 1-5', 2);
 	PERFORM fixture.simple('two', 1, preset_name => 'impossible');
 	PERFORM fixture.parameter('two-v1', 'size', required => true);
+	PERFORM fixture.version('two', 'next', active => false);
+	PERFORM fixture.preset('next', 'next', 1);
 END
 $$;
 -- Then, when the prebuilds are there: a claim, and its build.
@@ -38,6 +41,25 @@ BEGIN
 	PERFORM prebuild_track_resource_replacement(workspace, build, '{"disk": ["size"]}');
 	INSERT INTO workspace_agent_metadata (workspace_agent_id, display_name, key, script, timeout, "interval")
 	SELECT id, 'CPU', 'cpu', '', 1, 1 FROM workspace_agents;
+END
+$$;
+
+-- Pools with all that health looks at: a probe that became ready, rests of failures, a delete build that failed, agents that
+-- are broken, hang or are gone.
+CREATE FUNCTION mixed.ill() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
+BEGIN
+	PERFORM fixture.simple('probed', 1), fixture.simple('ill', 3), fixture.simple('left', 0);
+	PERFORM fixture.prebuild('probed', 'probed-' || n, status => 'failed', created => now() - interval '1 day' + n * interval '1 minute')
+	FROM generate_series(1, 3) n;
+	PERFORM fixture.prebuild('probed', 'probe', created => now() - interval '1 hour');
+	UPDATE template_version_presets SET prebuild_status = 'hard_limited' WHERE name = 'probed';
+	PERFORM fixture.prebuild('ill', 'ill-' || n, created => now() - interval '2 days') FROM generate_series(1, 3) n;
+	UPDATE workspace_agents a SET lifecycle_state = x.state::workspace_agent_lifecycle_state, first_connected_at = now() - interval '2 days',
+		last_connected_at = now() - interval '1 day'
+	FROM workspace_resources r JOIN workspace_builds b ON b.job_id = r.job_id JOIN workspaces w ON w.id = b.workspace_id
+	JOIN (VALUES ('ill-1', 'start_error'), ('ill-2', 'starting'), ('ill-3', 'ready')) x (name, state) ON x.name = w.name WHERE a.resource_id = r.id;
+	PERFORM fixture.prebuild('left', 'undeleted', created => now() - interval '2 days');
+	PERFORM fixture.build('undeleted', 'delete', 'failed', created => now() - interval '1 day');
 END
 $$;
 
@@ -67,8 +89,14 @@ $$;
 
 -- The functions, and the views, as statements of which each gives one value.
 CREATE FUNCTION mixed.statements() RETURNS TABLE (name text, statement text) LANGUAGE sql AS $$
-	SELECT p.proname, format('SELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s(%s) f', p.oid::regproc,
-		(SELECT string_agg(format('%I => %s', p.proargnames[a.i], mixed.value(p.proargnames[a.i], format_type(a.type, NULL))), ', ')
+	SELECT p.proname, format('%sSELECT jsonb_agg(to_jsonb(f) ORDER BY f::text) FROM %s(%s) f',
+		-- what is staged
+		CASE WHEN p.proname IN ('prebuild_promote', 'prebuild_unstage')
+			THEN 'SELECT public.prebuild_stage(fixture.v(''next''), force => true); ' END, p.oid::regproc,
+		(SELECT string_agg(format('%I => %s', p.proargnames[a.i],
+			CASE WHEN p.proname IN ('prebuild_stage', 'prebuild_promote', 'prebuild_unstage')
+				AND p.proargnames[a.i] = 'template_version_id' THEN 'fixture.v(''next'')'
+			ELSE mixed.value(p.proargnames[a.i], format_type(a.type, NULL)) END), ', ')
 		FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (type, i)))
 	FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
