@@ -107,7 +107,7 @@ is_wanted(const Cleaning *cleaning, const PoolMember *member)
 static void
 require_row(const char *table, const char *what, const Id *id)
 {
-	KeptPlan plan = { 0 };
+	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDOID };
 	Datum values[] = { id_datum(id) };
 

@@ -1,4 +1,4 @@
-# A backend does not grow with the number of its passes.
+# A backend does not grow with the number of its passes, nor with that of other calls.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -54,6 +54,30 @@ cmp_ok($memory_after_1000, '<=', $memory_after_10 * 1.2 + 1024,
 	"and so is the backend's own memory");
 is(answer($session, 'SELECT count(*) > 600 FROM workspace_builds'), 't',
 	'the passes did work');
+
+# calls that look up what their arguments name
+$session->query_safe(q{
+	CREATE PROCEDURE calls(amount int) LANGUAGE plpgsql AS $$
+	DECLARE
+		template uuid := (SELECT id FROM templates);
+		preset uuid := (SELECT id FROM template_version_presets WHERE name = 'p1');
+	BEGIN
+		FOR i IN 1 .. amount LOOP
+			PERFORM prebuild_clean(template, preset);
+			PERFORM prebuild_retry(preset);
+			PERFORM prebuild_set_policy(template, 'p1', failed_keep => i);
+			PERFORM prebuild_unset_policy(template, 'p1');
+			PERFORM prebuild_demand(now() - interval '1 day', now(), template_id => template);
+			PERFORM prebuild_lead_time(template, 'p1');
+			COMMIT;
+		END LOOP;
+	END $$;
+});
+$session->query_safe('CALL calls(10)');
+$contexts_after_10 = answer($session, $contexts);
+$session->query_safe('CALL calls(200)');
+cmp_ok(answer($session, $contexts), '<=', $contexts_after_10 * 1.1 + 65536,
+	'memory contexts after 210 calls by hand are as after 10');
 $session->quit;
 
 $node->stop;
