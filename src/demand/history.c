@@ -349,11 +349,11 @@ check_bucket(FunctionCallInfo fcinfo)
 	if (abs(bucket->day) > LONGEST_BUCKET_DAYS ||
 		DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(bucket),
 										 IntervalPGetDatum(&longest))))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("argument \"bucket\" must be at most %d days, not \"%s\"", LONGEST_BUCKET_DAYS,
-					DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(bucket))))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"bucket\" must be at most %d days, not \"%s\"",
+							   LONGEST_BUCKET_DAYS,
+							   DatumGetCString(
+								   DirectFunctionCall1(interval_out, IntervalPGetDatum(bucket))))));
 }
 
 /* Read and check the arguments of prebuild_demand(). */
