@@ -1,0 +1,15 @@
+/*
+ * traces.h
+ *	  Synthetic demand, the same for a seed on every machine.
+ */
+#ifndef PREBUILD_TRACES_H
+#define PREBUILD_TRACES_H
+
+#include <stdint.h>
+
+extern const char *const trace_kinds[]; /* NULL ends them */
+
+extern int trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int weeks, int64_t *times,
+					  int room);
+
+#endif

@@ -1,0 +1,292 @@
+/*
+ * policies.c
+ *	  The policies. Pure.
+ *
+ * What is slow to change is learnt once a week, on Monday at midnight UTC, from the history before:
+ * lead times, the pattern of the week, a schedule. What is fast is looked up at each question: the
+ * demand of the last day and of the last minutes.
+ */
+#include "demand/policies.h"
+
+#include <string.h>
+
+#include "demand/stock_level.h"
+
+/* The last day's demand moves the rate up and down, that of the last minutes only up. */
+#define RECENT_DAY DEMAND_DAY
+#define RECENT_MINUTES (30 * DEMAND_MINUTE)
+/* Demands' worth of evidence that these minutes must bring: what a burst is, and what is chance. */
+#define MINUTES_TRUST 10
+
+/* Round a time down to a multiple of a unit. */
+static int64_t
+round_down(int64_t at, int64_t unit)
+{
+	int64_t rest = at % unit;
+
+	return at - (rest < 0 ? rest + unit : rest);
+}
+
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* What is configured at the time. */
+static void
+answer_configured(const DemandHistory *past, int64_t at, PolicyReason reason, PolicyAnswer *answer)
+{
+	answer->target = (int) demand_step_value(past->configured, past->nconfigured, at, 0);
+	answer->reason = reason;
+	/* a policy does not know coming changes, so ask often: schedules change at full hours */
+	answer->until = round_down(at, RATE_CELL) + RATE_CELL;
+}
+
+/*
+ * Has the demand stopped? Answers the least then. It is asked before anything is fitted, because the
+ * weeks of a fit would remember the demand for months.
+ */
+static bool
+answer_silence(const DemandHistory *past, int64_t at, PolicyAnswer *answer)
+{
+	if (past->ndemands < POLICY_DEMANDS_MIN ||
+		at - past->demands[past->ndemands - 1] < POLICY_SILENCE)
+		return false;
+	answer->target = 0;
+	answer->reason = POLICY_SILENT;
+	return true;
+}
+
+/* Get a memo ready for a preset: nothing is learnt yet. */
+void
+policy_memo_init(PolicyMemo *memo, PolicyPattern *patterns, int npatterns)
+{
+	memo->patterns = patterns;
+	memo->npatterns = npatterns;
+	for (int i = 0; i < npatterns; i++)
+		patterns[i].valid = false;
+	policy_memo_next(memo);
+}
+
+/* Get a memo ready for another policy of the same preset: what is learnt of the demand stays. */
+void
+policy_memo_next(PolicyMemo *memo)
+{
+	memo->levels.learnt_at = INT64_MIN;
+	memo->schedule_valid = false;
+}
+
+static int64_t
+last_monday(int64_t at)
+{
+	return round_down(at - DEMAND_FIRST_MONDAY, DEMAND_WEEK) + DEMAND_FIRST_MONDAY;
+}
+
+/* Return the pattern of the weeks before, learnt at the first question of a week. */
+static const PolicyPattern *
+learn_pattern(const PolicySettings *settings, const DemandHistory *past, int64_t at,
+			  PolicyMemo *memo)
+{
+	int64_t monday = last_monday(at);
+	int64_t slot = (monday / DEMAND_WEEK) % memo->npatterns;
+	PolicyPattern *pattern = &memo->patterns[slot < 0 ? slot + memo->npatterns : slot];
+	DemandHistory known;
+
+	if (pattern->valid && pattern->learnt_at == monday)
+		return pattern;
+	known = demand_history_before(past, monday);
+	pattern->valid = true;
+	pattern->learnt_at = monday;
+	demand_lead(&known, monday, settings->default_lead, &pattern->lead);
+	demand_rates(&known, monday, pattern->lead.mean + settings->pass_interval / 2, &pattern->rates);
+	return pattern;
+}
+
+/* Fit the schedule to the weeks before, at the first question of a week. */
+static void
+learn_schedule(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
+			   int64_t at, PolicyMemo *memo)
+{
+	int64_t monday = last_monday(at);
+	int64_t weeks = (monday - past->began) / DEMAND_WEEK;
+	DemandHistory known;
+	DemandLead lead;
+
+	if (memo->schedule_valid && memo->schedule_at == monday)
+		return;
+	memo->schedule_valid = true;
+	memo->schedule_at = monday;
+	memo->needs.demands = 0;
+	if (weeks < RATE_WEEKS_MIN)
+		return;
+	known = demand_history_before(past, monday);
+	demand_lead(&known, monday, settings->default_lead, &lead);
+	weeks = earlier(weeks, RATE_WEEKS);
+	week_needs(&known, monday - weeks * DEMAND_WEEK, monday, lead.mean, &memo->needs);
+	if (memo->needs.demands >= POLICY_DEMANDS_MIN)
+		week_schedule_fit(&memo->needs, WEEK_PIECED, policy->aim, &memo->schedule);
+}
+
+/* Return how many demands came since a time. Looks from the end: it is a recent one. */
+static int
+demands_since(const DemandHistory *past, int64_t from)
+{
+	int reach = 1;
+	int first;
+
+	while (reach < past->ndemands && past->demands[past->ndemands - reach] >= from)
+		reach *= 2;
+	first = reach < past->ndemands ? past->ndemands - reach : 0;
+	return past->ndemands - first -
+		   demand_count_before(past->demands + first, past->ndemands - first, from);
+}
+
+/*
+ * Return by how much the demand of now differs from the pattern: the level of the last weeks, moved
+ * by how the last day went, and raised by the last minutes. Each is what was seen over what was
+ * expected, with trust in the expectation.
+ */
+static double
+recent_factor(const DemandRates *rates, const DemandHistory *past, int64_t at)
+{
+	double factor = rates->level;
+	double expected;
+	double minutes;
+
+	expected = factor * demand_expected(rates, past, at - RECENT_DAY, at);
+	factor *=
+		(demands_since(past, at - RECENT_DAY) + rates->day_trust) / (expected + rates->day_trust);
+	expected = factor * demand_expected(rates, past, at - RECENT_MINUTES, at);
+	minutes =
+		(demands_since(past, at - RECENT_MINUTES) + MINUTES_TRUST) / (expected + MINUTES_TRUST);
+	return minutes > 1 ? factor * minutes : factor;
+}
+
+/*
+ * Return the highest rate from now until what is ordered now is there; and of the time before that
+ * the scale-in delay keeps. Sets *until to when this may change.
+ */
+static double
+rate_ahead(const PolicySettings *settings, const PolicyPattern *pattern, const DemandHistory *past,
+		   int64_t at, int64_t *until)
+{
+	int64_t into = demand_time_of_week(past, at) + DEMAND_WEEK;
+	int64_t first = into - earlier(settings->scale_in_delay, DEMAND_DAY);
+	int64_t last = into + earlier(pattern->lead.p90 + settings->pass_interval, DEMAND_DAY);
+	double most = 0;
+
+	for (int64_t cell = first / RATE_CELL; cell <= last / RATE_CELL; cell++)
+		if (pattern->rates.cells[cell % RATE_CELLS] > most)
+			most = pattern->rates.cells[cell % RATE_CELLS];
+	*until = at + earlier(RATE_CELL - first % RATE_CELL, RATE_CELL - last % RATE_CELL);
+	return most;
+}
+
+/* Return the level for a rate, from what the memo has seen or else from stock_level(). */
+static int
+level_for(const Policy *policy, const PolicySettings *settings, const PolicyPattern *pattern,
+		  double rate, PolicyLevels *levels)
+{
+	double lead = (double) (pattern->lead.mean + settings->pass_interval / 2);
+	StockQuestion question = { .rate = rate,
+							   .lead = lead / DEMAND_HOUR,
+							   .bursts = pattern->rates.bursts,
+							   .price = policy->price,
+							   .most = settings->max_instances };
+	StockAnswer stock;
+
+	if (levels->learnt_at != pattern->learnt_at || levels->price != policy->price)
+	{
+		levels->learnt_at = pattern->learnt_at;
+		levels->price = policy->price;
+		for (int i = 0; i < POLICY_LEVELS_KEPT; i++)
+		{
+			levels->least[i] = 1;
+			levels->most[i] = 0;
+		}
+	}
+	for (int i = 0; i < POLICY_LEVELS_KEPT; i++)
+		if (levels->least[i] <= rate && rate <= levels->most[i])
+			return i;
+	stock_level(&question, &stock);
+	if (stock.level < POLICY_LEVELS_KEPT)
+	{
+		double *least = &levels->least[stock.level];
+		double *most = &levels->most[stock.level];
+		bool first = *least > *most;
+
+		if (first || rate < *least)
+			*least = rate;
+		if (first || rate > *most)
+			*most = rate;
+	}
+	return stock.level;
+}
+
+static void
+answer_forecast(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
+				int64_t at, PolicyMemo *memo, PolicyAnswer *answer)
+{
+	const PolicyPattern *pattern = learn_pattern(settings, past, at, memo);
+
+	if (pattern->rates.weeks == 0 || pattern->rates.demands < POLICY_DEMANDS_MIN)
+	{
+		answer_configured(past, at, POLICY_TOO_LITTLE, answer);
+		return;
+	}
+	answer->lead = pattern->lead.mean;
+	answer->factor = recent_factor(&pattern->rates, past, at);
+	answer->rate = answer->factor * rate_ahead(settings, pattern, past, at, &answer->until);
+	answer->target = level_for(policy, settings, pattern, answer->rate, &memo->levels);
+}
+
+static void
+answer_schedule(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
+				int64_t at, PolicyMemo *memo, PolicyAnswer *answer)
+{
+	learn_schedule(policy, settings, past, at, memo);
+	if (memo->needs.demands < POLICY_DEMANDS_MIN)
+		answer_configured(past, at, POLICY_TOO_LITTLE, answer);
+	else
+		answer->target = week_schedule_level(&memo->schedule, past, at, &answer->until);
+}
+
+/*
+ * Answer how many prebuilds a policy wants at a time, from min_instances to max_instances. past must
+ * have been cut there by demand_history_before(). Takes microseconds, and for the first question of
+ * a week time by the demands of the weeks before.
+ */
+void
+policy_target(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
+			  int64_t at, PolicyMemo *memo, PolicyAnswer *answer)
+{
+	*answer = (PolicyAnswer){ .until = at + DEMAND_DAY, .reason = POLICY_SAYS, .factor = 1 };
+	switch (policy->kind)
+	{
+		case POLICY_CONFIGURED:
+			answer_configured(past, at, POLICY_SAYS, answer);
+			return; /* the bounds are the policies' */
+		case POLICY_FIXED:
+			answer->target = policy->level;
+			break;
+		case POLICY_WEEK:
+			answer->target = week_schedule_level(policy->week, past, at, &answer->until);
+			break;
+		case POLICY_SCHEDULE:
+			if (!answer_silence(past, at, answer))
+				answer_schedule(policy, settings, past, at, memo, answer);
+			break;
+		case POLICY_FORECAST:
+			if (!answer_silence(past, at, answer))
+				answer_forecast(policy, settings, past, at, memo, answer);
+			break;
+	}
+	/* silence begins between the steps of an answer */
+	if (past->ndemands > 0 && past->demands[past->ndemands - 1] + POLICY_SILENCE > at)
+		answer->until = earlier(answer->until, past->demands[past->ndemands - 1] + POLICY_SILENCE);
+	if (answer->target < settings->min_instances)
+		answer->target = settings->min_instances;
+	if (answer->target > settings->max_instances)
+		answer->target = settings->max_instances;
+}

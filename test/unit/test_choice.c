@@ -1,0 +1,226 @@
+/*
+ * test_choice.c
+ *	  What is chosen when, and that the later part has no say in it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "demand/choice.h"
+#include "demand_random.h"
+
+#define ROOM 60000
+#define SIZE 200
+#define WEEKS 26
+
+static const int64_t began = DEMAND_FIRST_MONDAY + 1000 * DEMAND_WEEK;
+static int64_t times[ROOM];
+static int64_t ready[SIZE];
+static SimulatorBuild builds[SIZE];
+static PolicyPattern patterns[CHOICE_PATTERNS];
+static ChoiceRoom room = { .memo = { .patterns = patterns, .npatterns = CHOICE_PATTERNS },
+						   .pool = { SIZE, ready, builds } };
+static DemandStep configured = { INT64_MIN, 5 };
+static ChoiceResult result;
+
+static DemandHistory
+make_history(int weeks, int a_day)
+{
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+
+	for (int day = 0; day < 7 * weeks; day++)
+	{
+		int64_t midnight = began + day * DEMAND_DAY;
+		int count = day % 7 < 5 ? a_day : 0;
+
+		random_times(times + history.ndemands, count, midnight + 8 * DEMAND_HOUR,
+					 midnight + 18 * DEMAND_HOUR, DEMAND_SECOND);
+		history.ndemands += count;
+	}
+	return history;
+}
+
+static void
+choose(const DemandHistory *history, int64_t from, int64_t to, int instances)
+{
+	ChoiceSettings settings = { .from = from,
+								.to = to,
+								.service_level = 0.99,
+								.prompt = true,
+								.policy = { .max_instances = 100,
+											.scale_in_delay = 15 * DEMAND_MINUTE,
+											.pass_interval = DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+
+	configured.value = instances;
+	choice_make(history, &settings, &room, &result);
+}
+
+static void
+test_wasteful_number_is_replaced(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 60);
+	const ChoiceCandidate *chosen;
+
+	(void) state;
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 15);
+	chosen = &result.candidates[result.chosen];
+	assert_int_equal(result.note, CHOICE_MADE);
+	assert_true(chosen->reached);
+	assert_true(simulator_hit_rate(&chosen->later) > 0.98);
+	assert_true(chosen->later.idle * 4 < result.candidates[0].later.idle);
+	assert_true(result.bound.reached);
+	assert_true(result.bound.later.idle < chosen->later.idle);
+	assert_true(simulator_hit_rate(&result.advice.later) > 0.98);
+	assert_in_range(result.ncandidates, 4, CHOICE_CANDIDATES);
+	assert_int_equal(result.candidates[0].policy.kind, POLICY_CONFIGURED);
+	for (int i = 1; i < result.ncandidates; i++)
+		assert_true(result.candidates[i].policy.kind >= result.candidates[i - 1].policy.kind);
+}
+
+/* One prebuild at all hours is right for a demand that comes at all hours, one at a time. */
+static void
+test_right_number_stays(void **state)
+{
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+
+	(void) state;
+	for (int i = 0; i < WEEKS * 7 * 3; i++)
+		times[history.ndemands++] =
+			began + i * 8 * DEMAND_HOUR + random_below(8 * 3600 - 900) * DEMAND_SECOND;
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 1);
+	assert_int_equal(result.note, CHOICE_KEPT);
+	assert_int_equal(result.chosen, 0);
+}
+
+static void
+test_too_little(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 60);
+
+	(void) state;
+	/* 13 days */
+	choose(&history, began + 13 * DEMAND_WEEK, began + 15 * DEMAND_WEEK - DEMAND_DAY, 15);
+	assert_int_equal(result.note, CHOICE_TOO_SHORT);
+	assert_int_equal(result.chosen, 0);
+	assert_int_equal(result.ncandidates, 1);
+	/* the range is long, the history in it is not */
+	choose(&history, began - 13 * DEMAND_WEEK, began + 13 * DEMAND_DAY, 15);
+	assert_int_equal(result.note, CHOICE_TOO_SHORT);
+	choose(&history, began + 13 * DEMAND_WEEK, began + 15 * DEMAND_WEEK, 15);
+	assert_int_equal(result.note, CHOICE_MADE);
+	/* 19 demands, and 20 */
+	history.ndemands = 19;
+	choose(&history, began, began + 13 * DEMAND_WEEK, 15);
+	assert_int_equal(result.note, CHOICE_TOO_FEW);
+	assert_int_equal(result.candidates[0].earlier.demands + result.candidates[0].later.demands, 0);
+	history.ndemands = 20;
+	choose(&history, began, began + 13 * DEMAND_WEEK, 15);
+	assert_int_not_equal(result.note, CHOICE_TOO_FEW);
+	history.ndemands = 0;
+	choose(&history, began, began + 13 * DEMAND_WEEK, 15);
+	assert_int_equal(result.note, CHOICE_TOO_FEW);
+}
+
+/* One rush of 60 in a quarter is 2 % of the demands. To serve it would take 60 that always wait. */
+static void
+test_one_rush_is_not_worth_its_price(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 30);
+	int64_t rush = began + 18 * DEMAND_WEEK + 3 * DEMAND_HOUR;
+	int place = demand_count_before(times, history.ndemands, rush);
+
+	(void) state;
+	memmove(times + place + 60, times + place,
+			sizeof(int64_t) * (size_t) (history.ndemands - place));
+	for (int i = 0; i < 60; i++)
+		times[place + i] = rush + i * DEMAND_SECOND;
+	history.ndemands += 60;
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 3);
+	assert_int_equal(result.note, CHOICE_BEST_EFFORT);
+	assert_true(result.candidates[result.chosen].earlier.peak < 60);
+	assert_true(simulator_hit_rate(&result.candidates[result.chosen].later) > 0.97);
+}
+
+/* What is chosen, and with what parameters, does not depend on the later part. */
+static void
+test_later_part_has_no_say(void **state)
+{
+	static const int a_day[] = { 3, 15, 60 };
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(a_day) / sizeof(a_day[0]); i++)
+	{
+		DemandHistory history = make_history(WEEKS, a_day[i]);
+		static ChoiceResult before;
+		int first;
+
+		choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 6);
+		before = result;
+		first = demand_count_before(times, history.ndemands, result.split);
+		random_times(times + first, history.ndemands - first, result.split,
+					 began + WEEKS * DEMAND_WEEK, DEMAND_SECOND);
+		choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 6);
+		assert_int_equal(result.note, before.note);
+		assert_int_equal(result.chosen, before.chosen);
+		assert_int_equal(result.ncandidates, before.ncandidates);
+		for (int c = 0; c < result.ncandidates; c++)
+		{
+			assert_memory_equal(&result.candidates[c].policy, &before.candidates[c].policy,
+								sizeof(Policy));
+			assert_memory_equal(&result.candidates[c].earlier, &before.candidates[c].earlier,
+								sizeof(SimulatorFigures));
+		}
+		assert_memory_equal(&result.advice.week, &before.advice.week, sizeof(WeekSchedule));
+	}
+}
+
+/* What the backtest says of the advised schedule is what that schedule gives when configured. */
+static void
+test_advice_is_what_it_says(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	static DemandStep steps[WEEKS * WEEK_HOURS];
+	Policy policy = { .kind = POLICY_CONFIGURED };
+	ChoiceSettings settings = { .to = began + WEEKS * DEMAND_WEEK,
+								.prompt = true,
+								.policy = { .max_instances = 100,
+											.pass_interval = DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	WeekPiece pieces[WEEK_PIECES_ALL];
+	SimulatorResult played;
+
+	(void) state;
+	choose(&history, began + 13 * DEMAND_WEEK, settings.to, 6);
+	assert_in_range(week_schedule_pieces(&result.advice.week, pieces), 2, WEEK_PIECES_ALL);
+	for (int hour = 0; hour < WEEKS * WEEK_HOURS; hour++)
+		steps[hour] = (DemandStep){ began + hour * DEMAND_HOUR,
+									result.advice.week.levels[hour % WEEK_HOURS] };
+	history.configured = steps;
+	history.nconfigured = WEEKS * WEEK_HOURS;
+	choice_simulate(&history, &settings, result.from, result.split, &policy, &room, &played);
+	assert_memory_equal(&played.after, &result.advice.later, sizeof(SimulatorFigures));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_wasteful_number_is_replaced),
+		cmocka_unit_test(test_right_number_stays),
+		cmocka_unit_test(test_too_little),
+		cmocka_unit_test(test_one_rush_is_not_worth_its_price),
+		cmocka_unit_test(test_later_part_has_no_say),
+		cmocka_unit_test(test_advice_is_what_it_says),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,348 @@
+/*
+ * test_policies.c
+ *	  What each policy must answer; that none can see what comes; that the memo changes nothing.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "demand/policies.h"
+#include "demand_random.h"
+
+#define WEEKS 12
+#define ROOM 20000
+
+static const int64_t began = DEMAND_FIRST_MONDAY + 1000 * DEMAND_WEEK;
+static int64_t times[ROOM];
+static DemandBuild measured[300];
+static PolicyMemo memo;
+static PolicyMemo fresh;
+static PolicyPattern patterns[4];
+static PolicyPattern fresh_patterns[1];
+static const PolicySettings settings = { 0, 100, 15 * DEMAND_MINUTE, DEMAND_MINUTE,
+										 5 * DEMAND_MINUTE };
+static const Policy policies[] = { { .kind = POLICY_CONFIGURED },
+								   { .kind = POLICY_FIXED, .level = 3 },
+								   { .kind = POLICY_SCHEDULE, .aim = 0.99 },
+								   { .kind = POLICY_FORECAST, .price = 0.1 },
+								   { .kind = POLICY_FORECAST, .price = 0.02 } };
+#define NPOLICIES (int) (sizeof(policies) / sizeof(policies[0]))
+
+/* Weeks of office hours, with some demand at night. */
+static DemandHistory
+make_history(int weeks, int a_day)
+{
+	static const DemandStep configured[] = { { INT64_MIN, 5 } };
+	DemandHistory history = { .began = began,
+							  .demands = times,
+							  .builds = measured,
+							  .configured = configured,
+							  .nconfigured = 1 };
+	int64_t created[300];
+
+	for (int day = 0; day < 7 * weeks; day++)
+	{
+		int64_t midnight = began + day * DEMAND_DAY;
+		int count = day % 7 < 5 ? a_day : a_day / 10;
+
+		random_times(times + history.ndemands, count, midnight + 8 * DEMAND_HOUR,
+					 midnight + 18 * DEMAND_HOUR, DEMAND_SECOND);
+		history.ndemands += count;
+	}
+	random_times(created, 300, began, began + weeks * DEMAND_WEEK, DEMAND_SECOND);
+	for (int i = 0; i < 300; i++)
+		measured[i] = (DemandBuild){ created[i], (120 + random_below(300)) * DEMAND_SECOND,
+									 random_below(10) == 0 };
+	history.nbuilds = 300;
+	return history;
+}
+
+static PolicyAnswer
+ask(const Policy *policy, const DemandHistory *history, int64_t at)
+{
+	DemandHistory past = demand_history_before(history, at);
+	PolicyAnswer answer;
+
+	policy_memo_init(&fresh, fresh_patterns, 1);
+	policy_target(policy, &settings, &past, at, &fresh, &answer);
+	return answer;
+}
+
+/* Play a policy over weeks, and keep its answers at some times. */
+static void
+play(const Policy *policy, const DemandHistory *history, const int64_t *at, int count,
+	 PolicyAnswer *answers)
+{
+	policy_memo_init(&memo, patterns, 4);
+	for (int i = 0; i < count; i++)
+	{
+		DemandHistory past = demand_history_before(history, at[i]);
+
+		policy_target(policy, &settings, &past, at[i], &memo, &answers[i]);
+	}
+}
+
+/*
+ * Look-ahead: with another future, shuffled or none at all, every answer up to then is the same. The
+ * arrays without a future end where the past does, so that the sanitizer sees a reach beyond it.
+ */
+static void
+test_future_changes_nothing(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	static int64_t shuffled[ROOM];
+	int64_t at[60];
+	PolicyAnswer before[60], after[60];
+
+	(void) state;
+	for (int round = 0; round < 20; round++)
+	{
+		int64_t now = began + (int64_t) random_below(WEEKS * 7 * 24 * 60) * DEMAND_MINUTE;
+		int past = demand_count_before(times, history.ndemands, now);
+		int future = history.ndemands - past;
+		DemandHistory other = history;
+		DemandHistory cut = demand_history_before(&history, now);
+		int64_t *demands = malloc(sizeof(int64_t) * (size_t) (past + 1));
+		DemandBuild *builds = malloc(sizeof(DemandBuild) * (size_t) (cut.nbuilds + 1));
+
+		random_times(at, 60, began, now, DEMAND_SECOND);
+		at[59] = now;
+		memcpy(shuffled, times, sizeof(times));
+		if (future > 0)
+			random_times(shuffled + past, future, now, now + (1 + round) * DEMAND_WEEK,
+						 DEMAND_SECOND);
+		other.demands = shuffled;
+		memcpy(demands + 1, times, sizeof(int64_t) * (size_t) past);
+		memcpy(builds + 1, measured, sizeof(DemandBuild) * (size_t) cut.nbuilds);
+		cut.demands = demands + 1;
+		cut.builds = builds + 1;
+		for (int p = 0; p < NPOLICIES; p++)
+		{
+			play(&policies[p], &history, at, 60, before);
+			play(&policies[p], &other, at, 60, after);
+			assert_memory_equal(before, after, sizeof(before));
+			play(&policies[p], &cut, at, 60, after);
+			assert_memory_equal(before, after, sizeof(before));
+		}
+		free(demands);
+		free(builds);
+	}
+}
+
+/* A build that began before and ends after the question is of the future too. */
+static void
+test_unfinished_build_is_unknown(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	int64_t at = began + 10 * DEMAND_WEEK;
+	PolicyAnswer before = ask(&policies[3], &history, at);
+
+	(void) state;
+	for (int i = 0; i < 300; i++)
+		if (measured[i].created < at && measured[i].created + measured[i].took >= at)
+			fail_msg("a build is under way already");
+	for (int i = 0; i < 300; i++)
+		if (measured[i].created >= at)
+		{
+			measured[i].created = at - DEMAND_SECOND;
+			measured[i].took = 5 * DEMAND_HOUR;
+			break;
+		}
+	assert_int_equal(ask(&policies[3], &history, at).target, before.target);
+	assert_int_equal(ask(&policies[3], &history, at).lead, before.lead);
+}
+
+static void
+test_memo_changes_nothing(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	int64_t at[300];
+	PolicyAnswer answers[300];
+
+	(void) state;
+	random_times(at, 300, began, began + WEEKS * DEMAND_WEEK, DEMAND_SECOND);
+	for (int p = 0; p < NPOLICIES; p++)
+	{
+		play(&policies[p], &history, at, 300, answers);
+		for (int i = 0; i < 300; i++)
+		{
+			PolicyAnswer alone = ask(&policies[p], &history, at[i]);
+
+			assert_memory_equal(&alone, &answers[i], sizeof(alone));
+		}
+	}
+}
+
+/* Until an answer says that it may change, and nobody asks, it does not change. */
+static void
+test_until_holds(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+
+	(void) state;
+	for (int i = 0; i < 2000; i++)
+	{
+		const Policy *policy = &policies[random_below(NPOLICIES)];
+		int64_t at = began + (int64_t) random_below((WEEKS + 2) * 7 * 24 * 3600) * DEMAND_SECOND;
+		PolicyAnswer answer = ask(policy, &history, at);
+		int next = demand_count_before(times, history.ndemands, at);
+		int64_t within;
+
+		assert_true(answer.until > at);
+		within = at + (answer.until - at) / 2;
+		if (policy->kind == POLICY_FORECAST ||
+			(next < history.ndemands && times[next] < answer.until))
+			continue; /* the forecast moves with the clock between its steps, by intent */
+		assert_int_equal(ask(policy, &history, within).target, answer.target);
+		assert_int_equal(ask(policy, &history, answer.until - 1).target, answer.target);
+	}
+}
+
+static void
+test_forecast_follows_the_day(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 100);
+	int64_t wednesday = began + 10 * DEMAND_WEEK + 2 * DEMAND_DAY;
+	int noon = ask(&policies[3], &history, wednesday + 12 * DEMAND_HOUR).target;
+	int night = ask(&policies[3], &history, wednesday + 3 * DEMAND_HOUR).target;
+	int early = ask(&policies[3], &history, wednesday + 8 * DEMAND_HOUR - 5 * DEMAND_MINUTE).target;
+
+	(void) state;
+	assert_in_range(noon, 3, 6);
+	assert_int_equal(night, 0);
+	/* what is ordered now is there when they come */
+	assert_in_range(early, 2, 6);
+}
+
+/* Local noon moves by an hour with the clocks, and the target with it. */
+static void
+test_daylight_saving(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 100);
+	int64_t wednesday = began + 10 * DEMAND_WEEK + 2 * DEMAND_DAY;
+	DemandStep offsets[] = { { INT64_MIN, 0 }, { began + 10 * DEMAND_WEEK, DEMAND_HOUR } };
+	int64_t at = wednesday + 7 * DEMAND_HOUR + 30 * DEMAND_MINUTE;
+
+	(void) state;
+	assert_in_range(ask(&policies[3], &history, at).target, 0, 1);
+	history.offsets = offsets;
+	history.noffsets = 2;
+	assert_in_range(ask(&policies[3], &history, at).target, 3, 6);
+}
+
+static void
+test_rush_is_answered(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	int64_t at = began + 10 * DEMAND_WEEK + 2 * DEMAND_DAY + 12 * DEMAND_HOUR;
+	int usual = ask(&policies[3], &history, at).target;
+	int past = demand_count_before(times, history.ndemands, at);
+
+	(void) state;
+	for (int i = 0; i < 40; i++)
+		times[past + i] = at + (i + 1) * 10 * DEMAND_SECOND;
+	assert_true(ask(&policies[3], &history, at + 10 * DEMAND_MINUTE).target >= usual + 2);
+}
+
+/* A holiday lowers the target within its day; the week after it is as before. */
+static void
+test_holiday(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 100);
+	int64_t holiday = began + 9 * DEMAND_WEEK;
+	int64_t noon = 2 * DEMAND_DAY + 14 * DEMAND_HOUR;
+	int usual = ask(&policies[3], &history, holiday + noon).target;
+	int from = demand_count_before(times, history.ndemands, holiday);
+	int to = demand_count_before(times, history.ndemands, holiday + DEMAND_WEEK);
+
+	(void) state;
+	memmove(times + from + 1, times + to, sizeof(int64_t) * (size_t) (history.ndemands - to));
+	times[from] = holiday + DEMAND_DAY;
+	history.ndemands -= to - from - 1;
+	assert_true(ask(&policies[3], &history, holiday + noon).target < usual);
+	assert_true(ask(&policies[3], &history, holiday + DEMAND_WEEK + noon).target >= usual - 1);
+}
+
+static void
+test_demand_that_stops(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	int64_t last = times[history.ndemands - 1];
+
+	(void) state;
+	for (int p = 2; p < NPOLICIES; p++)
+		for (int days = 6; days < 300; days += 7)
+		{
+			PolicyAnswer answer = ask(&policies[p], &history, last + days * DEMAND_DAY);
+
+			assert_int_equal(answer.target, 0);
+			assert_int_equal(answer.reason, POLICY_SILENT);
+		}
+}
+
+static void
+test_too_little_keeps_what_is_configured(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	int64_t noon = 3 * DEMAND_DAY + 12 * DEMAND_HOUR;
+
+	(void) state;
+	for (int p = 2; p < NPOLICIES; p++)
+	{
+		PolicyAnswer answer = ask(&policies[p], &history, began + DEMAND_WEEK + noon);
+
+		assert_int_equal(answer.target, 5);
+		assert_int_equal(answer.reason, POLICY_TOO_LITTLE);
+		answer = ask(&policies[p], &history, began + 2 * DEMAND_WEEK + noon);
+		assert_int_equal(answer.reason, POLICY_SAYS);
+	}
+	history.ndemands = 0;
+	assert_int_equal(ask(&policies[3], &history, began + 5 * DEMAND_WEEK).target, 5);
+}
+
+static void
+test_bounds(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 100);
+	PolicySettings narrow = settings;
+	PolicyAnswer answer;
+
+	(void) state;
+	narrow.min_instances = 1;
+	narrow.max_instances = 2;
+	for (int hour = 0; hour < 24; hour++)
+	{
+		int64_t at = began + 10 * DEMAND_WEEK + hour * DEMAND_HOUR;
+		DemandHistory past = demand_history_before(&history, at);
+
+		policy_memo_init(&fresh, fresh_patterns, 1);
+		policy_target(&policies[4], &narrow, &past, at, &fresh, &answer);
+		assert_in_range(answer.target, 1, 2);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_future_changes_nothing),
+		cmocka_unit_test(test_unfinished_build_is_unknown),
+		cmocka_unit_test(test_memo_changes_nothing),
+		cmocka_unit_test(test_until_holds),
+		cmocka_unit_test(test_forecast_follows_the_day),
+		cmocka_unit_test(test_daylight_saving),
+		cmocka_unit_test(test_rush_is_answered),
+		cmocka_unit_test(test_holiday),
+		cmocka_unit_test(test_demand_that_stops),
+		cmocka_unit_test(test_too_little_keeps_what_is_configured),
+		cmocka_unit_test(test_bounds),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
