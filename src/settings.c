@@ -23,6 +23,10 @@ int setting_lock_linger = 20;
 int setting_event_retention = 7 * 24 * 60;
 bool setting_notify_hard_limit = false;
 
+/* demand */
+int setting_demand_retention = 400 * 24 * 60;
+int setting_default_lead_time = 5 * 60;
+
 /* healthy pools */
 int setting_unready_grace = 0;
 int setting_disconnected_grace = 0;
@@ -234,13 +238,27 @@ define_health_settings(void)
 				  &setting_max_surge, "100%", check_amount);
 }
 
+/* Define the settings of demand. */
+static void
+define_demand_settings(void)
+{
+	DefineCustomIntVariable("prebuild.demand_retention",
+							"Sets how long passes keep rows of prebuild_demand_log and "
+							"prebuild_lead_time_log.",
+							NULL, &setting_demand_retention, setting_demand_retention, 0,
+							INT_MAX / 2, PGC_SUSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+	define_int("prebuild.default_lead_time",
+			   "Sets the lead time of prebuilds of a template that has built too few.",
+			   &setting_default_lead_time, INT_MAX / 2, GUC_UNIT_S);
+}
+
 /*
  * Define all settings. _PG_init calls this once. Raises no error that a user can cause.
  *
- * Only superusers may set two of them, because these reach beyond the caller's own rights.
+ * Only superusers may set three of them, because these reach beyond the caller's own rights.
  * prebuild.control_plane_schema chooses the tables that a pass works on, and whoever runs the
- * pass runs the triggers of these tables. prebuild.event_retention decides when the extension
- * deletes its own rows.
+ * pass runs the triggers of these tables. prebuild.event_retention and prebuild.demand_retention
+ * decide when the extension deletes its own rows.
  */
 void
 settings_init(void)
@@ -287,6 +305,7 @@ settings_init(void)
 							 NULL, &setting_notify_hard_limit, setting_notify_hard_limit,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	define_health_settings();
+	define_demand_settings();
 	define_metadata_settings();
 	compat_reserve_guc_prefix("prebuild");
 }

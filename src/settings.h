@@ -18,6 +18,10 @@ extern int setting_lock_linger;		/* milliseconds, 0 = off */
 extern int setting_event_retention; /* minutes */
 extern bool setting_notify_hard_limit;
 
+/* demand */
+extern int setting_demand_retention;  /* minutes */
+extern int setting_default_lead_time; /* seconds */
+
 /* healthy pools; prebuild_policy has values of single presets */
 extern int setting_unready_grace;	   /* seconds, 0 = off */
 extern int setting_disconnected_grace; /* seconds, 0 = off */

@@ -258,12 +258,14 @@ DECLARE
 		prebuild_claim,
 		prebuild_clean,
 		prebuild_cron_matches,
+		prebuild_demand,
 		prebuild_desired_instances,
 		prebuild_find_preset,
 		prebuild_fold,
 		prebuild_forecast,
 		prebuild_identity_stats_read,
 		prebuild_invalidate,
+		prebuild_lead_time,
 		prebuild_metadata_histograms,
 		prebuild_metadata_stats_read,
 		prebuild_metrics_read,
@@ -636,6 +638,155 @@ COMMENT ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) IS
 'Forgive the failures that a preset has had until now, so that the next pass ends its hard limit and its backoff; returns the time';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) FROM PUBLIC;
 
+---- demand and lead times ----------------------------------------------------
+
+-- A workspace is one demand, however often it is built. Its id is part of the key, so that whoever
+-- finds a demand again (a pass, a claim, a pass after a restore) does not count it twice.
+CREATE TABLE @extschema@.prebuild_demand_log (
+	control_plane text NOT NULL,
+	workspace_id uuid NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	at timestamptz NOT NULL,
+	warm boolean NOT NULL,
+	PRIMARY KEY (control_plane, workspace_id)
+);
+CREATE INDEX prebuild_demand_log_preset_idx
+	ON @extschema@.prebuild_demand_log (control_plane, template_id, preset_name, at);
+CREATE INDEX prebuild_demand_log_at_idx ON @extschema@.prebuild_demand_log (at);
+
+COMMENT ON TABLE @extschema@.prebuild_demand_log IS
+'Who asked for a preset, as far as passes have read it from the tables: one row for each workspace, without its user';
+COMMENT ON COLUMN @extschema@.prebuild_demand_log.control_plane IS
+'Schema of the control plane that has the workspace';
+COMMENT ON COLUMN @extschema@.prebuild_demand_log.at IS
+'When somebody asked: the claim of a prebuild, or the first build of a workspace that got none';
+COMMENT ON COLUMN @extschema@.prebuild_demand_log.warm IS
+'Was there a prebuild to give away';
+
+-- The first build of each prebuild. outcome is NULL until it is known, then ready, failed, or canceled
+-- if the prebuild went before anybody could know.
+CREATE TABLE @extschema@.prebuild_lead_time_log (
+	control_plane text NOT NULL,
+	workspace_id uuid NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	built_at timestamptz NOT NULL,
+	outcome text,
+	waiting double precision,
+	building double precision,
+	starting double precision,
+	PRIMARY KEY (control_plane, workspace_id)
+);
+CREATE INDEX prebuild_lead_time_log_preset_idx
+	ON @extschema@.prebuild_lead_time_log (control_plane, template_id, preset_name, built_at);
+CREATE INDEX prebuild_lead_time_log_built_at_idx ON @extschema@.prebuild_lead_time_log (built_at);
+CREATE INDEX prebuild_lead_time_log_open_idx
+	ON @extschema@.prebuild_lead_time_log (control_plane, built_at) WHERE outcome IS NULL;
+
+COMMENT ON TABLE @extschema@.prebuild_lead_time_log IS
+'How long the builds of prebuilds took, as far as passes have read it from the tables';
+COMMENT ON COLUMN @extschema@.prebuild_lead_time_log.waiting IS
+'Seconds from the creation of the job until a daemon took it';
+COMMENT ON COLUMN @extschema@.prebuild_lead_time_log.building IS
+'Seconds from then until the job was complete';
+COMMENT ON COLUMN @extschema@.prebuild_lead_time_log.starting IS
+'Seconds from then until all agents were ready';
+
+CREATE TABLE @extschema@.prebuild_lead_time_stats (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	builds bigint NOT NULL,
+	seconds double precision NOT NULL,
+	buckets bigint[] NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_lead_time_stats IS
+'Histograms of lead times since the first pass, for the metrics';
+
+-- How far passes have read the builds of a control plane. It speaks of transaction ids and of a file,
+-- so a dump leaves it out, and a restored database reads everything again.
+CREATE TABLE @extschema@.prebuild_demand_marker (
+	control_plane text PRIMARY KEY,
+	builds oid NOT NULL,
+	filenode oid NOT NULL,
+	done_from xid8,
+	round_from xid8 NOT NULL,
+	next_block bigint NOT NULL,
+	looked_at timestamptz NOT NULL
+);
+
+COMMENT ON TABLE @extschema@.prebuild_demand_marker IS
+'How far passes have read the builds: all rows from before transaction done_from, and up to a block those from before round_from';
+
+CREATE TRIGGER not_replicated BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.prebuild_demand_marker
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.prebuild_pool_not_replicated();
+ALTER TABLE @extschema@.prebuild_demand_marker ENABLE REPLICA TRIGGER not_replicated;
+
+-- A dump includes the rows.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	FOR relation IN
+		SELECT c.oid FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+		AND c.relname OPERATOR(pg_catalog.=) ANY
+			('{prebuild_demand_log,prebuild_lead_time_log,prebuild_lead_time_stats}')
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+	END LOOP;
+END
+$$;
+
+CREATE TYPE @extschema@.prebuild_demand_row AS (
+	template_id uuid,
+	template_name text,
+	preset_name text,
+	starts_at timestamptz,
+	warm bigint,
+	cold bigint
+);
+
+CREATE FUNCTION @extschema@.prebuild_demand(range_start timestamptz, range_end timestamptz,
+	bucket interval DEFAULT '1 hour', template_id uuid DEFAULT NULL)
+RETURNS SETOF @extschema@.prebuild_demand_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_demand';
+
+COMMENT ON FUNCTION @extschema@.prebuild_demand(timestamptz, timestamptz, interval, uuid) IS
+'Demands from range_start until before range_end, for each template, preset name and bucket that has any: how many got a prebuild (warm) and how many did not (cold). Buckets begin at range_start';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_demand(timestamptz, timestamptz, interval, uuid) FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_lead_time_row AS (
+	source text,
+	samples integer,
+	failure_rate double precision,
+	waiting_p50 interval,
+	waiting_p90 interval,
+	building_p50 interval,
+	building_p90 interval,
+	starting_p50 interval,
+	starting_p90 interval,
+	total_p50 interval,
+	total_p90 interval
+);
+
+CREATE FUNCTION @extschema@.prebuild_lead_time(template_id uuid, preset_name text,
+	at timestamptz DEFAULT now())
+RETURNS @extschema@.prebuild_lead_time_row
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_lead_time';
+
+COMMENT ON FUNCTION @extschema@.prebuild_lead_time(uuid, text, timestamptz) IS
+'How long prebuilds took in the 14 days before a time, from the creation of their job until their agents were ready. source says of what: the preset, the template if the preset has fewer than 5, or the default (prebuild.default_lead_time) if the template has fewer, too';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_lead_time(uuid, text, timestamptz) FROM PUBLIC;
+
 ---- descriptions -------------------------------------------------------------
 
 COMMENT ON FUNCTION @extschema@.prebuild_running(uuid) IS
@@ -707,7 +858,7 @@ COMMENT ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) IS
 COMMENT ON FUNCTION @extschema@.prebuild_detach() IS
 'Drop the extension''s triggers on the control plane''s tables';
 COMMENT ON FUNCTION @extschema@.prebuild_metrics_read(timestamptz, text) IS
-'Metrics at a time, of one part (pool, history, loop, metadata or identity) or all';
+'Metrics at a time, of one part (pool, history, demand, loop, metadata or identity) or all';
 COMMENT ON VIEW @extschema@.prebuild_metrics IS
 'Metrics now; a histogram has a row for each of its buckets (label le), its sum and its count';
 COMMENT ON FUNCTION @extschema@.prebuild_unschedule() IS

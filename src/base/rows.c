@@ -95,11 +95,14 @@ array_add_null(ArrayParameter *array)
 	array_extend(array, (Datum) 0, true);
 }
 
-/* Append an id to a uuid array. The id must outlive the array. */
+/* Append a copy of an id to a uuid array. */
 void
 array_add_id(ArrayParameter *array, const Id *id)
 {
-	array_extend(array, id_datum(id), false);
+	Id *copy = palloc(sizeof(Id));
+
+	*copy = *id;
+	array_extend(array, id_datum(copy), false);
 }
 
 /* Append a copy of a string to a text array. */

@@ -43,6 +43,7 @@
 #include "pool/pool_sql.h"
 #include "base/result_row.h"
 #include "base/rows.h"
+#include "demand/demand_log.h"
 
 /* How long to pause in total between looks that passed over candidates, in milliseconds. */
 #define LOOK_MS 100
@@ -218,6 +219,23 @@ is_eligible_now(const Claim *claim, const Id *workspace_id)
 }
 
 /*
+ * Record the demand of which SPI_tuptable has the workspace that was given away. It is none if the
+ * workspace was not built as a prebuild.
+ */
+static void
+record_demand(const Claim *claim, const Id *workspace_id)
+{
+	Id template_id = row_id(0, 3);
+	bool isnull;
+	Datum name = row_value(0, 4, &isnull);
+	char *preset_name = isnull ? NULL : TextDatumGetCString(name);
+
+	SPI_freetuptable(SPI_tuptable);
+	if (preset_name != NULL)
+		demand_log_claim(workspace_id, &template_id, preset_name, claim->at);
+}
+
+/*
  * Give a locked workspace to the new owner and put the result row into the tuplestore. Returns
  * false if a trigger of the control plane suppresses the update. Raises whatever the table raises.
  */
@@ -241,7 +259,12 @@ give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 						 " autostart_schedule = $3, next_start_at = $4, ttl = $5,"
 						 " updated_at = $6, last_used_at = $6, dormant_at = NULL,"
 						 " deleting_at = NULL WHERE w.id {=} $7 AND " IS_IN_POOL
-						 " RETURNING w.id::pg_catalog.uuid, w.name::pg_catalog.text",
+						 " RETURNING w.id::pg_catalog.uuid, w.name::pg_catalog.text,"
+						 " w.template_id::pg_catalog.uuid, (SELECT p.name::pg_catalog.text"
+						 "  FROM {cp}workspace_builds f JOIN {cp}template_version_presets p"
+						 "  ON p.id {=} f.template_version_preset_id"
+						 "  WHERE f.workspace_id {=} w.id AND f.build_number {=} 1"
+						 "  AND f.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid)",
 						 PLAN_FRESH, 7, argtypes, values, nulls) > 0;
 	AtEOXact_GUC(true, guc_level);
 	if (given)
@@ -252,8 +275,10 @@ give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 		result_put(&row, UUIDOID, row_get(0, 1));
 		result_put(&row, TEXTOID, row_get(0, 2));
 		result_row_store(result, &row);
+		record_demand(claim, workspace_id);
 	}
-	SPI_freetuptable(SPI_tuptable);
+	else
+		SPI_freetuptable(SPI_tuptable);
 	return given;
 }
 

@@ -18,6 +18,7 @@
 #include "base/arguments.h"
 #include "catalog/control_plane_catalog.h"
 #include "decision/judgement.h"
+#include "demand/lead_time_log.h"
 #include "pass/pass_stats.h"
 #include "pass/pause.h"
 #include "base/plans.h"
@@ -253,6 +254,61 @@ put_history(ReturnSetInfo *rsinfo)
 			PLAN_READ, 3, argtypes, values, NULL));
 }
 
+/* Read the histograms of lead times as columns for unnest(). */
+static void
+read_lead_times(ArrayParameter **columns)
+{
+	uint64 n = lead_times_metrics();
+
+	/* the rows stay until SPI_finish, so the arrays may point into them */
+	for (uint64 i = 0; i < n; i++)
+		for (int column = 0; column < LEAD_TIME_METRIC_COLUMNS; column++)
+			array_add(columns[column], row_get(i, column + 1));
+}
+
+/* demand: lead times of presets of templates that are not deleted */
+static void
+put_demand(ReturnSetInfo *rsinfo)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[LEAD_TIME_METRIC_COLUMNS] = { UUIDARRAYOID,	TEXTARRAYOID,
+															FLOAT8ARRAYOID, INT8ARRAYOID,
+															INT8ARRAYOID,	FLOAT8ARRAYOID };
+	ArrayParameter *columns[LEAD_TIME_METRIC_COLUMNS] = {
+		array_new(UUIDOID), array_new(TEXTOID), array_new(FLOAT8OID),
+		array_new(INT8OID), array_new(INT8OID), array_new(FLOAT8OID)
+	};
+	Datum values[LEAD_TIME_METRIC_COLUMNS];
+
+	read_lead_times(columns);
+	for (int i = 0; i < LEAD_TIME_METRIC_COLUMNS; i++)
+		values[i] = array_datum(columns[i]);
+	result_store_rows(
+		rsinfo,
+		plan_execute(
+			&plan,
+			"SELECT 'prebuild_ext_lead_time_seconds' {||} m.suffix, " LABELS
+			" {||} m.bound, m.value::pg_catalog.float8, 'histogram'::pg_catalog.text,"
+			" 'Time from the creation of a prebuilt workspace until its agents are ready, in"
+			" seconds'::pg_catalog.text"
+			" FROM (SELECT t.name, h.preset_name, o.name, h.bound, pg_catalog.sum(h.builds),"
+			"   pg_catalog.sum(h.all_builds), pg_catalog.sum(h.seconds)"
+			"  FROM {unnest 6} h (template_id, preset_name, bound, builds, all_builds, seconds)"
+			"  JOIN {cp}templates t ON t.id {=} h.template_id AND NOT t.deleted"
+			"  JOIN {cp}organizations o ON o.id {=} t.organization_id"
+			"  GROUP BY t.name, h.preset_name, o.name, h.bound)"
+			"  s (template_name, preset_name, organization_name, bound, builds, all_builds,"
+			"   seconds),"
+			" LATERAL (SELECT '_bucket', pg_catalog.jsonb_build_object('le',"
+			"   CASE WHEN s.bound {=} 'Infinity' THEN '+Inf' ELSE s.bound::pg_catalog.text END),"
+			"   s.builds::pg_catalog.float8"
+			"  UNION ALL SELECT '_sum', '{}', s.seconds WHERE s.bound {=} 'Infinity'"
+			"  UNION ALL SELECT '_count', '{}', s.all_builds WHERE s.bound {=} 'Infinity')"
+			"  m (suffix, bound, value)"
+			" ORDER BY s.template_name, s.preset_name, s.organization_name, s.bound, m.suffix",
+			PLAN_READ, LEAD_TIME_METRIC_COLUMNS, argtypes, values, NULL));
+}
+
 /* loop: the state of the reconciliation itself */
 static void
 put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
@@ -343,7 +399,7 @@ put_identity(ReturnSetInfo *rsinfo)
 }
 
 /* The parts, in the order of the result. */
-static const char *const parts[] = { "pool", "history", "loop", "metadata", "identity" };
+static const char *const parts[] = { "pool", "history", "demand", "loop", "metadata", "identity" };
 
 /* Raise an error for an unknown part. */
 static void
@@ -352,9 +408,10 @@ check_part(const char *part)
 	for (size_t i = 0; i < lengthof(parts); i++)
 		if (strcmp(part, parts[i]) == 0)
 			return;
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("unrecognized part of the metrics: \"%s\"", part),
-					errhint("Valid parts are pool, history, loop, metadata and identity.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unrecognized part of the metrics: \"%s\"", part),
+			 errhint("Valid parts are pool, history, demand, loop, metadata and identity.")));
 }
 
 static bool
@@ -380,6 +437,8 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 		put_pool(rsinfo, argument_clock(fcinfo, 0, "at"));
 	if (wanted(part, "history"))
 		put_history(rsinfo);
+	if (wanted(part, "demand"))
+		put_demand(rsinfo);
 	if (wanted(part, "loop"))
 		put_loop(rsinfo, at);
 	if (wanted(part, "metadata"))

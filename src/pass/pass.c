@@ -28,6 +28,7 @@
 #include "base/subtransaction.h"
 #include "catalog/constraints.h"
 #include "decision/past_failures.h"
+#include "demand/demand_log.h"
 #include "pass/membership.h"
 #include "pass/pass.h"
 #include "pass/pass_stats.h"
@@ -351,6 +352,15 @@ prune_old(void *argument)
 }
 
 static bool
+update_demand(void *argument)
+{
+	const Pass *pass = argument;
+
+	demand_log_update(pass->at);
+	return true;
+}
+
+static bool
 note_given_up(void *argument)
 {
 	const Pass *pass = argument;
@@ -484,6 +494,8 @@ pass_run(Pass *pass)
 		do_aside(pass, note_given_up, "events of deletes that failed",
 				 "events of deletes that failed were not written", NULL);
 		prune(pass);
+		do_aside(pass, update_demand, "the log of demands", "could not update the log of demands",
+				 NULL);
 		attempt(pass, "the record of the pass", sum_up, pass);
 		if (!pass->folded)
 			PopActiveSnapshot();

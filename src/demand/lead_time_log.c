@@ -1,0 +1,258 @@
+/*
+ * lead_time_log.c
+ *	  Lead times of prebuilds: from the creation of a prebuild's first job to the readiness of its
+ *	  agents, in three parts: waiting for a daemon, building, starting up.
+ *
+ *	  prebuild_lead_time_log	a row for each prebuild; without an outcome until that is known
+ *	  prebuild_lead_time_stats	the histogram of each template's presets of one name
+ *
+ *	  A prebuild that is not ready a day after its build failed; but if its agents are ready and
+ *	  nothing says since when, its lead time stays unknown.
+ *
+ *	  The metrics come from the histograms, because a scrape must not read all builds, and because a
+ *	  counter must not fall when old rows go. A row counts once: when it gets its outcome.
+ *
+ *	  Only passes write, under lock 7. The tables of the control plane are read with the caller's
+ *	  rights, our own with those of the extension's owner.
+ */
+#include "compat.h"
+
+#include <math.h>
+
+#include "catalog/pg_type_d.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/plans.h"
+#include "demand/demand_marker.h"
+#include "demand/demand_sql.h"
+#include "demand/lead_time_log.h"
+#include "settings.h"
+
+/* A prebuild that is not ready after so long is a failure. */
+#define LONGEST "1 day"
+
+/* Rows that one statement deletes at most. */
+#define ROWS_AT_ONCE "10000"
+
+/* Upper bounds of the histograms' buckets, in seconds. One more bucket has all. */
+#define BOUNDS "'{5,10,20,30,45,60,90,120,180,240,300,450,600,900,1200,1800,3600,Infinity}'"
+
+/* The texts of LeadTimeOutcome in the log. */
+static const char *const outcomes[] = { NULL, "ready", "failed", "canceled" };
+
+static LeadTimeOutcome
+outcome_of_text(const char *text)
+{
+	for (int i = LEAD_TIME_READY; i <= LEAD_TIME_CANCELED; i++)
+		if (strcmp(text, outcomes[i]) == 0)
+			return (LeadTimeOutcome) i;
+	elog(ERROR, "unknown outcome of a build: %s", text);
+}
+
+/*
+ * Take a row of SPI_tuptable: workspace, template, preset's name, time, outcome, and the parts in
+ * seconds. Parts that are not finite tell nothing. The name is palloc'd in the current context.
+ */
+LeadTime
+lead_time_of_row(uint64 row)
+{
+	LeadTime time = { 0 };
+	bool isnull;
+	Datum outcome = row_value(row, 5, &isnull);
+
+	time.workspace_id = row_id(row, 1);
+	time.template_id = row_id(row, 2);
+	time.preset_name = row_text(row, 3);
+	time.built_at = DatumGetTimestampTz(row_get(row, 4));
+	time.outcome = isnull ? LEAD_TIME_OPEN : outcome_of_text(TextDatumGetCString(outcome));
+	for (int i = 0; time.outcome == LEAD_TIME_READY && i < LEAD_TIME_PARTS; i++)
+	{
+		Datum part = row_value(row, 6 + i, &isnull);
+
+		time.parts[i] = isnull ? 0 : Max(DatumGetFloat8(part), 0);
+		if (!isfinite(time.parts[i]))
+			time.outcome = LEAD_TIME_CANCELED;
+	}
+	return time;
+}
+
+/*
+ * Measure the first builds of workspaces, in the active snapshot. Leaves out those that are gone, or
+ * whose build has no preset any more. at: the time from which a build that is not ready yet may be
+ * too old. SPI must be connected. Sets *n and returns an array that is palloc'd in the current
+ * context.
+ */
+LeadTime *
+lead_times_measure(const ArrayParameter *workspaces, TimestampTz at, int *n)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZOID };
+	Datum values[] = { array_datum(workspaces), TimestampTzGetDatum(at) };
+	LeadTime *times;
+	uint64 found;
+
+	*n = 0;
+	if (workspaces->n == 0)
+		return NULL;
+	found = plan_execute(
+		&plan,
+		"SELECT i.id, w.template_id::pg_catalog.uuid, p.name::pg_catalog.text,"
+		" j.created_at::pg_catalog.timestamptz,"
+		" CASE WHEN j.job_status {=} 'failed' THEN 'failed'"
+		"  WHEN j.job_status {=} 'canceled' THEN 'canceled'"
+		"  WHEN j.job_status {=} 'succeeded' AND a.broken THEN 'failed'"
+		"  WHEN j.job_status {=} 'succeeded' AND a.agents {>} 0 AND a.agents {=} a.ready"
+		"   THEN 'ready'"
+		"  WHEN w.deleted THEN 'canceled'"
+		"  WHEN j.created_at {<} ($2 {-} '" LONGEST "'::pg_catalog.interval) THEN"
+		"   CASE WHEN a.all_ready THEN 'canceled' ELSE 'failed' END"
+		"  END::pg_catalog.text,"
+		" pg_catalog.date_part('epoch', COALESCE(j.started_at, j.created_at))"
+		"  {-} pg_catalog.date_part('epoch', j.created_at),"
+		" pg_catalog.date_part('epoch', j.completed_at)"
+		"  {-} pg_catalog.date_part('epoch', COALESCE(j.started_at, j.created_at)),"
+		" pg_catalog.date_part('epoch', a.ready_at)"
+		"  {-} pg_catalog.date_part('epoch', j.completed_at)"
+		" FROM (SELECT DISTINCT u.id FROM pg_catalog.unnest($1) u (id)) i,"
+		" LATERAL (SELECT ww.template_id, ww.deleted FROM {cp}workspaces ww"
+		"  WHERE ww.id {=} i.id OFFSET 0) w,"
+		" LATERAL (SELECT fb.job_id, fb.template_version_preset_id FROM {cp}workspace_builds fb"
+		"  WHERE fb.workspace_id {=} i.id AND fb.build_number {=} 1 OFFSET 0) f,"
+		" LATERAL (SELECT pp.name FROM {cp}template_version_presets pp"
+		"  WHERE pp.id {=} f.template_version_preset_id OFFSET 0) p,"
+		" LATERAL (SELECT pj.created_at, pj.started_at, pj.completed_at, pj.job_status"
+		"  FROM {cp}provisioner_jobs pj WHERE pj.id {=} f.job_id OFFSET 0) j,"
+		" LATERAL (SELECT pg_catalog.count(*) AS agents, pg_catalog.count(wa.ready_at) AS ready,"
+		"   pg_catalog.max(wa.ready_at) AS ready_at, pg_catalog.bool_or("
+		"    wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout}')) AS broken,"
+		"   pg_catalog.bool_and(wa.lifecycle_state {=} 'ready') AS all_ready"
+		"  FROM {cp}workspace_resources r, LATERAL (SELECT ca.ready_at, ca.lifecycle_state"
+		"   FROM {cp}workspace_agents ca WHERE ca.resource_id {=} r.id AND ca.parent_id IS NULL"
+		"   OFFSET 0) wa"
+		"  WHERE r.job_id {=} f.job_id) a"
+		" WHERE pg_catalog.isfinite(j.created_at)",
+		PLAN_READ, 2, argtypes, values, NULL);
+	times = palloc_array(LeadTime, found + 1);
+	for (uint64 i = 0; i < found; i++)
+		times[i] = lead_time_of_row(i);
+	SPI_freetuptable(SPI_tuptable);
+	*n = (int) found;
+	return times;
+}
+
+/*
+ * Write measured builds into the log, each once, and count those that have become ready. Leaves out
+ * builds from before "oldest". SPI must be connected.
+ */
+void
+lead_times_write(const LeadTime *times, int n, TimestampTz oldest)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID,	UUIDARRAYOID,		 TEXTARRAYOID,
+									TEXTARRAYOID,	FLOAT8ARRAYOID,		 FLOAT8ARRAYOID,
+									FLOAT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTOID };
+	ArrayParameter *columns[] = { array_new(UUIDOID),	array_new(UUIDOID),
+								  array_new(TEXTOID),	array_new(TEXTOID),
+								  array_new(FLOAT8OID), array_new(FLOAT8OID),
+								  array_new(FLOAT8OID), array_new(TIMESTAMPTZOID) };
+	Datum values[lengthof(columns) + 1];
+
+	for (int i = 0; i < n; i++)
+	{
+		if (times[i].built_at < oldest)
+			continue;
+		array_add_id(columns[0], &times[i].workspace_id);
+		array_add_id(columns[1], &times[i].template_id);
+		array_add_text(columns[2], times[i].preset_name);
+		if (times[i].outcome == LEAD_TIME_OPEN)
+			array_add_null(columns[3]);
+		else
+			array_add_text(columns[3], outcomes[times[i].outcome]);
+		for (int part = 0; part < LEAD_TIME_PARTS; part++)
+			if (times[i].outcome == LEAD_TIME_READY)
+				array_add(columns[4 + part], Float8GetDatum(times[i].parts[part]));
+			else
+				array_add_null(columns[4 + part]);
+		array_add(columns[7], TimestampTzGetDatum(times[i].built_at));
+	}
+	if (columns[0]->n == 0)
+		return;
+	for (size_t i = 0; i < lengthof(columns); i++)
+		values[i] = array_datum(columns[i]);
+	values[lengthof(columns)] = CStringGetTextDatum(setting_control_plane_schema);
+	plan_execute(
+		&plan,
+		"WITH written AS (INSERT INTO {ext}prebuild_lead_time_log AS l (control_plane,"
+		"  workspace_id, template_id, preset_name, built_at, outcome, waiting, building, starting)"
+		" SELECT $9, t.workspace_id, t.template_id, t.preset_name, t.built_at, t.outcome,"
+		"  t.waiting, t.building, t.starting"
+		" FROM {unnest 8} t (workspace_id, template_id, preset_name, outcome, waiting, building,"
+		"  starting, built_at)"
+		" ON CONFLICT (control_plane, workspace_id) DO UPDATE SET outcome = excluded.outcome,"
+		"  waiting = excluded.waiting, building = excluded.building, starting = excluded.starting"
+		" WHERE l.outcome IS NULL AND excluded.outcome IS NOT NULL"
+		" RETURNING l.template_id, l.preset_name, l.outcome, l.waiting {+} l.building {+} l.starting"
+		"  AS seconds)"
+		" INSERT INTO {ext}prebuild_lead_time_stats AS s (control_plane, template_id, preset_name,"
+		"  builds, seconds, buckets)"
+		" SELECT $9, c.template_id, c.preset_name, pg_catalog.max(c.builds),"
+		"  pg_catalog.max(c.seconds), pg_catalog.array_agg(c.builds ORDER BY c.bound)"
+		" FROM (SELECT w.template_id, w.preset_name, b.bound,"
+		"   pg_catalog.count(*) FILTER (WHERE w.seconds {<=} b.bound) AS builds,"
+		"   pg_catalog.sum(w.seconds) AS seconds"
+		"  FROM written w, pg_catalog.unnest(" BOUNDS "::pg_catalog.float8[]) b (bound)"
+		"  WHERE w.outcome {=} 'ready' GROUP BY w.template_id, w.preset_name, b.bound) c"
+		" GROUP BY c.template_id, c.preset_name"
+		" ON CONFLICT (control_plane, template_id, preset_name) DO UPDATE SET"
+		"  builds = s.builds {+} excluded.builds, seconds = s.seconds {+} excluded.seconds,"
+		"  buckets = ARRAY(SELECT u.was {+} u.is_new FROM ROWS FROM (pg_catalog.unnest(s.buckets),"
+		"   pg_catalog.unnest(excluded.buckets)) WITH ORDINALITY u (was, is_new, position)"
+		"   ORDER BY u.position)",
+		PLAN_FRESH_OWN, lengthof(columns) + 1, argtypes, values, NULL);
+}
+
+/*
+ * Delete builds from before "oldest", and those without an outcome whose workspace must be gone, as
+ * they would have one. SPI must be connected.
+ */
+void
+lead_times_prune(TimestampTz oldest, TimestampTz at)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID };
+	Datum values[] = { TimestampTzGetDatum(oldest), TimestampTzGetDatum(at - 2 * USECS_PER_DAY),
+					   CStringGetTextDatum(setting_control_plane_schema) };
+
+	plan_execute(&plan,
+				 "DELETE FROM {ext}prebuild_lead_time_log l WHERE l.ctid {=} ANY (ARRAY("
+				 " (SELECT o.ctid FROM {ext}prebuild_lead_time_log o WHERE o.built_at {<} $1"
+				 "  ORDER BY o.built_at LIMIT " ROWS_AT_ONCE ") UNION ALL"
+				 " (SELECT o.ctid FROM {ext}prebuild_lead_time_log o WHERE o.control_plane {=} $3"
+				 "  AND o.outcome IS NULL AND o.built_at {<} $2"
+				 "  ORDER BY o.built_at LIMIT " ROWS_AT_ONCE ")))",
+				 PLAN_FRESH_OWN, 3, argtypes, values, NULL);
+}
+
+/*
+ * Read the histograms in the active snapshot: leaves rows of template, preset's name, upper bound,
+ * builds up to it, all builds and their seconds in SPI_tuptable and returns their number. Returns 0,
+ * and leaves nothing, if the script has no such table. SPI must be connected.
+ */
+uint64
+lead_times_metrics(void)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { TEXTOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema) };
+
+	if (!demand_log_exists())
+		return 0;
+	return plan_execute(
+		&plan,
+		"SELECT s.template_id, s.preset_name, u.bound, u.builds, s.builds, s.seconds"
+		" FROM {ext}prebuild_lead_time_stats s, ROWS FROM (pg_catalog.unnest(" BOUNDS
+		"::pg_catalog.float8[]), pg_catalog.unnest(s.buckets)) u (bound, builds)"
+		" WHERE s.control_plane {=} $1",
+		PLAN_READ_OWN, 1, argtypes, values, NULL);
+}
