@@ -47,7 +47,7 @@ sum_up(const WeekNeeds *needs)
 			served[class][hour % 24 + 1][level] += below;
 		}
 	}
-	for (int class = 0; class < 2; class++)
+	for (int class = 0; class < 2; class ++)
 		for (int hour = 1; hour <= 24; hour++)
 			for (int level = 1; level <= needs->top; level++)
 				served[class][hour][level] += served[class][hour - 1][level];
@@ -79,8 +79,8 @@ make_frontier(const WeekNeeds *needs, int class, bool block, Frontier *frontier)
 					if (cost < frontier->cost[hits])
 					{
 						frontier->cost[hits] = cost;
-						frontier->block[hits] =
-							(Block){ (int8_t) from, (int8_t) to, (int16_t) inside, (int16_t) outside };
+						frontier->block[hits] = (Block){ (int8_t) from, (int8_t) to,
+														 (int16_t) inside, (int16_t) outside };
 					}
 				}
 	for (int i = n - 1; i >= 0; i--)
@@ -102,8 +102,8 @@ write_block(const Block *block, int first, int end, WeekSchedule *schedule)
 
 bool
 handmade_best(const DemandHistory *history, const SimulatorSettings *settings,
-			  const SimulatorRoom *room, double share, bool weekend_block,
-			  WeekSchedule *schedule, SimulatorFigures *figures)
+			  const SimulatorRoom *room, double share, bool weekend_block, WeekSchedule *schedule,
+			  SimulatorFigures *figures)
 {
 	static WeekNeeds needs;
 	Frontier week, end;

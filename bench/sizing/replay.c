@@ -6,6 +6,7 @@
  * chosen anew every week by a backtest over the 90 days before, as mode auto does.
  */
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,12 @@
 #define RECHOICE DEMAND_WEEK
 /* Seconds from 1970 to 2000. */
 #define EPOCHS 946684800LL
+#define LEAD_BUILDS 200
+#define PATTERNS 32
 
 /* The policy of mode auto: chosen anew as time goes by. */
 typedef struct Auto
 {
-	const DemandHistory *history; /* never looked at beyond the past that is given */
 	ChoiceSettings *settings;
 	ChoiceRoom *room; /* of the choice, which simulates within the simulation */
 	PolicyMemo *memo;
@@ -39,8 +41,8 @@ static int64_t times[MOST_DEMANDS];
 static int64_t ready[2][MOST_INSTANCES];
 static SimulatorBuild builds[2][MOST_INSTANCES];
 static ChoiceRoom rooms[2];
-static PolicyPattern patterns[2][32];
-static DemandBuild lead_builds[200];
+static PolicyPattern patterns[2][PATTERNS];
+static DemandBuild lead_builds[LEAD_BUILDS];
 static const char *const kind_names[] = { "configured", "fixed", "week", "schedule", "forecast" };
 
 static double service_level = 0.99;
@@ -84,8 +86,9 @@ auto_target(void *argument, const DemandHistory *past, int64_t at, int64_t *unti
 static void
 print_row(const char *what, const SimulatorFigures *figures, const char *note)
 {
-	printf("  %-28s %7d %8.4f %9.0f %8d %7d  %s\n", what, figures->demands,
-		   simulator_hit_rate(figures), hours(figures->idle), figures->created, figures->peak, note);
+	printf("  %-29s %7d %8.4f %9.0f %8d %7d  %s\n", what, figures->demands,
+		   simulator_hit_rate(figures), hours(figures->idle), figures->created, figures->peak,
+		   note);
 }
 
 /* The least idle time of a family, with any of its parameters, at a share served. */
@@ -127,131 +130,214 @@ guess_level(const DemandHistory *history, int64_t from, int64_t to)
 	return level + 1;
 }
 
+/* What is the same for all rows of a trace. */
+typedef struct Trace
+{
+	DemandHistory history;
+	DemandStep configured;
+	int64_t from; /* what is played */
+	int64_t end;
+	ChoiceSettings settings;
+	SimulatorSettings simulator;
+} Trace;
+
+/* Lead times spread around the given one, each as likely as the others. */
 static void
-replay(const char *name, const int64_t *demands, int count, int64_t began, int64_t end)
+make_builds(int64_t began, int64_t end)
+{
+	for (int i = 0; i < LEAD_BUILDS; i++)
+		lead_builds[i] = (DemandBuild){
+			began + (end - began) / LEAD_BUILDS * i,
+			(int64_t) (lead_minutes * (0.7 + 0.6 * (i * 37 % 100) / 99) * DEMAND_MINUTE), false
+		};
+}
+
+static void
+make_trace(Trace *trace, const int64_t *demands, int count, int64_t began, int64_t end)
+{
+	int64_t span = (end - began) / 2 < 13 * DEMAND_WEEK ? (end - began) / 2 : 13 * DEMAND_WEEK;
+
+	make_builds(began, end);
+	*trace = (Trace){ .history = { .began = began,
+								   .demands = demands,
+								   .ndemands = count,
+								   .builds = lead_builds,
+								   .nbuilds = LEAD_BUILDS,
+								   .configured = &trace->configured,
+								   .nconfigured = 1 },
+					  .configured = { INT64_MIN, configured },
+					  .from = end - span,
+					  .end = end,
+					  .settings = { .from = end - span,
+									.to = end,
+									.service_level = service_level,
+									.prompt = true,
+									.policy = { .max_instances = MOST_INSTANCES,
+												.scale_in_delay = scale_in,
+												.pass_interval = DEMAND_MINUTE,
+												.default_lead = 5 * DEMAND_MINUTE } },
+					  .simulator = { .from = end - span,
+									 .split = end - span,
+									 .to = end,
+									 .pass_interval = DEMAND_MINUTE,
+									 .prompt = true,
+									 .default_lead = 5 * DEMAND_MINUTE } };
+	if (configured == 0)
+		trace->configured.value = guess_level(&trace->history, began, trace->from);
+}
+
+static SimulatorFigures
+play_policy(const Trace *trace, const Policy *policy)
+{
+	SimulatorResult figures;
+
+	choice_simulate(&trace->history, &trace->settings, trace->from, trace->from, policy, &rooms[0],
+					&figures);
+	return figures.after;
+}
+
+/* Play what mode auto does, and print it. */
+static SimulatorFigures
+play_chosen(const Trace *trace)
 {
 	static Auto state;
-	static ChoiceResult predicted;
-	int64_t span = (end - began) / 2 < 13 * DEMAND_WEEK ? (end - began) / 2 : 13 * DEMAND_WEEK;
-	int64_t from = end - span;
-	DemandStep step = { INT64_MIN, configured };
-	DemandHistory history = { .began = began,
-							  .demands = demands,
-							  .ndemands = count,
-							  .builds = lead_builds,
-							  .nbuilds = 200,
-							  .configured = &step,
-							  .nconfigured = 1 };
-	ChoiceSettings settings = { .service_level = service_level,
-								.prompt = true,
-								.policy = { .max_instances = MOST_INSTANCES,
-											.scale_in_delay = scale_in,
-											.pass_interval = DEMAND_MINUTE,
-											.default_lead = 5 * DEMAND_MINUTE } };
-	ChoiceSettings played = settings;
-	SimulatorSettings simulator = { .from = from,
-									.split = from,
-									.to = end,
-									.pass_interval = DEMAND_MINUTE,
-									.prompt = true,
-									.default_lead = 5 * DEMAND_MINUTE };
-	SimulatorResult chosen, as_configured, foreseen;
-	SimulatorFigures hand, best = { .idle = INT64_MAX };
-	WeekSchedule schedule;
+	ChoiceSettings settings = trace->settings;
+	SimulatorResult figures;
 	char note[100];
-	double share;
-	clock_t clock_before;
-	bool sparse;
-
-	for (int i = 0; i < 200; i++)
-		lead_builds[i] = (DemandBuild){ began + (end - began) / 200 * i,
-										(int64_t) (lead_minutes * (0.7 + 0.6 * (i * 37 % 100) / 99) *
-												   DEMAND_MINUTE),
-										false };
-	if (configured == 0)
-		step.value = guess_level(&history, began, from);
-
-	/* what a backtest at the beginning says: of the policy that it chose, in the part it did not see */
-	settings.from = from - BACKTEST;
-	settings.to = from;
-	clock_before = clock();
-	choice_make(&history, &settings, &rooms[0], &predicted);
-	printf("%s: %.1f demands a day, backtest in %.1f ms\n", name,
-		   (count - demand_count_before(demands, count, from)) / ((double) span / DEMAND_DAY),
-		   (double) (clock() - clock_before) * 1000 / CLOCKS_PER_SEC);
-	printf("  %-28s %7s %8s %9s %8s %7s\n", "", "demands", "hit rate", "idle h", "created", "peak");
-
-	played.from = from;
-	played.to = end;
-	choice_simulate(&history, &played, from, from, &(Policy){ .kind = POLICY_CONFIGURED },
-					&rooms[0], &as_configured);
-	snprintf(note, sizeof(note), "%d", (int) step.value);
-	print_row("configured", &as_configured.after, note);
-
-	choice_simulate(&history, &played, from, from, &predicted.candidates[predicted.chosen].policy,
-					&rooms[0], &foreseen);
 
 	memset(&state, 0, sizeof(state));
-	state.history = &history;
 	state.settings = &settings;
 	state.room = &rooms[0];
 	state.memo = &rooms[1].memo;
-	policy_memo_init(state.memo, patterns[1], 32);
-	state.next_choice = from;
-	simulate(&history, &simulator, auto_target, &state, &rooms[1].pool, &chosen);
+	state.next_choice = trace->from;
+	policy_memo_init(state.memo, patterns[1], PATTERNS);
+	simulate(&trace->history, &trace->simulator, auto_target, &state, &rooms[1].pool, &figures);
 	snprintf(note, sizeof(note), "%s at the end, %d changes", kind_names[state.policy.kind],
 			 state.changes - 1);
-	print_row("chosen", &chosen.after, note);
+	print_row("chosen", &figures.after, note);
+	return figures.after;
+}
 
-	share = simulator_hit_rate(&chosen.after) - 0.002;
-	if (handmade_best(&history, &simulator, &rooms[0].pool, share, weekend_block, &schedule, &hand))
+/* Print the best hand-made schedule of the time that is played, and of as long before it. */
+static void
+play_handmade(const Trace *trace, const SimulatorFigures *chosen, double share)
+{
+	SimulatorSettings before = trace->simulator;
+	WeekSchedule schedule;
+	SimulatorFigures hand;
+	char note[100];
+
+	if (handmade_best(&trace->history, &trace->simulator, &rooms[0].pool, share, weekend_block,
+					  &schedule, &hand))
 	{
-		double ratio = (double) chosen.after.idle / (double) hand.idle;
+		double ratio = (double) chosen->idle / (double) hand.idle;
+		bool sparse = hand.demands < 10 * (trace->end - trace->from) / DEMAND_DAY;
 
-		sparse = hand.demands < 10 * span / DEMAND_DAY;
 		snprintf(note, sizeof(note), "chosen / this: %.2f", ratio);
 		print_row("best hand-made, hindsight", &hand, note);
-		sum_log[sparse] += __builtin_log(ratio);
+		sum_log[sparse] += log(ratio);
 		sum_count[sparse]++;
 	}
 	else
 		printf("  no hand-made schedule serves so many\n");
-	{
-		static const PolicyKind families[] = { POLICY_FIXED, POLICY_SCHEDULE, POLICY_FORECAST };
-		PolicyKind family = POLICY_FIXED;
 
-		for (int i = 0; i < 3; i++)
+	before.from = before.split = 2 * trace->from - trace->end;
+	before.to = trace->from;
+	if (before.from >= trace->history.began &&
+		handmade_best(&trace->history, &before, &rooms[0].pool, share, weekend_block, &schedule,
+					  &hand))
+	{
+		Policy policy = { .kind = POLICY_WEEK, .week = &schedule };
+		SimulatorFigures played = play_policy(trace, &policy);
+
+		print_row("hand-made by the weeks before", &played, "what a person could have known");
+	}
+}
+
+static void
+play_best_family(const Trace *trace, const SimulatorFigures *chosen, double share)
+{
+	static const PolicyKind families[] = { POLICY_FIXED, POLICY_SCHEDULE, POLICY_FORECAST };
+	SimulatorFigures best = { .idle = INT64_MAX };
+	PolicyKind family = POLICY_FIXED;
+	char note[100];
+
+	for (int i = 0; i < 3; i++)
+	{
+		SimulatorFigures figures =
+			best_of_family(&trace->history, &trace->settings, families[i], share, &rooms[0]);
+
+		if (figures.idle < best.idle)
 		{
-			SimulatorFigures figures =
-				best_of_family(&history, &played, families[i], share, &rooms[0]);
-
-			if (figures.idle < best.idle)
-			{
-				best = figures;
-				family = families[i];
-			}
+			best = figures;
+			family = families[i];
 		}
-		snprintf(note, sizeof(note), "%s; chosen / this: %.2f", kind_names[family],
-				 (double) chosen.after.idle / (double) best.idle);
-		print_row("best family, hindsight", &best, note);
 	}
-	played.split = from;
-	{
-		static ChoiceResult bound;
+	snprintf(note, sizeof(note), "%s; chosen / this: %.2f", kind_names[family],
+			 (double) chosen->idle / (double) best.idle);
+	print_row("best family, hindsight", &best, note);
+}
 
-		played.service_level = share;
-		played.split = 0;
-		played.from = from;
-		choice_bound(&history, &played, from, &rooms[0], &bound.bound);
-		print_row("bound: free week, hindsight", &bound.bound.later, "");
-	}
-	print_row("backtest's later 30 days", &predicted.candidates[predicted.chosen].later,
-			  kind_names[predicted.candidates[predicted.chosen].policy.kind]);
-	snprintf(note, sizeof(note), "idle a demand: backtest %.2f h, replay %.2f h",
-			 hours(predicted.candidates[predicted.chosen].later.idle) /
-				 predicted.candidates[predicted.chosen].later.demands,
-			 hours(foreseen.after.idle) / foreseen.after.demands);
-	print_row("the same policy, played", &foreseen.after, note);
+static void
+play_bound(const Trace *trace, double share)
+{
+	static ChoiceSchedule bound;
+	ChoiceSettings settings = trace->settings;
+
+	settings.service_level = share;
+	choice_bound(&trace->history, &settings, trace->from, &rooms[0], &bound);
+	print_row("bound: free week, hindsight", &bound.later, bound.reached ? "" : "not reached");
+}
+
+/*
+ * What a backtest at the beginning says of the policy that it chose, in the part that it did not see;
+ * and what this policy, never chosen anew, gives afterwards.
+ */
+static void
+play_prediction(const Trace *trace, const ChoiceResult *predicted)
+{
+	const ChoiceCandidate *candidate = &predicted->candidates[predicted->chosen];
+	SimulatorFigures played = play_policy(trace, &candidate->policy);
+	char note[100];
+
+	print_row("backtest's later 30 days", &candidate->later, kind_names[candidate->policy.kind]);
+	snprintf(note, sizeof(note), "idle hours a demand: backtest %.2f, played %.2f",
+			 hours(candidate->later.idle) / (candidate->later.demands + 1e-9),
+			 hours(played.idle) / (played.demands + 1e-9));
+	print_row("the same policy, played", &played, note);
+}
+
+static void
+replay(const char *name, const int64_t *demands, int count, int64_t began, int64_t end)
+{
+	static Trace trace;
+	static ChoiceResult predicted;
+	ChoiceSettings settings;
+	SimulatorFigures chosen, as_configured;
+	clock_t clock_before = clock();
+	char note[100];
+	double share;
+
+	make_trace(&trace, demands, count, began, end);
+	settings = trace.settings;
+	settings.from = trace.from - BACKTEST;
+	settings.to = trace.from;
+	choice_make(&trace.history, &settings, &rooms[0], &predicted);
+	printf("%s: %.1f demands a day, backtest in %.1f ms\n", name,
+		   (count - demand_count_before(demands, count, trace.from)) /
+			   ((double) (end - trace.from) / DEMAND_DAY),
+		   (double) (clock() - clock_before) * 1000 / CLOCKS_PER_SEC);
+	printf("  %-29s %7s %8s %9s %8s %7s\n", "", "demands", "hit rate", "idle h", "created", "peak");
+
+	as_configured = play_policy(&trace, &(Policy){ .kind = POLICY_CONFIGURED });
+	snprintf(note, sizeof(note), "%d", (int) trace.configured.value);
+	print_row("configured", &as_configured, note);
+	chosen = play_chosen(&trace);
+	share = simulator_hit_rate(&chosen) - 0.002;
+	play_handmade(&trace, &chosen, share);
+	play_best_family(&trace, &chosen, share);
+	play_bound(&trace, share);
+	play_prediction(&trace, &predicted);
 	fflush(stdout);
 }
 
@@ -295,6 +381,29 @@ replay_kind(const char *kind, double per_day, uint64_t seed)
 	snprintf(name, sizeof(name), "%s, %g a day, seed %llu", kind, per_day,
 			 (unsigned long long) seed);
 	replay(name, times, count, from, from + weeks * DEMAND_WEEK);
+}
+
+/* An argument is "all", a kind of synthetic trace, or a file. */
+static void
+replay_argument(const char *argument, double per_day, uint64_t seed)
+{
+	bool found = false;
+	int count;
+
+	for (int k = 0; trace_kinds[k] != NULL; k++)
+	{
+		if (strcmp(argument, "all") != 0 && strcmp(argument, trace_kinds[k]) != 0)
+			continue;
+		found = true;
+		replay_kind(trace_kinds[k], per_day > 0 ? per_day : 150, seed);
+		if (!(per_day > 0))
+			replay_kind(trace_kinds[k], 4.5, seed);
+	}
+	if (found)
+		return;
+	count = read_times(argument);
+	if (count > 0)
+		replay(argument, times, count, times[0], times[count - 1]);
 }
 
 static void
@@ -358,37 +467,16 @@ main(int argc, char **argv)
 	for (int i = 0; i < 2; i++)
 	{
 		rooms[i].pool = (SimulatorRoom){ MOST_INSTANCES, ready[i], builds[i] };
-		policy_memo_init(&rooms[i].memo, patterns[i], 32);
+		policy_memo_init(&rooms[i].memo, patterns[i], PATTERNS);
 	}
-	for (int i = optind; i <= argc; i++)
-	{
-		bool known = i == argc ? optind == argc : strcmp(argv[i], "all") == 0;
-		bool found = false;
-
-		for (int k = 0; trace_kinds[k] != NULL; k++)
-			if (known || (i < argc && strcmp(argv[i], trace_kinds[k]) == 0))
-			{
-				found = true;
-				if (per_day > 0)
-					replay_kind(trace_kinds[k], per_day, seed);
-				else
-				{
-					replay_kind(trace_kinds[k], 150, seed);
-					replay_kind(trace_kinds[k], 4.5, seed);
-				}
-			}
-		if (!found && i < argc)
-		{
-			int count = read_times(argv[i]);
-
-			if (count > 0)
-				replay(argv[i], times, count, times[0], times[count - 1]);
-		}
-	}
+	if (optind == argc)
+		replay_argument("all", per_day, seed);
+	for (int i = optind; i < argc; i++)
+		replay_argument(argv[i], per_day, seed);
 	for (int i = 0; i < 2; i++)
 		if (sum_count[i] > 0)
 			printf("%s: chosen / hand-made, geometric mean over %d traces: %.3f\n",
 				   i == 0 ? "dense" : "sparse (under 10 a day)", sum_count[i],
-				   __builtin_exp(sum_log[i] / sum_count[i]));
+				   exp(sum_log[i] / sum_count[i]));
 	return 0;
 }

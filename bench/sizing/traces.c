@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-const char *const trace_kinds[] = { "steady", "weekly",	"monday",  "promotion", "holiday",
+const char *const trace_kinds[] = { "steady", "weekly",	 "monday", "promotion", "holiday",
 									"leaves", "growing", "bursts", NULL };
 
 #define SECOND INT64_C(1000000)
@@ -40,8 +40,10 @@ hump(double hour, double top, double width)
 static double
 office(double hour)
 {
-	return 24 / 9.1 * (0.9 * hump(hour, 9.5, 1.0) + 0.65 * hump(hour, 14.0, 1.6) +
-			0.35 * hump(hour, 17.0, 1.5) + 0.2 * hump(hour, 11.5, 1.5)) + 0.03;
+	return 24 / 9.1 *
+			   (0.9 * hump(hour, 9.5, 1.0) + 0.65 * hump(hour, 14.0, 1.6) +
+				0.35 * hump(hour, 17.0, 1.5) + 0.2 * hump(hour, 11.5, 1.5)) +
+		   0.03;
 }
 
 static double
@@ -63,7 +65,8 @@ rate(const char *kind, double per_hour, int week, int weeks, int day, double hou
 	if (strcmp(kind, "monday") == 0)
 		return per_hour * pattern * 0.7 + (day == 0 && hour >= 9 && hour < 9.5 ? 24 * per_hour : 0);
 	if (strcmp(kind, "promotion") == 0)
-		return per_hour * pattern + (hour >= 12 && hour < 12.25 && day < 5 && mood < 0.3 ? 24 * per_hour : 0);
+		return per_hour * pattern +
+			   (hour >= 12 && hour < 12.25 && day < 5 && mood < 0.3 ? 24 * per_hour : 0);
 	if (strcmp(kind, "holiday") == 0)
 		return per_hour * pattern * (week == weeks - 3 || week == weeks - 9 ? 0.08 : 1);
 	if (strcmp(kind, "leaves") == 0)
@@ -77,7 +80,8 @@ rate(const char *kind, double per_hour, int week, int weeks, int day, double hou
 
 /* Make a trace. from is a Monday at midnight. Returns how many demands it has, at most room. */
 int
-trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int weeks, int64_t *times, int room)
+trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int weeks, int64_t *times,
+		   int room)
 {
 	int count = 0;
 	double mood = 0.5;

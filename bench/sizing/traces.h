@@ -9,7 +9,7 @@
 
 extern const char *const trace_kinds[]; /* NULL ends them */
 
-extern int trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int weeks, int64_t *times,
-					  int room);
+extern int trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int weeks,
+					  int64_t *times, int room);
 
 #endif
