@@ -116,7 +116,7 @@ demand_history_find(const DemandHistories *histories, const Id *template_id,
 					const char *preset_name)
 {
 	const DemandRecord key = { .template_id = *template_id,
-								.preset_name = unconstify(char *, preset_name) };
+							   .preset_name = unconstify(char *, preset_name) };
 
 	return histories->n == 0 ? NULL
 							 : bsearch(&key, histories->histories, histories->n,
@@ -248,7 +248,7 @@ add_samples(DemandHistories *result, LeadTime *times, int n)
 		{
 			history = &result->histories[result->n++];
 			*history = (DemandRecord){ .template_id = times[i].template_id,
-										.preset_name = times[i].preset_name };
+									   .preset_name = times[i].preset_name };
 		}
 		history->samples = samples;
 		for (; i < n && compare_lead_times(&times[first], &times[i]) == 0; i++)

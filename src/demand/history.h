@@ -70,7 +70,7 @@ typedef struct HistoryRange
 
 extern DemandHistories demand_histories_read(const HistoryRange *range);
 extern const DemandRecord *demand_history_find(const DemandHistories *histories,
-												const Id *template_id, const char *preset_name);
+											   const Id *template_id, const char *preset_name);
 extern void demand_require_template(const Id *template_id);
 
 #endif /* PREBUILD_HISTORY_H */
