@@ -264,3 +264,59 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Milliseconds of idle passes with the logs of demand and without, in turns. A pass keeps no logs if
+-- their marker has another name.
+CREATE TABLE bench.idle_passes (logging float8, not_logging float8);
+CREATE PROCEDURE bench.idle_passes(turns int) LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz;
+    logging float8;
+BEGIN
+    FOR turn IN 1 .. turns LOOP
+        began := clock_timestamp();
+        FOR i IN 1 .. 5 LOOP
+            PERFORM prebuild_reconcile();
+            COMMIT;
+        END LOOP;
+        logging := extract(epoch FROM clock_timestamp() - began) * 200;
+        ALTER TABLE prebuild_demand_marker RENAME TO bench_marker;
+        COMMIT;
+        PERFORM prebuild_reconcile();
+        COMMIT;
+        began := clock_timestamp();
+        FOR i IN 1 .. 5 LOOP
+            PERFORM prebuild_reconcile();
+            COMMIT;
+        END LOOP;
+        INSERT INTO bench.idle_passes
+        VALUES (logging, extract(epoch FROM clock_timestamp() - began) * 200);
+        ALTER TABLE bench_marker RENAME TO prebuild_demand_marker;
+        COMMIT;
+        PERFORM prebuild_reconcile();
+        COMMIT;
+    END LOOP;
+END
+$$;
+
+-- Milliseconds of each pass from the first one until all builds are in the logs, and of 40 after that.
+CREATE TABLE bench.first_passes (logging boolean, milliseconds float8);
+CREATE PROCEDURE bench.first_passes() LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz;
+    was_done boolean := false;
+    after int := 0;
+BEGIN
+    TRUNCATE prebuild_demand_log, prebuild_lead_time_log, prebuild_demand_marker;
+    COMMIT;
+    WHILE after < 40 LOOP
+        began := clock_timestamp();
+        PERFORM prebuild_reconcile();
+        COMMIT;
+        INSERT INTO bench.first_passes
+        VALUES (NOT was_done, extract(epoch FROM clock_timestamp() - began) * 1000);
+        after := after + was_done::int;
+        was_done := (SELECT done_from IS NOT NULL FROM prebuild_demand_marker);
+    END LOOP;
+END
+$$;

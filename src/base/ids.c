@@ -1,19 +1,15 @@
 /*
  * ids.c
- *	  Make new ids, with libuuid, and names of prebuilds.
+ *	  Make new ids, with libuuid, and compare ids.
  */
 #include "compat.h"
 
 #include <uuid/uuid.h>
 
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
 #include "base/ids.h"
-
-#define NAME_PREFIX "prebuild-"
-#define NAME_RANDOM_BYTES 9
 
 /*
  * Make a new id, palloc'd: version 5 of RFC 4122, the hash of a counter in a random namespace of
@@ -56,33 +52,4 @@ id_is_system_user(const pg_uuid_t *id)
 		known = true;
 	}
 	return memcmp(id, &system_user, sizeof(*id)) == 0;
-}
-
-/*
- * Make a new name, palloc'd: the prefix and 9 random bytes in lower-case unpadded base32 (RFC
- * 4648). Raises internal_error if the server has no random bytes.
- */
-char *
-prebuild_name_new(void)
-{
-	static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
-	uint8 random[NAME_RANDOM_BYTES];
-	StringInfoData name;
-	uint32 bits = 0;
-	int nbits = 0;
-
-	if (!pg_strong_random(random, sizeof(random)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes")));
-	initStringInfo(&name);
-	appendStringInfoString(&name, NAME_PREFIX);
-	for (size_t i = 0; i < sizeof(random); i++)
-	{
-		bits = (bits << 8 | random[i]) & 0xFFF;
-		for (nbits += 8; nbits >= 5; nbits -= 5)
-			appendStringInfoChar(&name, alphabet[(bits >> (nbits - 5)) & 31]);
-	}
-	if (nbits > 0)
-		appendStringInfoChar(&name, alphabet[(bits << (5 - nbits)) & 31]);
-	return name.data;
 }

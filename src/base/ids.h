@@ -14,6 +14,5 @@
 extern Id *id_new(void);
 extern int id_compare(const void *left, const void *right);
 extern bool id_is_system_user(const pg_uuid_t *id);
-extern char *prebuild_name_new(void);
 
 #endif /* PREBUILD_IDS_H */

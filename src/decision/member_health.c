@@ -7,6 +7,7 @@
  *	  An agent moves last_connected_at with every heartbeat. The kept pool does not log that. It
  *	  keeps the ids of the resources that have the member's agents, which seldom change; a reader
  *	  probes the agents by that and gets only those that have been silent for the shortest grace.
+ *	  A reader of the tables gets to the agents anyway, and finds out there (AGENTS_OF_MEMBER).
  *
  *	  All statements read the control plane's tables in the active snapshot.
  */
@@ -64,9 +65,9 @@ add_resources(MemberResource *resources, int *n, int *room, PoolMember *member)
 }
 
 /*
- * Find out which members have an agent that was connected once and has not been seen for the
- * shortest grace of any preset. Fills their seen_at. Does nothing if no preset has such a grace.
- * SPI must be connected.
+ * Find out which members of the stored pool have an agent that was connected once and has not been
+ * seen for the shortest grace of any preset. Fills their seen_at. Does nothing if no preset has such
+ * a grace, and for members from the tables, which know it. SPI must be connected.
  */
 void
 member_health_find_seen(PoolSnapshot *pool, TimestampTz at)

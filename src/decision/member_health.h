@@ -10,12 +10,7 @@
 #include "datatype/timestamp.h"
 
 #include "decision/decision.h"
-
-/*
- * When an agent "wa" was seen last, of those that have ever been connected. An agent that is
- * connected moves last_connected_at with each heartbeat.
- */
-#define AGENT_SEEN_AT "GREATEST(wa.first_connected_at, wa.last_connected_at, wa.disconnected_at)"
+#include "pool/pool_sql.h"
 
 /*
  * True if an agent of the latest build "b" that counts was connected once, and nobody has seen it

@@ -19,7 +19,6 @@
 
 #include "base/ids.h"
 #include "base/plans.h"
-#include "base/versions.h"
 #include "decision/control_plane.h"
 #include "decision/past_failures.h"
 #include "settings.h"
@@ -189,8 +188,8 @@ past_failures_give_up(const PoolSnapshot *pool)
 
 /*
  * Let failures of presets' builds up to a time, one for each preset, count no more. presets: uuids;
- * until: timestamptz. SPI must be connected. Raises an error if the script has no memory of
- * failures.
+ * until: timestamptz. SPI must be connected. Does nothing with a script that has no memory: then the
+ * failures count until their members go.
  */
 void
 past_failures_forgive(ArrayParameter *presets, ArrayParameter *until)
@@ -199,12 +198,8 @@ past_failures_forgive(ArrayParameter *presets, ArrayParameter *until)
 	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTOID };
 	Datum values[3];
 
-	if (presets->n == 0)
+	if (presets->n == 0 || !have_memory())
 		return;
-	if (!table_exists("prebuild_forgiven"))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"prebuild_forgiven\" does not exist"), errhint(VERSIONS_HINT)));
 	values[0] = array_datum(presets);
 	values[1] = array_datum(until);
 	values[2] = CStringGetTextDatum(setting_control_plane_schema);

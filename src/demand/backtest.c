@@ -5,7 +5,7 @@
  *
  *	  It reads and simulates, and writes nothing: it needs no attached control plane, no preloaded
  *	  library, no pass, and runs on a hot standby. Its answer is the same before the first pass and
- *	  after, because demand_histories_read() takes from the tables what the logs do not have.
+ *	  after, because preset_histories_read() takes from the tables what the logs do not have.
  */
 #include "compat.h"
 
@@ -53,13 +53,20 @@ make_room(Backtest *backtest, TimestampTz from, TimestampTz to)
 	policy_memo_init(&room->memo, room->memo.patterns, room->memo.npatterns);
 }
 
+/* Let a long simulation be canceled. It holds nothing but memory. */
+static void
+take_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
 /*
- * Make a backtest of a preset over a range: all policies, and the choice. record: what the database
+ * Make a backtest of a preset over a range: all policies, and the choice. history: what the database
  * knows of its demand, or NULL. from < to, at most BACKTEST_DAYS_MOST apart. The result is palloc'd
  * in the current context.
  */
 Backtest *
-backtest_make(const SizedPreset *preset, const DemandRecord *record, TimestampTz from,
+backtest_make(const SizedPreset *preset, const PresetHistory *history, TimestampTz from,
 			  TimestampTz to, double service_level)
 {
 	Backtest *backtest = palloc0_object(Backtest);
@@ -67,7 +74,7 @@ backtest_make(const SizedPreset *preset, const DemandRecord *record, TimestampTz
 		setting_reconcile_interval > 0 ? setting_reconcile_interval : USUAL_PASS_INTERVAL;
 
 	backtest->preset = preset;
-	backtest->past = preset_past(preset, record, from, to);
+	backtest->past = preset_past(preset, history, from, to);
 	backtest->settings =
 		(ChoiceSettings){ .from = from,
 						  .to = to,
@@ -81,7 +88,8 @@ backtest_make(const SizedPreset *preset, const DemandRecord *record, TimestampTz
 						  /* the worker also runs a pass when something happens */
 						  .prompt = setting_reconcile_interval > 0,
 						  .expire_after = Max(preset->invalidate_after_secs, 0) * DEMAND_SECOND,
-						  .max_creates = setting_max_creates_per_pass };
+						  .max_creates = setting_max_creates_per_pass,
+						  .pause = take_interrupts };
 	make_room(backtest, from, to);
 	choice_make(&backtest->past, &backtest->settings, &backtest->room, &backtest->result);
 	return backtest;
@@ -291,7 +299,7 @@ prebuild_backtest(PG_FUNCTION_ARGS)
 	TimestampTz to = backtest_time(fcinfo, 3, "range_end");
 	double service_level;
 	HistoryRange range;
-	DemandHistories histories;
+	PresetHistories histories;
 
 	argument_require(fcinfo, 0, "template_id");
 	argument_require(fcinfo, 1, "preset_name");
@@ -305,9 +313,9 @@ prebuild_backtest(PG_FUNCTION_ARGS)
 	preset = sized_preset_by_name(template_id, name);
 	service_level = backtest_service_level(fcinfo, 4, preset);
 	range = preset_past_range(template_id, from, to);
-	histories = demand_histories_read(&range);
+	histories = preset_histories_read(&range);
 	store_rows((ReturnSetInfo *) fcinfo->resultinfo,
-			   backtest_make(preset, demand_history_find(&histories, template_id, name), from, to,
+			   backtest_make(preset, preset_history_find(&histories, template_id, name), from, to,
 							 service_level));
 	plans_leave();
 	return (Datum) 0;

@@ -26,7 +26,7 @@ typedef struct Backtest
 	ChoiceResult result;
 } Backtest;
 
-extern Backtest *backtest_make(const SizedPreset *preset, const DemandRecord *record,
+extern Backtest *backtest_make(const SizedPreset *preset, const PresetHistory *history,
 							   TimestampTz from, TimestampTz to, double service_level);
 extern void backtest_simulate(Backtest *backtest, const DemandHistory *past, const Policy *policy,
 							  SimulatorResult *result);

@@ -34,6 +34,7 @@ typedef struct PolicyCall
 	const Policy *policy;
 	const PolicySettings *settings;
 	PolicyMemo *memo;
+	void (*pause)(void);
 } PolicyCall;
 
 /* Return the share of the demands that were served warm; 1 without demands. */
@@ -50,6 +51,8 @@ ask_policy(void *argument, const DemandHistory *past, int64_t at, int64_t *until
 	PolicyCall *call = argument;
 	PolicyAnswer answer;
 
+	if (call->pause != NULL)
+		call->pause();
 	policy_target(call->policy, call->settings, past, at, call->memo, &answer);
 	*until = answer.until;
 	return answer.target;
@@ -63,7 +66,7 @@ void
 choice_simulate(const DemandHistory *history, const ChoiceSettings *settings, int64_t from,
 				int64_t split, const Policy *policy, ChoiceRoom *room, SimulatorResult *result)
 {
-	PolicyCall call = { policy, &settings->policy, &room->memo };
+	PolicyCall call = { policy, &settings->policy, &room->memo, settings->pause };
 	SimulatorSettings simulator = { .from = from,
 									.split = split,
 									.to = settings->to,
@@ -325,10 +328,10 @@ cut_range(const DemandHistory *history, const ChoiceSettings *settings, ChoiceRe
 }
 
 /*
- * Backtest all policies over a range and choose one. The settings must be sound (from < to, both at
- * or after the epoch's reach of the history; a level between 0 and 1; min <= max). The result is
- * filled in full; with too little demand or history it holds what is configured alone, and no
- * schedules.
+ * Backtest all policies over a range and choose one. The caller has checked the settings: from is
+ * before to, the service level is between 0 and 1, min_instances is at most max_instances, the pass
+ * interval is above 0. With too little demand or history the result holds what is configured alone,
+ * and no schedules. Takes some ten simulations of the range. Memory: the room's.
  */
 void
 choice_make(const DemandHistory *history, const ChoiceSettings *settings, ChoiceRoom *room,

@@ -35,6 +35,7 @@
 #include "catalog/pg_type_d.h"
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -99,29 +100,32 @@ first_tuple_of(BlockNumber block)
 
 /*
  * Read the builds of a step, with the caller's rights, in the active snapshot. Returns the number of
- * rows of DEMANDS_OF in SPI_tuptable.
+ * rows of DEMANDS_OF in SPI_tuptable. To plan the statement anew for each range would take longer
+ * than to run it.
  */
 static uint64
 read_step(const DemandMarker *marker, BlockNumber until, TimestampTz since)
 {
-	static KeptPlan plan;
+	static KeptPlan plan, jobs_plan;
 	static const Oid argtypes[] = { TIDOID, TIDOID, INT4OID, INT4OID, TIMESTAMPTZOID };
 	Datum values[] = { first_tuple_of(marker->next_block), first_tuple_of(until),
 					   Int32GetDatum(marker->done ? demand_age(marker->done_from) : PG_INT32_MAX),
 					   Int32GetDatum(
 						   demand_age(marker->done ? marker->done_from : marker->round_from)),
 					   TimestampTzGetDatum(since) };
+	int guc_level = NewGUCNestLevel();
+	uint64 n;
 
-	if (!marker->readable_by_block)
-	{
-		static KeptPlan jobs_plan;
-
-		return plan_execute(&jobs_plan,
-							DEMANDS_OF("SELECT DISTINCT c.workspace_id FROM (" OF_JOBS ") c"),
-							PLAN_READ, 5, argtypes, values, NULL);
-	}
-	return plan_execute(&plan, DEMANDS_OF(OF_BLOCKS " UNION " OF_JOBS), PLAN_READ, 5, argtypes,
-						values, NULL);
+	set_config_option("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION,
+					  GUC_ACTION_SAVE, true, 0, false);
+	n = marker->readable_by_block
+			? plan_execute(&plan, DEMANDS_OF(OF_BLOCKS " UNION " OF_JOBS), PLAN_READ, 5, argtypes,
+						   values, NULL)
+			: plan_execute(&jobs_plan,
+						   DEMANDS_OF("SELECT DISTINCT c.workspace_id FROM (" OF_JOBS ") c"),
+						   PLAN_READ, 5, argtypes, values, NULL);
+	AtEOXact_GUC(true, guc_level);
+	return n;
 }
 
 /* Gather the rows of DEMANDS_OF in SPI_tuptable, without demands from before "oldest". */

@@ -11,6 +11,8 @@
  */
 #include "compat.h"
 
+#include <math.h>
+
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -80,23 +82,14 @@ nothing(void)
 static int
 compare_histories(const void *left, const void *right)
 {
-	const DemandRecord *a = left;
-	const DemandRecord *b = right;
+	const PresetHistory *a = left;
+	const PresetHistory *b = right;
 	int order = id_compare(&a->template_id, &b->template_id);
 
 	return order != 0 ? order : strcmp(a->preset_name, b->preset_name);
 }
 
-static int
-compare_samples(const void *left, const void *right)
-{
-	const LeadTimeSample *a = left;
-	const LeadTimeSample *b = right;
-
-	return (a->built_at > b->built_at) - (a->built_at < b->built_at);
-}
-
-/* Order lead times by template and name. */
+/* Order lead times by template, name and time. */
 static int
 compare_lead_times(const void *left, const void *right)
 {
@@ -104,34 +97,38 @@ compare_lead_times(const void *left, const void *right)
 	const LeadTime *b = right;
 	int order = id_compare(&a->template_id, &b->template_id);
 
-	return order != 0 ? order : strcmp(a->preset_name, b->preset_name);
+	if (order == 0)
+		order = strcmp(a->preset_name, b->preset_name);
+	return order != 0 ? order : (a->built_at > b->built_at) - (a->built_at < b->built_at);
 }
 
 /*
  * Find the history of one (template, preset name). Returns NULL if neither a demand nor a build is
  * known.
  */
-const DemandRecord *
-demand_history_find(const DemandHistories *histories, const Id *template_id,
+const PresetHistory *
+preset_history_find(const PresetHistories *histories, const Id *template_id,
 					const char *preset_name)
 {
-	const DemandRecord key = { .template_id = *template_id,
-							   .preset_name = unconstify(char *, preset_name) };
+	const PresetHistory key = { .template_id = *template_id,
+								.preset_name = unconstify(char *, preset_name) };
 
 	return histories->n == 0 ? NULL
 							 : bsearch(&key, histories->histories, histories->n,
-									   sizeof(DemandRecord), compare_histories);
+									   sizeof(PresetHistory), compare_histories);
 }
 
 /* Read the demands as histories, sorted by template and name. */
-static DemandHistories
+static PresetHistories
 read_demands(const HistoryRange *range, const Unlogged *unlogged)
 {
 	static KeptPlan plan, bare_plan;
 	static const Oid argtypes[] = { RANGE_TYPES };
 	Datum values[RANGE_PARAMETERS];
 	char nulls[RANGE_PARAMETERS];
-	DemandHistories result = { 0 };
+	PresetHistories result = { 0 };
+	int64_t *times;
+	bool *warm;
 	uint64 n;
 
 	range_parameters(unlogged, range->template_id, range->from, range->until, values, nulls);
@@ -144,25 +141,28 @@ read_demands(const HistoryRange *range, const Unlogged *unlogged)
 						   UNLOGGED_DEMANDS " ORDER BY u.template_id,"
 											" u.preset_name COLLATE pg_catalog.\"C\", u.at",
 						   PLAN_READ_OWN, 5, argtypes, values, nulls);
-	result.histories = palloc_array(DemandRecord, n + 1);
+	times = MemoryContextAllocHuge(CurrentMemoryContext, (n + 1) * sizeof(int64_t));
+	warm = MemoryContextAllocHuge(CurrentMemoryContext, (n + 1) * sizeof(bool));
+	result.histories = palloc_array(PresetHistory, n + 1);
 	for (uint64 i = 0; i < n; i++)
 	{
-		DemandRecord next = { .template_id = row_id(i, 1), .preset_name = row_text(i, 2) };
-		DemandRecord *last = result.n == 0 ? NULL : &result.histories[result.n - 1];
+		PresetHistory next = { .template_id = row_id(i, 1), .preset_name = row_text(i, 2) };
+		PresetHistory *last = result.n == 0 ? NULL : &result.histories[result.n - 1];
 
 		if (last == NULL || compare_histories(last, &next) != 0)
 		{
 			/* the demands of all are one array, in the order of the histories */
-			next.demands =
-				last == NULL ? MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(DemandEvent))
-							 : last->demands + last->ndemands;
+			next.past.began = range->from;
+			next.past.demands = times + i;
+			next.warm = warm + i;
 			last = &result.histories[result.n++];
 			*last = next;
 		}
 		else
 			pfree(next.preset_name);
-		last->demands[last->ndemands++] =
-			(DemandEvent){ DatumGetTimestampTz(row_get(i, 3)), DatumGetBool(row_get(i, 4)) };
+		times[i] = DatumGetTimestampTz(row_get(i, 3));
+		warm[i] = DatumGetBool(row_get(i, 4));
+		last->past.ndemands++;
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return result;
@@ -228,43 +228,48 @@ add_measured(const HistoryRange *range, LeadTime **times, int n, ArrayParameter 
 
 /* Merge n lead times into histories that have the demands. */
 static void
-add_samples(DemandHistories *result, LeadTime *times, int n)
+add_builds(const HistoryRange *range, PresetHistories *result, LeadTime *times, int n)
 {
-	LeadTimeSample *samples = palloc_array(LeadTimeSample, n + 1);
-	int ndemanded = result->n;
+	DemandBuild *builds = palloc_array(DemandBuild, n + 1);
+	LeadTimeParts *parts = palloc_array(LeadTimeParts, n + 1);
+	const PresetHistories demanded = {
+		result->n, repalloc_huge(result->histories, (result->n + n + 1) * sizeof(PresetHistory))
+	};
+	PresetHistory *history = NULL;
 
-	result->histories =
-		repalloc_huge(result->histories, (result->n + n + 1) * sizeof(DemandRecord));
+	result->histories = demanded.histories;
 	qsort(times, n, sizeof(LeadTime), compare_lead_times);
-	for (int i = 0; i < n;)
+	for (int i = 0; i < n; i++)
 	{
-		const DemandHistories demanded = { ndemanded, result->histories };
-		DemandRecord *history =
-			unconstify(DemandRecord *,
-					   demand_history_find(&demanded, &times[i].template_id, times[i].preset_name));
-		int first = i;
+		const LeadTime *time = &times[i];
+		double took = 0;
 
-		if (history == NULL)
+		if (time->outcome != LEAD_TIME_READY && time->outcome != LEAD_TIME_FAILED)
+			continue;
+		if (history == NULL || id_compare(&history->template_id, &time->template_id) != 0 ||
+			strcmp(history->preset_name, time->preset_name) != 0)
 		{
-			history = &result->histories[result->n++];
-			*history = (DemandRecord){ .template_id = times[i].template_id,
-									   .preset_name = times[i].preset_name };
+			history = unconstify(PresetHistory *, preset_history_find(&demanded, &time->template_id,
+																	  time->preset_name));
+			if (history == NULL)
+			{
+				history = &result->histories[result->n++];
+				*history = (PresetHistory){ .template_id = time->template_id,
+											.preset_name = time->preset_name,
+											.past = { .began = range->from } };
+			}
+			history->past.builds = builds + i;
+			history->parts = parts + i;
 		}
-		history->samples = samples;
-		for (; i < n && compare_lead_times(&times[first], &times[i]) == 0; i++)
-		{
-			LeadTimeSample sample = { .built_at = times[i].built_at,
-									  .failed = times[i].outcome == LEAD_TIME_FAILED };
-
-			if (times[i].outcome != LEAD_TIME_READY && times[i].outcome != LEAD_TIME_FAILED)
-				continue;
-			memcpy(sample.parts, times[i].parts, sizeof(sample.parts));
-			*samples++ = sample;
-			history->nsamples++;
-		}
-		qsort(history->samples, history->nsamples, sizeof(LeadTimeSample), compare_samples);
+		for (int part = 0; part < LEAD_TIME_PARTS; part++)
+			took += time->parts[part];
+		/* canceled ones leave gaps in front of the next preset's only */
+		memcpy(history->parts[history->past.nbuilds].seconds, time->parts, sizeof(time->parts));
+		unconstify(DemandBuild *, history->past.builds)[history->past.nbuilds++] =
+			(DemandBuild){ time->built_at, (int64_t) rint(took * USECS_PER_SEC),
+						   time->outcome == LEAD_TIME_FAILED };
 	}
-	qsort(result->histories, result->n, sizeof(DemandRecord), compare_histories);
+	qsort(result->histories, result->n, sizeof(PresetHistory), compare_histories);
 }
 
 /*
@@ -272,22 +277,22 @@ add_samples(DemandHistories *result, LeadTime *times, int n)
  * tables raises. SPI must be connected. The result is palloc'd in the current context. Lead times
  * that are not known yet, and those of builds that were canceled, are not in it.
  */
-DemandHistories
-demand_histories_read(const HistoryRange *range)
+PresetHistories
+preset_histories_read(const HistoryRange *range)
 {
 	Unlogged unlogged = range->source == HISTORY_EXACT ||
 								(range->source == HISTORY_MEASURED && !demand_log_is_complete())
 							? unlogged_read(range->template_id, range->from, range->until,
 											range->samples_from - USECS_PER_DAY)
 							: nothing();
-	DemandHistories result = read_demands(range, &unlogged);
+	PresetHistories result = read_demands(range, &unlogged);
 	LeadTime *times = NULL;
 	int n = read_logged(range, &times, unlogged.prebuilds);
 
 	if (range->source != HISTORY_LOGGED)
 		n = add_measured(range, &times, n, unlogged.prebuilds);
 	if (n > 0)
-		add_samples(&result, times, n);
+		add_builds(range, &result, times, n);
 	return result;
 }
 

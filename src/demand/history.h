@@ -2,8 +2,8 @@
  * history.h
  *	  The past of demand and lead times, as the policies and the backtest see it.
  *
- *	  demand_histories_read() reads the past of all presets of a template, or of all templates, at
- *	  once; demand_history_find() finds that of one (template, preset name) in it.
+ *	  preset_histories_read() reads the past of all presets of a template, or of all templates, at
+ *	  once; preset_history_find() finds that of one (template, preset name) in it.
  */
 #ifndef PREBUILD_HISTORY_H
 #define PREBUILD_HISTORY_H
@@ -13,39 +13,34 @@
 #include "datatype/timestamp.h"
 
 #include "base/id.h"
+#include "demand/demand_history.h"
 #include "demand/lead_time_log.h"
 
-/* A demand. */
-typedef struct DemandEvent
+/* The parts of a build's lead time, in seconds. Of a build that failed: until it did. */
+typedef struct LeadTimeParts
 {
-	int64_t at; /* microseconds, as TimestampTz */
-	bool warm;
-} DemandEvent;
+	double seconds[LEAD_TIME_PARTS];
+} LeadTimeParts;
 
-/* The first build of a prebuild. */
-typedef struct LeadTimeSample
-{
-	int64_t built_at; /* microseconds, as TimestampTz */
-	bool failed;
-	double parts[LEAD_TIME_PARTS]; /* seconds; only if it did not fail */
-} LeadTimeSample;
-
-/* The past of a template's presets of one name. Both arrays are in the order of their times. */
-typedef struct DemandRecord
+/*
+ * The past of a template's presets of one name. "past" is what the policies take: it has the
+ * demands and the builds, and began at the range's start; the caller adds configuration and
+ * offsets.
+ */
+typedef struct PresetHistory
 {
 	Id template_id;
 	char *preset_name;
-	int ndemands;
-	DemandEvent *demands;
-	int nsamples;
-	LeadTimeSample *samples;
-} DemandRecord;
+	DemandHistory past;
+	bool *warm;			  /* for each demand */
+	LeadTimeParts *parts; /* for each build */
+} PresetHistory;
 
-typedef struct DemandHistories
+typedef struct PresetHistories
 {
 	int n;
-	DemandRecord *histories; /* sorted by template and name */
-} DemandHistories;
+	PresetHistory *histories; /* sorted by template and name */
+} PresetHistories;
 
 /* Where to read. */
 typedef enum HistorySource
@@ -68,9 +63,9 @@ typedef struct HistoryRange
 	TimestampTz until;
 } HistoryRange;
 
-extern DemandHistories demand_histories_read(const HistoryRange *range);
-extern const DemandRecord *demand_history_find(const DemandHistories *histories,
-											   const Id *template_id, const char *preset_name);
+extern PresetHistories preset_histories_read(const HistoryRange *range);
+extern const PresetHistory *preset_history_find(const PresetHistories *histories,
+												const Id *template_id, const char *preset_name);
 extern void demand_require_template(const Id *template_id);
 
 #endif /* PREBUILD_HISTORY_H */

@@ -43,34 +43,34 @@ typedef struct Samples
 
 /* Gather the samples of the histories, or only of those with a preset's name. */
 static Samples
-gather(const DemandHistories *histories, const char *preset_name)
+gather(const PresetHistories *histories, const char *preset_name)
 {
 	Samples samples = { 0 };
 	int most = 0;
 
 	for (int i = 0; i < histories->n; i++)
-		most += histories->histories[i].nsamples;
+		most += histories->histories[i].past.nbuilds;
 	for (int part = 0; part <= LEAD_TIME_PARTS; part++)
 		samples.parts[part] = palloc_array(double, most + 1);
 	for (int i = 0; i < histories->n; i++)
 	{
-		const DemandRecord *history = &histories->histories[i];
+		const PresetHistory *history = &histories->histories[i];
 
 		if (preset_name != NULL && strcmp(history->preset_name, preset_name) != 0)
 			continue;
-		for (int s = 0; s < history->nsamples; s++)
+		for (int s = 0; s < history->past.nbuilds; s++)
 		{
 			double total = 0;
 
-			if (history->samples[s].failed)
+			if (history->past.builds[s].failed)
 			{
 				samples.failed++;
 				continue;
 			}
 			for (int part = 0; part < LEAD_TIME_PARTS; part++)
 			{
-				samples.parts[part][samples.n] = history->samples[s].parts[part];
-				total += history->samples[s].parts[part];
+				samples.parts[part][samples.n] = history->parts[s].seconds[part];
+				total += history->parts[s].seconds[part];
 			}
 			samples.parts[LEAD_TIME_PARTS][samples.n++] = total;
 		}
@@ -163,7 +163,7 @@ prebuild_lead_time(PG_FUNCTION_ARGS)
 						   .from = at,
 						   .samples_from = at - WINDOW_DAYS * USECS_PER_DAY,
 						   .until = at };
-	DemandHistories histories;
+	PresetHistories histories;
 	const char *source = "preset";
 	char *preset_name;
 	Samples samples;
@@ -178,7 +178,7 @@ prebuild_lead_time(PG_FUNCTION_ARGS)
 	control_plane_require();
 	demand_require_template(range.template_id);
 	require_preset(range.template_id, preset_name);
-	histories = demand_histories_read(&range);
+	histories = preset_histories_read(&range);
 	samples = gather(&histories, preset_name);
 	if (samples.n < FEWEST_SAMPLES)
 	{

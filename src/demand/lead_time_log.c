@@ -6,8 +6,8 @@
  *	  prebuild_lead_time_log	a row for each prebuild; without an outcome until that is known
  *	  prebuild_lead_time_stats	the histogram of each template's presets of one name
  *
- *	  A prebuild that is not ready a day after its build failed; but if its agents are ready and
- *	  nothing says since when, its lead time stays unknown.
+ *	  A prebuild that is not ready a day after its build failed. If its agents are ready and nothing
+ *	  says since when, nobody will know its lead time.
  *
  *	  The metrics come from the histograms, because a scrape must not read all builds, and because a
  *	  counter must not fall when old rows go. A row counts once: when it gets its outcome.
@@ -50,6 +50,13 @@ outcome_of_text(const char *text)
 	elog(ERROR, "unknown outcome of a build: %s", text);
 }
 
+/* Is it known how long the build took, until it was ready or failed? */
+static bool
+lead_time_has_parts(const LeadTime *time)
+{
+	return time->outcome == LEAD_TIME_READY || time->outcome == LEAD_TIME_FAILED;
+}
+
 /*
  * Take a row of SPI_tuptable: workspace, template, preset's name, time, outcome, and the parts in
  * seconds. Parts that are not finite tell nothing. The name is palloc'd in the current context.
@@ -66,7 +73,7 @@ lead_time_of_row(uint64 row)
 	time.preset_name = row_text(row, 3);
 	time.built_at = DatumGetTimestampTz(row_get(row, 4));
 	time.outcome = isnull ? LEAD_TIME_OPEN : outcome_of_text(TextDatumGetCString(outcome));
-	for (int i = 0; time.outcome == LEAD_TIME_READY && i < LEAD_TIME_PARTS; i++)
+	for (int i = 0; lead_time_has_parts(&time) && i < LEAD_TIME_PARTS; i++)
 	{
 		Datum part = row_value(row, 6 + i, &isnull);
 
@@ -105,15 +112,18 @@ lead_times_measure(const ArrayParameter *workspaces, TimestampTz at, int *n)
 		"  WHEN j.job_status {=} 'succeeded' AND a.agents {>} 0 AND a.agents {=} a.ready"
 		"   THEN 'ready'"
 		"  WHEN w.deleted THEN 'canceled'"
-		"  WHEN j.created_at {<} ($2 {-} '" LONGEST "'::pg_catalog.interval) THEN"
-		"   CASE WHEN a.all_ready THEN 'canceled' ELSE 'failed' END"
+		"  WHEN j.job_status {=} 'succeeded' AND a.all_ready THEN 'canceled'"
+		"  WHEN j.created_at {<} ($2 {-} '" LONGEST "'::pg_catalog.interval) THEN 'failed'"
 		"  END::pg_catalog.text,"
 		" pg_catalog.date_part('epoch', COALESCE(j.started_at, j.created_at))"
 		"  {-} pg_catalog.date_part('epoch', j.created_at),"
 		" pg_catalog.date_part('epoch', j.completed_at)"
 		"  {-} pg_catalog.date_part('epoch', COALESCE(j.started_at, j.created_at)),"
-		" pg_catalog.date_part('epoch', a.ready_at)"
-		"  {-} pg_catalog.date_part('epoch', j.completed_at)"
+		" CASE WHEN j.job_status {=} 'succeeded' AND NOT a.broken"
+		"   AND a.agents {>} COALESCE(a.ready, 0)"
+		"  THEN pg_catalog.date_part('epoch', '" LONGEST "'::pg_catalog.interval)"
+		"  ELSE pg_catalog.date_part('epoch', a.ready_at)"
+		"   {-} pg_catalog.date_part('epoch', j.completed_at) END"
 		" FROM (SELECT DISTINCT u.id FROM pg_catalog.unnest($1) u (id)) i,"
 		" LATERAL (SELECT ww.template_id, ww.deleted FROM {cp}workspaces ww"
 		"  WHERE ww.id {=} i.id OFFSET 0) w,"
@@ -170,7 +180,7 @@ lead_times_write(const LeadTime *times, int n, TimestampTz oldest)
 		else
 			array_add_text(columns[3], outcomes[times[i].outcome]);
 		for (int part = 0; part < LEAD_TIME_PARTS; part++)
-			if (times[i].outcome == LEAD_TIME_READY)
+			if (lead_time_has_parts(&times[i]))
 				array_add(columns[4 + part], Float8GetDatum(times[i].parts[part]));
 			else
 				array_add_null(columns[4 + part]);

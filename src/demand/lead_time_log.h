@@ -38,7 +38,7 @@ typedef struct LeadTime
 	char *preset_name;
 	TimestampTz built_at; /* creation of the job */
 	LeadTimeOutcome outcome;
-	double parts[LEAD_TIME_PARTS]; /* in seconds; only if ready */
+	double parts[LEAD_TIME_PARTS]; /* in seconds; only if ready or failed */
 } LeadTime;
 
 /* The columns of lead_times_metrics(). */

@@ -7,13 +7,10 @@
  */
 #include "compat.h"
 
-#include <math.h>
-
 #include "utils/timestamp.h"
 
 #include "cron/timezone.h"
 #include "demand/preset_past.h"
-#include "settings.h"
 
 /* Steps under construction. */
 typedef struct Steps
@@ -69,49 +66,33 @@ make_offsets(DemandHistory *past, const SizedPreset *preset, TimestampTz from, T
 }
 
 /*
- * Make the demands from before a time. Returns when the first one was, or the time itself.
+ * Leave out the builds that had not ended before a time: nobody knew then how long they would take.
  */
-static TimestampTz
-make_demands(DemandHistory *past, const DemandRecord *record, TimestampTz until)
+static void
+leave_out_open(DemandHistory *past, TimestampTz until)
 {
-	int64_t *demands = MemoryContextAllocHuge(CurrentMemoryContext,
-											  sizeof(int64_t) * ((Size) record->ndemands + 1));
+	DemandBuild *ended = MemoryContextAllocHuge(CurrentMemoryContext,
+												sizeof(DemandBuild) * ((Size) past->nbuilds + 1));
+	int n = 0;
 
-	for (int i = 0; i < record->ndemands && record->demands[i].at < until; i++)
-		demands[past->ndemands++] = record->demands[i].at;
-	past->demands = demands;
-	return past->ndemands > 0 ? demands[0] : until;
+	for (int i = 0; i < past->nbuilds; i++)
+		if (past->builds[i].took < until - past->builds[i].created)
+			ended[n++] = past->builds[i];
+	past->builds = ended;
+	past->nbuilds = n;
 }
 
-/*
- * Make the builds that had ended before a time: nobody knew then how long others would take. How
- * long a failed one took nothing tells, so it took as long as the one before. Returns when the first
- * one was created, or the time itself.
- */
+/* Return when the first demand came or the first build was created; otherwise, the time given. */
 static TimestampTz
-make_builds(DemandHistory *past, const DemandRecord *record, TimestampTz until)
+first_of(const DemandHistory *past, TimestampTz otherwise)
 {
-	DemandBuild *builds = MemoryContextAllocHuge(
-		CurrentMemoryContext, sizeof(DemandBuild) * ((Size) record->nsamples + 1));
-	int64_t took = setting_default_lead_time * DEMAND_SECOND;
+	TimestampTz first = otherwise;
 
-	for (int i = 0; i < record->nsamples; i++)
-	{
-		const LeadTimeSample *sample = &record->samples[i];
-
-		if (!sample->failed)
-		{
-			double seconds = 0;
-
-			for (int part = 0; part < LEAD_TIME_PARTS; part++)
-				seconds += sample->parts[part];
-			took = (int64_t) rint(Min(seconds, 1e9) * USECS_PER_SEC);
-		}
-		if (sample->built_at < until && took < until - sample->built_at)
-			builds[past->nbuilds++] = (DemandBuild){ sample->built_at, took, sample->failed };
-	}
-	past->builds = builds;
-	return past->nbuilds > 0 ? builds[0].created : until;
+	if (past->ndemands > 0)
+		first = Min(first, past->demands[0]);
+	if (past->nbuilds > 0)
+		first = Min(first, past->builds[0].created);
+	return first;
 }
 
 /* Return what to read for a backtest from a time until before another one. */
@@ -146,24 +127,20 @@ preset_past_configure(DemandHistory *past, const SizedPreset *preset, TimestampT
 }
 
 /*
- * Make the past of a preset that was known at "until", for policies from "from" on. record: what
- * demand_histories_read() found for it, or NULL. The history is complete from its first demand or
- * build on. Everything is palloc'd in the current context.
+ * Make the past of a preset that was known at "until", for policies from "from" on. history: what
+ * preset_histories_read() found for it, or NULL; the result shares its demands. It is complete from
+ * its first demand or build on: before that nobody could have asked. Everything else is palloc'd in
+ * the current context.
  */
 DemandHistory
-preset_past(const SizedPreset *preset, const DemandRecord *record, TimestampTz from,
+preset_past(const SizedPreset *preset, const PresetHistory *history, TimestampTz from,
 			TimestampTz until)
 {
-	const DemandRecord nothing = { 0 };
-	DemandHistory past = { 0 };
-	TimestampTz first_demand;
-	TimestampTz first_build;
+	const DemandHistory nothing = { 0 };
+	DemandHistory past = demand_history_before(history == NULL ? &nothing : &history->past, until);
 
-	if (record == NULL)
-		record = &nothing;
-	first_demand = make_demands(&past, record, until);
-	first_build = make_builds(&past, record, until);
-	past.began = Min(first_demand, first_build);
+	leave_out_open(&past, until);
+	past.began = first_of(&past, until);
 	/* the configuration is no secret of the future, and a policy asks for its own time */
 	preset_past_configure(&past, preset, Min(past.began, from), until + DEMAND_DAY);
 	make_offsets(&past, preset, Min(past.began, from), until + DEMAND_DAY);

@@ -17,7 +17,7 @@
 #define PAST_LEARNT_FROM (17 * DEMAND_WEEK)
 
 extern HistoryRange preset_past_range(const Id *template_id, TimestampTz from, TimestampTz until);
-extern DemandHistory preset_past(const SizedPreset *preset, const DemandRecord *record,
+extern DemandHistory preset_past(const SizedPreset *preset, const PresetHistory *history,
 								 TimestampTz from, TimestampTz until);
 extern void preset_past_configure(DemandHistory *past, const SizedPreset *preset, TimestampTz from,
 								  TimestampTz until);

@@ -213,10 +213,10 @@ silence(Options *options, Backtest *backtest)
 
 /* Make the advice for a preset with demand, in the current context. */
 static void
-advise(const SizedPreset *preset, const DemandRecord *record, TimestampTz at, Advice *advice)
+advise(const SizedPreset *preset, const PresetHistory *history, TimestampTz at, Advice *advice)
 {
 	TimestampTz from = at - BACKTEST_DAYS * DEMAND_DAY;
-	Backtest *backtest = backtest_make(preset, record, from, at, preset->rules.service_level);
+	Backtest *backtest = backtest_make(preset, history, from, at, preset->rules.service_level);
 	const DemandHistory *past = &backtest->past;
 	Options *options = palloc_object(Options);
 	const Option *option;
@@ -304,12 +304,12 @@ store(ReturnSetInfo *set, const Advice *advice)
 	result_row_store(set, &row);
 }
 
-/* Does a record have a demand from a time on? */
+/* Does a history have a demand from a time on? */
 static bool
-has_demand(const DemandRecord *record, TimestampTz from)
+has_demand(const PresetHistory *history, TimestampTz from)
 {
-	return record != NULL && record->ndemands > 0 &&
-		   record->demands[record->ndemands - 1].at >= from;
+	return history != NULL && history->past.ndemands > 0 &&
+		   history->past.demands[history->past.ndemands - 1] >= from;
 }
 
 /* prebuild_recommend(at timestamptz): one row for each preset with demand */
@@ -318,7 +318,7 @@ prebuild_recommend(PG_FUNCTION_ARGS)
 {
 	TimestampTz at = backtest_time(fcinfo, 0, "at");
 	HistoryRange range = preset_past_range(NULL, at - BACKTEST_DAYS * DEMAND_DAY, at);
-	DemandHistories histories;
+	PresetHistories histories;
 	SizedPresets presets;
 	Advice *advice;
 	MemoryContext outer;
@@ -329,21 +329,21 @@ prebuild_recommend(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	presets = sized_presets_active();
-	histories = demand_histories_read(&range);
+	histories = preset_histories_read(&range);
 	advice = palloc0_array(Advice, presets.n + 1);
 	outer = CurrentMemoryContext;
 	scratch = AllocSetContextCreate(outer, "advice for a preset", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < presets.n; i++)
 	{
 		const SizedPreset *preset = &presets.presets[i];
-		const DemandRecord *record =
-			demand_history_find(&histories, &preset->template_id, preset->name);
+		const PresetHistory *history =
+			preset_history_find(&histories, &preset->template_id, preset->name);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!has_demand(record, at - BACKTEST_DAYS * DEMAND_DAY))
+		if (!has_demand(history, at - BACKTEST_DAYS * DEMAND_DAY))
 			continue;
 		MemoryContextSwitchTo(scratch);
-		advise(preset, record, at, &advice[n]);
+		advise(preset, history, at, &advice[n]);
 		MemoryContextSwitchTo(outer);
 		keep_texts(&advice[n++]);
 		MemoryContextReset(scratch);

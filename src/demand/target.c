@@ -73,7 +73,7 @@ prebuild_target(PG_FUNCTION_ARGS)
 	TimestampTz at = backtest_time(fcinfo, 1, "at");
 	const SizedPreset *preset;
 	HistoryRange range;
-	DemandHistories histories;
+	PresetHistories histories;
 	DemandHistory past;
 	Backtest *backtest;
 	const Policy *policy;
@@ -86,9 +86,9 @@ prebuild_target(PG_FUNCTION_ARGS)
 	control_plane_require();
 	preset = sized_preset_by_id((const Id *) PG_GETARG_UUID_P(0));
 	range = preset_past_range(&preset->template_id, at - BACKTEST_DAYS * DEMAND_DAY, at);
-	histories = demand_histories_read(&range);
+	histories = preset_histories_read(&range);
 	backtest =
-		backtest_make(preset, demand_history_find(&histories, &preset->template_id, preset->name),
+		backtest_make(preset, preset_history_find(&histories, &preset->template_id, preset->name),
 					  at - BACKTEST_DAYS * DEMAND_DAY, at, preset->rules.service_level);
 	policy = &backtest->result.candidates[backtest->result.chosen].policy;
 	past = demand_history_before(&backtest->past, at);

@@ -12,6 +12,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -26,6 +27,9 @@
 #include "pass/status.h"
 #include "pool/pool_lock.h"
 #include "base/rows.h"
+
+#define NAME_PREFIX "prebuild-"
+#define NAME_RANDOM_BYTES 9
 
 /* Collect the members of some presets that need an action. The array is palloc'd. */
 static PoolMember **
@@ -111,6 +115,35 @@ typedef struct NewPrebuilds
 	ArrayParameter *parameter_values;
 } NewPrebuilds;
 
+/*
+ * Make a new name, palloc'd: the prefix and 9 random bytes in lower-case unpadded base32 (RFC
+ * 4648). Raises internal_error if the server has no random bytes.
+ */
+static char *
+new_name(void)
+{
+	static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
+	uint8 random[NAME_RANDOM_BYTES];
+	StringInfoData name;
+	uint32 bits = 0;
+	int nbits = 0;
+
+	if (!pg_strong_random(random, sizeof(random)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes")));
+	initStringInfo(&name);
+	appendStringInfoString(&name, NAME_PREFIX);
+	for (size_t i = 0; i < sizeof(random); i++)
+	{
+		bits = (bits << 8 | random[i]) & 0xFFF;
+		for (nbits += 8; nbits >= 5; nbits -= 5)
+			appendStringInfoChar(&name, alphabet[(bits >> (nbits - 5)) & 31]);
+	}
+	if (nbits > 0)
+		appendStringInfoChar(&name, alphabet[(bits << (5 - nbits)) & 31]);
+	return name.data;
+}
+
 /* Add the values of one new prebuild of a preset. */
 static void
 add_prebuild(NewPrebuilds *new, const Preset *preset, TimestampTz at)
@@ -122,7 +155,7 @@ add_prebuild(NewPrebuilds *new, const Preset *preset, TimestampTz at)
 	array_add_id(new->build_ids, build_id);
 	array_add_id(new->job_ids, id_new());
 	array_add(new->times, TimestampTzGetDatum(at));
-	array_add_text(new->names, prebuild_name_new());
+	array_add_text(new->names, new_name());
 	array_add_id(new->organization_ids, &preset->organization_id);
 	array_add_id(new->template_ids, &preset->template_id);
 	array_add_id(new->version_ids, &preset->template_version_id);

@@ -76,6 +76,8 @@
  * The columns of a member after its key, which is the control plane and the workspace's id:
  *
  *	  KEPT(name, type, value, field)	a column of prebuild_pool_member, in the type's order
+ *	  AGENTS(name, type, value, field)	the same, of the agents: a statement on the tables that needs
+ *										HEALTH, too, gets all from one look at the agents
  *	  HEALTH(name, type, value, field)	the same, but only health needs it and it costs look-ups:
  *										statements on the tables leave it NULL unless health is on
  *	  COMPUTED(name, type, value)		a column that only statements on the tables have
@@ -84,7 +86,7 @@
  * of pool_sql.h. field: of struct PoolMember, as KIND(name), or NONE if no decision needs it. The
  * kinds are in pool_member.h (how the struct declares them) and pool_members.c (how to read them).
  */
-#define MEMBER_COLUMNS(KEPT, HEALTH, COMPUTED)                                                     \
+#define MEMBER_COLUMNS(KEPT, AGENTS, HEALTH, COMPUTED)                                             \
 	KEPT(name, text, "w.name", NONE)                                                               \
 	KEPT(template_id, uuid, "w.template_id", ID(template_id))                                      \
 	KEPT(created_at, timestamptz, "w.created_at", TIME(created_at))                                \
@@ -106,7 +108,7 @@
 	/* the preset of the newest start build that carries one */                                    \
 	KEPT(current_preset_id, uuid, CURRENT_PRESET, PRESET(current_preset))                          \
 	/* has agents and all are ready; the field says it of running members only */                  \
-	KEPT(ready, bool, IS_READY, FLAG(ready))                                                       \
+	AGENTS(ready, bool, IS_READY, FLAG(ready))                                                     \
 	/* of the job; the field is the build's creation if the job does not say */                    \
 	KEPT(completed_at, timestamptz, "b.completed_at", END_TIME(completed_at))                      \
 	/* its job is over, and no worker ever had it */                                               \
@@ -119,7 +121,7 @@
 	COMPUTED(started_at, timestamptz, "b.started_at")
 
 /* The kept columns alone. */
-#define KEPT_COLUMNS(KEPT) MEMBER_COLUMNS(KEPT, KEPT, NOT_KEPT)
+#define KEPT_COLUMNS(KEPT) MEMBER_COLUMNS(KEPT, KEPT, KEPT, NOT_KEPT)
 #define NOT_KEPT(name, type, value)
 
 #endif /* PREBUILD_MEMBER_COLUMNS_H */

@@ -81,7 +81,7 @@ typedef struct PoolMember
 	/*
 	 * When the agent that was seen the longest ago was seen last, among those that have ever been
 	 * connected; INT64_MAX without one. Known for running members, if the policy of their preset
-	 * has a grace for it.
+	 * has a grace for it. From the stored pool: only if that is longer ago than the shortest grace.
 	 */
 	int64_t seen_at;
 

@@ -144,22 +144,24 @@ parse_transition(const char *transition)
 enum
 {
 	COLUMN_id = 1,
-	KEPT_COLUMNS(NUMBER_OF_COLUMN)
+	KEPT_COLUMNS(NUMBER_OF_COLUMN) COLUMN_seen_at
 };
 
 /*
- * Every member that has a build. "column" names the columns that only health needs: it leaves them
- * out where statements on the tables would have to look them up for nothing.
+ * Every member that has a build. What only health needs comes from "health", which names a column.
+ * Last comes when the agent was seen that has been silent the longest, where that is asked.
  */
 #define NULL_COLUMN(name, type, value, field) ", NULL::pg_catalog." #type
-#define MEMBERS_WITH_BUILD(members, column)                                                        \
-	"SELECT m.id" MEMBER_COLUMNS(                                                                  \
-		NAME_IN_M, column, NOT_KEPT) " FROM" members " WHERE m.build_id IS NOT NULL ORDER BY m.id"
+#define NAME_IN_G(name, type, value, field) ", g." #name
+#define NO_SEEN_AT ", NULL::pg_catalog.timestamptz"
+#define MEMBERS_WITH_BUILD(agents, health, seen_at, members)                                       \
+	"SELECT m.id" MEMBER_COLUMNS(NAME_IN_M, agents, health, NOT_KEPT) seen_at                      \
+		" FROM" members " WHERE m.build_id IS NOT NULL ORDER BY m.id"
 
 /*
  * Run the query for every pool member that has a build, on the tables or on a view of the stored
- * pool. health: also look up what only health needs. Leaves the rows in SPI_tuptable and returns
- * their number.
+ * pool. health: also look up what only health needs. The stored pool has all of that but when agents
+ * were seen. Leaves the rows in SPI_tuptable and returns their number.
  */
 static uint64
 ask_for_members(bool health)
@@ -168,13 +170,17 @@ ask_for_members(bool health)
 	PoolView view;
 
 	if (pool_view_open(&view))
-		return plan_execute(&stored_plan, MEMBERS_WITH_BUILD(STORED_MEMBERS, NAME_IN_M),
+		return plan_execute(&stored_plan,
+							MEMBERS_WITH_BUILD(NAME_IN_M, NAME_IN_M, NO_SEEN_AT, STORED_MEMBERS),
 							PLAN_READ_OWN, lengthof(view.values), view.argtypes, view.values, NULL);
 	if (health)
-		return plan_execute(&health_plan, MEMBERS_WITH_BUILD(TABLE_MEMBERS, NAME_IN_M), PLAN_READ,
-							0, NULL, NULL, NULL);
-	return plan_execute(&plan, MEMBERS_WITH_BUILD(TABLE_MEMBERS, NULL_COLUMN), PLAN_READ, 0, NULL,
-						NULL, NULL);
+		return plan_execute(&health_plan,
+							MEMBERS_WITH_BUILD(NAME_IN_G, NAME_IN_G, ", g.seen_at",
+											   TABLE_MEMBERS "," AGENTS_OF_MEMBER),
+							PLAN_READ, 0, NULL, NULL, NULL);
+	return plan_execute(&plan,
+						MEMBERS_WITH_BUILD(NAME_IN_M, NULL_COLUMN, NO_SEEN_AT, TABLE_MEMBERS),
+						PLAN_READ, 0, NULL, NULL, NULL);
 }
 
 /* Read the preset in a column of a member's row. Returns false for NULL. */
@@ -235,7 +241,8 @@ read_member(uint64 row, PoolMember *member)
 	KEPT_COLUMNS(READ_COLUMN)
 	if (member->transition != TRANSITION_START || member->job_status != JOB_SUCCEEDED)
 		member->ready = member->unwell = false;
-	member->seen_at = INT64_MAX;
+	member->seen_at =
+		DatumGetTimestampTz(column_or(row, COLUMN_seen_at, TimestampTzGetDatum(DT_NOEND)));
 }
 
 /*

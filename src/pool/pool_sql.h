@@ -40,9 +40,11 @@
 
 /*
  * The whole pool. The LEFT join keeps members without a build; no code of this extension leaves
- * such members behind.
+ * such members behind. "more": what else a statement joins to each.
  */
-#define POOL " FROM " WORKSPACES " w LEFT JOIN" LATEST_BUILD " ON true WHERE " IS_IN_POOL
+#define POOL_AND(more)                                                                             \
+	" FROM " WORKSPACES " w LEFT JOIN" LATEST_BUILD " ON true" more " WHERE " IS_IN_POOL
+#define POOL POOL_AND("")
 
 /* True for a member that runs: its latest build is a start that succeeded. */
 #define IS_RUNNING "(b.transition {=} 'start' AND b.job_status {=} 'succeeded')"
@@ -93,6 +95,45 @@
 	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0)"       \
 	"  ORDER BY r.id)"
 
+/*
+ * When an agent "wa" was seen last, of those that have ever been connected. An agent that is
+ * connected moves last_connected_at with each heartbeat, which the log's triggers do not watch. So
+ * only statements on the tables may use it.
+ */
+#define AGENT_SEEN_AT "GREATEST(wa.first_connected_at, wa.last_connected_at, wa.disconnected_at)"
+
+/*
+ * All that health asks of the agents of a member "m", as "g", by one look at them: the columns AGENTS
+ * and HEALTH, but for the resources, and when the one was seen that has been silent the longest.
+ */
+#define AGENTS_OF_MEMBER                                                                           \
+	" LATERAL (SELECT COALESCE(pg_catalog.bool_and(a.ready), false) AS ready,"                     \
+	"   COALESCE(pg_catalog.bool_or(a.sick), false) AS unwell,"                                    \
+	"   NULL::pg_catalog._uuid AS resources, pg_catalog.min(a.seen_at) AS seen_at"                 \
+	"  FROM " RESOURCES " r, LATERAL (SELECT wa.lifecycle_state {=} 'ready' AS ready,"             \
+	"    wa.lifecycle_state::pg_catalog.text {=} ANY (" SICK_STATES ") AS sick,"                   \
+	"    CASE WHEN wa.first_connected_at IS NOT NULL THEN " AGENT_SEEN_AT " END AS seen_at"        \
+	"    FROM {cp}workspace_agents wa"                                                             \
+	"    WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"    \
+	"  WHERE r.job_id {=} m.job_id) g"
+
+/*
+ * What is kept of the agents of the latest build "b", as "g", by one look at them: IS_READY, IS_SICK
+ * and RESOURCES_WITH_AGENTS.
+ */
+#define AGENTS_OF_BUILD                                                                            \
+	" LATERAL (SELECT COALESCE(pg_catalog.bool_and(a.ready), false) AS ready,"                     \
+	"   COALESCE(pg_catalog.bool_or(a.sick), false) AS unwell,"                                    \
+	"   COALESCE(pg_catalog.array_agg(r.id::pg_catalog.uuid ORDER BY r.id)"                        \
+	"    FILTER (WHERE a.ready IS NOT NULL), '{}') AS resources"                                   \
+	"  FROM " RESOURCES " r, LATERAL ("                                                            \
+	"   SELECT pg_catalog.bool_and(wa.lifecycle_state {=} 'ready') AS ready,"                      \
+	"    pg_catalog.bool_or(wa.lifecycle_state::pg_catalog.text {=} ANY (" SICK_STATES             \
+	")) AS sick"                                                                                   \
+	"   FROM " AGENTS " wa"                                                                        \
+	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL) a"              \
+	"  WHERE r.job_id {=} b.job_id) g"
+
 /* True when nobody has taken the latest build's job. */
 #define IS_UNCLAIMED                                                                               \
 	"(b.worker_id IS NULL AND b.started_at IS NULL AND b.canceled_at IS NULL"                      \
@@ -103,9 +144,14 @@
 #define NAMED_VALUE(name, type, value) ", (" value ")::pg_catalog." #type " AS " #name
 #define NAMED_KEPT_VALUE(name, type, value, field) ", (" value ")::pg_catalog." #type " AS " #name
 
-/* All that is kept of a member, as a prebuild_pool_member. $1 is the oid of its schema. */
+/*
+ * All that is kept of a member, as a prebuild_pool_member, where "g" is AGENTS_OF_BUILD. $1 is the oid
+ * of its schema.
+ */
+#define VALUE_IN_G(name, type, value, field) ", g." #name
 #define MEMBER                                                                                     \
-	"ROW($1, w.id::pg_catalog.uuid" KEPT_COLUMNS(VALUE_OF_COLUMN) ")::{ext}prebuild_pool_member"
+	"ROW($1, w.id::pg_catalog.uuid" MEMBER_COLUMNS(VALUE_OF_COLUMN, VALUE_IN_G, VALUE_IN_G,        \
+												   NOT_KEPT) ")::{ext}prebuild_pool_member"
 
 /*
  * The members, "m", as the tables have them: their ids and all of MEMBER_COLUMNS. Includes members
@@ -113,8 +159,8 @@
  * that a statement names. For PLAN_READ.
  */
 #define TABLE_MEMBERS                                                                              \
-	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(NAMED_KEPT_VALUE, NAMED_KEPT_VALUE,      \
-														  NAMED_VALUE) POOL ") m"
+	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(                                         \
+		NAMED_KEPT_VALUE, NAMED_KEPT_VALUE, NAMED_KEPT_VALUE, NAMED_VALUE) POOL ") m"
 
 /* True for a member "m" that runs, like IS_RUNNING. */
 #define MEMBER_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"

@@ -89,7 +89,8 @@ compute_touched(Oid control_plane, const Datum *by_kind, Touched *touched)
 									" SELECT (SELECT pg_catalog.array_agg(t.id) FROM touched t), pg_catalog.array_agg(" MEMBER
 									") FROM touched t, LATERAL (SELECT o.* FROM " WORKSPACES
 									" o WHERE o.id {=} t.id OFFSET 0) w"
-									" LEFT JOIN" LATEST_BUILD " ON true WHERE " IS_IN_POOL,
+									" LEFT JOIN" LATEST_BUILD " ON true," AGENTS_OF_BUILD
+									" WHERE " IS_IN_POOL,
 		PLAN_READ, 4, argtypes, values, NULL);
 	touched->ids = copy_array(1, &type);
 	touched->members = copy_array(2, &touched->array_type);
@@ -107,8 +108,8 @@ pool_touched_all(Oid control_plane, Touched *all)
 	static const Oid argtypes[] = { OIDOID };
 	Datum values[] = { ObjectIdGetDatum(control_plane) };
 
-	plan_execute(&plan, "SELECT pg_catalog.array_agg(" MEMBER ")" POOL, PLAN_READ, 1, argtypes,
-				 values, NULL);
+	plan_execute(&plan, "SELECT pg_catalog.array_agg(" MEMBER ")" POOL_AND("," AGENTS_OF_BUILD),
+				 PLAN_READ, 1, argtypes, values, NULL);
 	all->members = copy_array(1, &all->array_type);
 	SPI_freetuptable(SPI_tuptable);
 }

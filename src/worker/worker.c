@@ -65,6 +65,9 @@ static volatile sig_atomic_t cancel_on_shutdown = false;
 /* How long a process waits until the postmaster has started the next one. */
 #define SUCCESSOR_LIMIT_MS 1000
 
+/* How long it tries to get room for it before. */
+#define ROOM_LIMIT_MS 200
+
 /* Describe a worker of a lane to the postmaster. */
 static BackgroundWorker
 describe_worker(int number, WorkerLaneName lane)
@@ -267,13 +270,21 @@ start_successor(int number, WorkerLaneName name)
 {
 	BackgroundWorker worker = describe_worker(number, name);
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SUCCESSOR_LIMIT_MS);
+	TimestampTz room_deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROOM_LIMIT_MS);
 	BackgroundWorkerHandle *handle;
 	pid_t pid;
 
 	worker.bgw_notify_pid = MyProcPid;
-	/* fails if max_worker_processes has no room for one more */
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		return false;
+	/*
+	 * This fails if max_worker_processes has no room for one more. When the server shuts down, all
+	 * workers come here at the same time, and those that are through make room.
+	 */
+	while (!RegisterDynamicBackgroundWorker(&worker, &handle))
+	{
+		if (GetCurrentTimestamp() >= room_deadline)
+			return false;
+		worker_wait(ROOM_LIMIT_MS / 10);
+	}
 	/* it also counts as started if the server shuts down, after which nothing starts */
 	while (GetBackgroundWorkerPid(handle, &pid) == BGWH_NOT_YET_STARTED)
 	{

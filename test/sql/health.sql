@@ -245,3 +245,31 @@ END $$;
 SELECT failed, canceled, stopped FROM prebuild_clean(at => t0());
 SELECT shape('lost-1'), shape('lost-2'), shape('state-1');
 SELECT is((SELECT count(*)::int FROM prebuild_verify()), 0, 'the kept pool is right');
+
+-- evidence of each version: every preset keeps its own newest ones, whatever version is active
+DO $$
+BEGIN
+	PERFORM control_plane('cp_health');
+	PERFORM simple('kept', 0);
+	PERFORM version('kept', 'kept-v2'), preset('kept-v2', 'kept-2', 0);
+	PERFORM prebuild('kept', 'old-' || n, status => 'failed', created => t0() - n * interval '1 day') FROM generate_series(2, 5) n;
+	PERFORM prebuild('kept-2', 'new-' || n, status => 'failed', created => t0() - n * interval '1 hour') FROM generate_series(2, 5) n;
+	-- its latest build is of the new version and carries no preset: it belongs to the preset that it was started with
+	PERFORM build('old-5', 'stop', version_id => v('kept-v2'), created => t0() - interval '6 hours');
+END $$;
+SET prebuild.failed_retention = '3h';
+SELECT reason('kept'), reason('kept-2');
+SET prebuild.failed_keep = 2;
+SELECT pass();
+SELECT finish_jobs(t0()) \g /dev/null
+SELECT left_of('kept');
+SELECT version('kept', 'kept-v3') \g /dev/null
+SET prebuild.failed_keep = 0;
+SELECT pass();
+SELECT finish_jobs(t0()) \g /dev/null
+SELECT left_of('kept');
+SELECT pass(t0() + interval '2 hours');
+SELECT finish_jobs(t0()) \g /dev/null
+SELECT left_of('kept');
+RESET prebuild.failed_keep;
+RESET prebuild.failed_retention;

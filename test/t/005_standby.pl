@@ -19,14 +19,33 @@ $primary->safe_psql($db, q{
 	SELECT prebuild_stage(fixture.v('v2'));
 });
 
+# sick members, rests of failures and a memory of them, for the answers with health on
+$primary->safe_psql($db, q{
+	SELECT fixture.simple('ill', 3), fixture.simple('never', 2), fixture.simple('left', 0);
+	SELECT fixture.prebuild('ill', 'ill-' || n) FROM generate_series(1, 3) n;
+	UPDATE workspace_agents a SET lifecycle_state = x.state::workspace_agent_lifecycle_state, first_connected_at = fixture.t0() - interval '2 days',
+		last_connected_at = fixture.t0() - interval '1 day', name = x.name
+	FROM workspace_resources r JOIN workspace_builds b ON b.job_id = r.job_id JOIN workspaces w ON w.id = b.workspace_id
+	JOIN (VALUES ('ill-1', 'start_error'), ('ill-2', 'starting'), ('ill-3', 'ready')) x (name, state) ON x.name = w.name WHERE a.resource_id = r.id;
+	SELECT fixture.prebuild('left', 'left-' || n, status => 'failed') FROM generate_series(1, 3) n;
+	SELECT fixture.prebuild('left', 'undeleted'); SELECT fixture.build('undeleted', 'delete', 'failed');
+	INSERT INTO prebuild_failure SELECT gen_random_uuid(), p.id, gen_random_uuid(), 'failed', fixture.t0(), 'public'
+	FROM template_version_presets p, generate_series(1, 3) WHERE p.name = 'never';
+	SELECT prebuild_set_policy(id, unready_grace => '10min', disconnected_grace => '1h') FROM templates WHERE name = 'ill'});
+my $at = q{'2030-06-03 12:00+00'};
+my $health = q{SET prebuild.failed_retention = '1h'; SET prebuild.delete_retries = 2; SET prebuild.hard_limit_retry = '1h';
+	SET prebuild.require_provisioner = on; SET prebuild.max_building = '50%'; SET prebuild.max_unavailable = 0;} =~ s/\s+/ /gr;
+
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 
-my $at = q{'2030-06-03 12:00+00'};
 my @reads = (
+	"$health SELECT * FROM prebuild_state($at)",
+	"$health SELECT * FROM prebuild_plan($at)",
+	"$health SELECT name, value FROM prebuild_metrics_read($at, 'pool') WHERE name ~ 'preset_(sick|no_provisioner)' ORDER BY 1, 2",
 	'SELECT * FROM prebuild_running()',
 	'SELECT * FROM prebuild_pool()',
 	"SELECT * FROM prebuild_state($at)",
@@ -45,13 +64,25 @@ foreach my $query (@reads)
 }
 
 foreach my $write ('prebuild_reconcile()', 'prebuild_pause()', 'prebuild_resume()', q{prebuild_stage(fixture.v('v2'))},
-	q{prebuild_unstage(fixture.v('v2'))}, q{prebuild_promote(fixture.v('v2'), true)})
+	q{prebuild_unstage(fixture.v('v2'))}, q{prebuild_promote(fixture.v('v2'), true)}, 'prebuild_clean()', q{prebuild_retry(fixture.p('ill'))})
 {
 	my ($status, $out, $err) = $standby->psql($db, "SELECT $write");
 	like($err, qr/read-only transaction|during recovery/, "$write fails with the usual error");
 }
 is($standby->safe_psql($db, 'SELECT count(*) FROM prebuild_running()'),
-	6, 'and the session after it is fine');
+	9, 'and the session after it is fine');
+
+# the plan has all of it, and the kept pool says the same on the standby, too
+my $plan = $primary->safe_psql($db, $reads[1]);
+like($plan, qr/$_/, "the plan says: $_") foreach 'agent "ill-1" is in state start_error', 'agent "ill-2" is still in state starting',
+  'agent "ill-3" has been disconnected since', '2 left by failed', 'retry 1 of 2', 'no_provisioner';
+$primary->safe_psql($db, 'SELECT prebuild_attach()');
+is($primary->safe_psql($db, $reads[1]), $plan, 'attached, too');
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+is($standby->safe_psql($db, $reads[1]), $plan, 'and so does the standby');
+$primary->safe_psql($db, q{SELECT prebuild_detach(); UPDATE template_version_presets SET desired_instances = 0 WHERE name IN ('ill', 'never');
+	UPDATE workspaces SET deleted = true WHERE name ~ '^(ill|left|undeleted)'});
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 
 $primary->stop;
 $standby->promote;

@@ -24,6 +24,10 @@ $node->safe_psql($db, q{
 	SELECT prebuild_set_policy(id, 'p2', mode => 'auto', min_instances => 1, max_instances => 5, service_level => 0.9,
 		unready_grace => '10min', disconnected_grace => '1h', failed_retention => '1 month', failed_keep => 0, delete_retries => 1,
 		hard_limit_retry => '1 day', require_provisioner => false, max_unavailable => '25%', max_surge => '1') FROM templates;
+	INSERT INTO prebuild_failure SELECT gen_random_uuid(), p.id, gen_random_uuid(), k, y.at, 'public'
+	FROM template_version_presets p, (VALUES ('failed', '2025-06-02'), ('sick', '2025-06-03'), ('undeleted', '-infinity')) v (k, x),
+		LATERAL (SELECT v.x::timestamptz) y (at) WHERE p.name = 'p1';
+	SELECT prebuild_retry(id, '2025-06-01 00:00Z') FROM template_version_presets WHERE name = 'p1';
 	SELECT prebuild_pause();
 	SELECT prebuild_attach(true, true);
 });
@@ -43,6 +47,8 @@ my @answers = (
 	q{SELECT * FROM prebuild_plan('2030-06-03 12:00+00')},
 	q{SELECT * FROM prebuild_stage},
 	q{SELECT * FROM prebuild_stage_status('2030-06-03 12:00+00')},
+	'SELECT f::text FROM prebuild_failure f ORDER BY 1',
+	'SELECT f::text FROM prebuild_forgiven f ORDER BY 1',
 	'SELECT y::text FROM prebuild_policy y ORDER BY preset_name');
 isnt($node->safe_psql($db, $_), '', "an answer: $_") foreach @answers;
 like($node->safe_psql($db, $answers[-1]), qr/^\(public,[^,]+,p2,auto,1,5,0\.9,.*25%,1\)\n\(public,[^,]+,,advise,.*,2,.*\)$/, 'with policies');

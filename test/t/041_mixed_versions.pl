@@ -155,6 +155,19 @@ foreach my $version (releases())
 	# new library, old script
 	$from = -s $node->logfile;
 	answers_are('new library, old script', 'old', 'true');
+	is(sql(q{
+		BEGIN;
+		SELECT mixed.ill();
+		SET LOCAL prebuild.unready_grace = '10min';
+		SET LOCAL prebuild.disconnected_grace = '5min';
+		SET LOCAL prebuild.failed_retention = '1h';
+		SET LOCAL prebuild.delete_retries = 1;
+		SET LOCAL prebuild.hard_limit_retry = '30min';
+		SET LOCAL prebuild.require_provisioner = on;
+		SET LOCAL prebuild.max_unavailable = 0;
+		SELECT deleted, failed FROM prebuild_reconcile();
+		SELECT prebuild_status FROM template_version_presets WHERE name = 'probed';
+		ROLLBACK}) =~ s/^\n+//r, "6|0\nhealthy", 'new library, old script: sick pools are kept without a memory of failures');
 	sql('SELECT mixed.write()');
 	sql('SELECT prebuild_fold()');
 	is(sql('SELECT * FROM prebuild_verify()'), '', 'the kept pool is right');

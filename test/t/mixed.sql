@@ -44,6 +44,25 @@ BEGIN
 END
 $$;
 
+-- Pools with all that health looks at: a probe that became ready, rests of failures, a delete build that failed, agents that
+-- are broken, hang or are gone.
+CREATE FUNCTION mixed.ill() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$
+BEGIN
+	PERFORM fixture.simple('probed', 1), fixture.simple('ill', 3), fixture.simple('left', 0);
+	PERFORM fixture.prebuild('probed', 'probed-' || n, status => 'failed', created => now() - interval '1 day' + n * interval '1 minute')
+	FROM generate_series(1, 3) n;
+	PERFORM fixture.prebuild('probed', 'probe', created => now() - interval '1 hour');
+	UPDATE template_version_presets SET prebuild_status = 'hard_limited' WHERE name = 'probed';
+	PERFORM fixture.prebuild('ill', 'ill-' || n, created => now() - interval '2 days') FROM generate_series(1, 3) n;
+	UPDATE workspace_agents a SET lifecycle_state = x.state::workspace_agent_lifecycle_state, first_connected_at = now() - interval '2 days',
+		last_connected_at = now() - interval '1 day'
+	FROM workspace_resources r JOIN workspace_builds b ON b.job_id = r.job_id JOIN workspaces w ON w.id = b.workspace_id
+	JOIN (VALUES ('ill-1', 'start_error'), ('ill-2', 'starting'), ('ill-3', 'ready')) x (name, state) ON x.name = w.name WHERE a.resource_id = r.id;
+	PERFORM fixture.prebuild('left', 'undeleted', created => now() - interval '2 days');
+	PERFORM fixture.build('undeleted', 'delete', 'failed', created => now() - interval '1 day');
+END
+$$;
+
 -- Values for arguments, by their names; an argument of another name gets one of its type.
 CREATE FUNCTION mixed.value(name text, type text) RETURNS text LANGUAGE sql SET search_path = public AS $$
 	SELECT coalesce((SELECT format('%L::%s', v.value, type) FROM (
