@@ -11,7 +11,7 @@
 #include "cron/preset_schedule.h"
 
 /* Most instances that anything here thinks of. It bounds the memory of a backtest. */
-#define SIZED_MOST 5000
+#define SIZED_MOST 1000
 
 /* What prebuild_policy says of the number of prebuilds. */
 typedef struct SizingRules

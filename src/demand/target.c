@@ -70,6 +70,7 @@ reason_of(const Backtest *backtest, const Policy *policy, const PolicyAnswer *an
 Datum
 prebuild_target(PG_FUNCTION_ARGS)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	TimestampTz at = backtest_time(fcinfo, 1, "at");
 	const SizedPreset *preset;
 	HistoryRange range;
@@ -103,6 +104,8 @@ prebuild_target(PG_FUNCTION_ARGS)
 	result_put_int4(&row, answer.target);
 	result_put_text(&row, backtest_policy_name(policy));
 	result_put_text(&row, reason_of(backtest, policy, &answer));
+	/* the result outlives SPI's memory */
+	MemoryContextSwitchTo(caller);
 	result = result_row_datum(fcinfo, &row);
 	plans_leave();
 	return result;
