@@ -54,7 +54,7 @@ my @reads = (
 	"SELECT * FROM prebuild_plan($at)",
 	"SELECT * FROM prebuild_stage_status($at)",
 	"SELECT * FROM prebuild_demand('2030-05-01', $at, '1 day')",
-	"SELECT b.* FROM templates t, prebuild_backtest(t.id, 'p1', '2030-03-01', $at) b",
+	"SELECT b.* FROM prebuild_backtest(fixture.t('one'), 'p1', '2030-03-01', $at) b",
 	"SELECT p.name, t.* FROM template_version_presets p, prebuild_target(p.id, $at) t ORDER BY p.name",
 	"SELECT * FROM prebuild_recommend($at)",
 	"SELECT p.name, prebuild_desired_instances(p.id, $at) FROM template_version_presets p ORDER BY 1",
