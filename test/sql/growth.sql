@@ -112,6 +112,18 @@ SELECT is(marks(), 'bad-14 validation_failed, bad-15 validation_failed, odd-14 u
 ALTER TABLE template_version_presets DROP CONSTRAINT no_return;
 DO $$ BEGIN PERFORM pass(); END $$;
 SELECT is(marks(), 'bad-15 validation_failed, odd-15 unsupported', 'and does it later');
+-- several marks that go at once take back the status of each
+DO $$ BEGIN
+	PERFORM simple('pair', 1, preset_name => 'pair-1');
+	PERFORM preset('pair-v1', 'pair-' || n, 1) FROM generate_series(2, 3) n;
+	PERFORM parameter('pair-v1', 'region', required => true);
+	PERFORM pass();
+	UPDATE template_version_presets SET desired_instances = NULL WHERE name ~ '^pair';
+END $$;
+SELECT is((SELECT string_agg(status(name), ' ') FROM template_version_presets WHERE name ~ '^pair'), 'validation_failed validation_failed validation_failed', 'three presets that are marked');
+DO $$ BEGIN PERFORM pass(); END $$;
+SELECT is((SELECT string_agg(status(name), ' ') FROM template_version_presets WHERE name ~ '^pair'), 'healthy healthy healthy', 'are healthy once nobody wants them');
+DO $$ BEGIN DELETE FROM template_version_presets WHERE name ~ '^pair'; END $$;
 
 -- events: ten thousand old ones at once
 DELETE FROM prebuild_event;
