@@ -138,6 +138,9 @@ SELECT is(differing(), 0::bigint, 'targets are the same from the log');
 -- nothing after a time changes the target before it: rows go, come, and change
 CREATE TABLE fixture.cut AS SELECT max(at) AS at FROM fixture.target WHERE at < t0() - interval '3 days';
 DELETE FROM fixture.target WHERE at > (SELECT at FROM fixture.cut);
+CREATE FUNCTION fixture.backtests() RETURNS TABLE (preset text, backtest text) LANGUAGE sql STABLE AS
+$$ SELECT preset, b::text FROM fixture.cut, unnest('{busy,rare,few}'::text[]) preset, LATERAL prebuild_backtest(t('busy'), preset, at - interval '90 days', at) b $$;
+CREATE TABLE fixture.backtest AS SELECT * FROM backtests();
 DO $$
 DECLARE
 	cut timestamptz := (SELECT at FROM fixture.cut);
@@ -149,11 +152,12 @@ BEGIN
 	UPDATE prebuild_demand_log SET at = cut + (at - cut) * 0.3 WHERE workspace_id = ANY (later);
 	PERFORM asked('busy', ARRAY(SELECT cut + n * interval '1 s' FROM generate_series(0, 300) n));
 	PERFORM asked('few', ARRAY(SELECT cut + n * interval '1 hour' FROM generate_series(0, 60) n));
-	-- a build from before the time ends after it, much later
-	PERFORM built('rare', 86000, ARRAY[cut - interval '1 minute', cut - interval '2 minutes', cut - interval '3 minutes', cut - interval '4 minutes', cut - interval '5 minutes', cut - interval '6 minutes']);
+	-- builds from before the time end after it
+	PERFORM built('rare', 84600, ARRAY(SELECT cut - interval '23 hours' + n * interval '1 s' FROM generate_series(1, 25) n));
 END
 $$;
 SELECT is(differing(), 0::bigint, 'no target before a time sees what comes from then on');
+SELECT is((SELECT count(*)::int FROM (SELECT * FROM fixture.backtest EXCEPT SELECT * FROM backtests()) b), 0, 'no backtest does');
 SELECT is((SELECT target > 1 FROM prebuild_target(p('busy'), (SELECT at FROM fixture.cut) + interval '10 minutes')), true, 'a later one does');
 
 -- policies: bounds and level of the template and of the preset
