@@ -26,6 +26,7 @@ bool setting_notify_hard_limit = false;
 /* demand */
 int setting_demand_retention = 400 * 24 * 60;
 int setting_default_lead_time = 5 * 60;
+int setting_scale_in_delay = 15 * 60;
 
 /* healthy pools */
 int setting_unready_grace = 0;
@@ -250,6 +251,9 @@ define_demand_settings(void)
 	define_int("prebuild.default_lead_time",
 			   "Sets the lead time of prebuilds of a template that has built too few.",
 			   &setting_default_lead_time, INT_MAX / 2, GUC_UNIT_S);
+	define_int("prebuild.scale_in_delay",
+			   "Sets how long a forecast keeps prebuilds that it needs no more.",
+			   &setting_scale_in_delay, INT_MAX / 2, GUC_UNIT_S);
 }
 
 /*

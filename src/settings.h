@@ -21,6 +21,7 @@ extern bool setting_notify_hard_limit;
 /* demand */
 extern int setting_demand_retention;  /* minutes */
 extern int setting_default_lead_time; /* seconds */
+extern int setting_scale_in_delay;	  /* seconds */
 
 /* healthy pools; prebuild_policy has values of single presets */
 extern int setting_unready_grace;	   /* seconds, 0 = off */

@@ -254,6 +254,7 @@ DECLARE
 		prebuild_agent_metadata_report,
 		prebuild_agent_metadata_report_bytes,
 		prebuild_agent_metadata_upsert,
+		prebuild_backtest,
 		prebuild_build_inputs,
 		prebuild_claim,
 		prebuild_clean,
@@ -274,6 +275,7 @@ DECLARE
 		prebuild_plan,
 		prebuild_pool,
 		prebuild_promote,
+		prebuild_recommend,
 		prebuild_reconcile,
 		prebuild_required_rights,
 		prebuild_resume,
@@ -285,6 +287,7 @@ DECLARE
 		prebuild_stage_status,
 		prebuild_state,
 		prebuild_system_user,
+		prebuild_target,
 		prebuild_track_resource_replacement,
 		prebuild_unset_policy,
 		prebuild_unstage,
@@ -968,3 +971,74 @@ BEGIN
 	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 END
 $$;
+
+---- sizing by demand ----------------------------------------------------------
+
+CREATE TYPE @extschema@.prebuild_backtest_row AS (
+	policy text,
+	chosen boolean,
+	demand integer,
+	warm integer,
+	hit_rate double precision,
+	idle interval,
+	created integer,
+	deleted integer,
+	peak integer,
+	note text
+);
+
+COMMENT ON TYPE @extschema@.prebuild_backtest_row IS
+'What a policy would have given in the later part of a range, which had no say in the choice';
+
+CREATE FUNCTION @extschema@.prebuild_backtest(template_id uuid, preset_name text,
+	range_start timestamptz, range_end timestamptz, service_level double precision DEFAULT NULL)
+RETURNS SETOF @extschema@.prebuild_backtest_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 COST 1000000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_backtest';
+
+COMMENT ON FUNCTION @extschema@.prebuild_backtest(uuid, text, timestamptz, timestamptz, double precision) IS
+'What each policy would have given a preset. The first two thirds of the range choose; the figures are of the last third';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_backtest(uuid, text, timestamptz, timestamptz, double precision) FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_target_row AS (
+	target integer,
+	policy text,
+	reason text
+);
+
+CREATE FUNCTION @extschema@.prebuild_target(preset_id uuid, at timestamptz DEFAULT now())
+RETURNS @extschema@.prebuild_target_row
+LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_target';
+
+COMMENT ON FUNCTION @extschema@.prebuild_target(uuid, timestamptz) IS
+'How many prebuilds of a preset its best policy wants at a time, and why; from what was known before that time. It changes nothing';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_target(uuid, timestamptz) FROM PUBLIC;
+
+CREATE TYPE @extschema@.prebuild_recommend_row AS (
+	template_name text,
+	preset_name text,
+	configured text,
+	recommended text,
+	expected_hit_rate double precision,
+	configured_hit_rate double precision,
+	idle_saved interval,
+	reason text,
+	terraform text
+);
+
+COMMENT ON TYPE @extschema@.prebuild_recommend_row IS
+'Advice for a preset; rates and idle_saved are of the last 30 of 90 days, which had no say in it';
+
+CREATE FUNCTION @extschema@.prebuild_recommend(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_recommend_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 COST 100000000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_recommend';
+
+COMMENT ON FUNCTION @extschema@.prebuild_recommend(timestamptz) IS
+'The prebuilds block to write into each template whose presets people ask for, the worst preset first; from the 90 days before a time. It changes nothing';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_recommend(timestamptz) FROM PUBLIC;

@@ -4,6 +4,7 @@
  */
 #include "compat.h"
 
+#include "utils/datetime.h"
 #include "utils/timestamp.h"
 
 #include "cron/timezone.h"
@@ -70,6 +71,21 @@ timezone_local_time(TimestampTz at, const pg_tz *tz, CronLocalTime *local)
 	local->second = tm->tm_sec;
 	local->weekday = tm->tm_wday;
 	return true;
+}
+
+/* Return by how many microseconds local time in a zone is ahead of UTC at a finite time. */
+int64
+timezone_offset(TimestampTz at, const pg_tz *tz)
+{
+	CronLocalTime local;
+	pg_time_t seconds;
+
+	if (!timezone_local_time(at, tz, &local))
+		return 0;
+	seconds =
+		(date2j(local.year, local.month, local.day) - UNIX_EPOCH_JDATE) * (pg_time_t) SECS_PER_DAY +
+		local.hour * SECS_PER_HOUR + local.minute * SECS_PER_MINUTE + local.second;
+	return (seconds - unix_seconds(at)) * USECS_PER_SEC;
 }
 
 /*

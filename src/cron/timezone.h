@@ -12,6 +12,7 @@
 
 extern const pg_tz *timezone_find(const char *name);
 extern bool timezone_local_time(TimestampTz at, const pg_tz *tz, CronLocalTime *local);
+extern int64 timezone_offset(TimestampTz at, const pg_tz *tz);
 extern TimestampTz timezone_next_change(TimestampTz at, const pg_tz *tz);
 
 #endif /* PREBUILD_TIMEZONE_H */

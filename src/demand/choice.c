@@ -34,6 +34,7 @@ typedef struct PolicyCall
 	const Policy *policy;
 	const PolicySettings *settings;
 	PolicyMemo *memo;
+	void (*pause)(void);
 } PolicyCall;
 
 /* Return the share of the demands that were served warm; 1 without demands. */
@@ -50,6 +51,8 @@ ask_policy(void *argument, const DemandHistory *past, int64_t at, int64_t *until
 	PolicyCall *call = argument;
 	PolicyAnswer answer;
 
+	if (call->pause != NULL)
+		call->pause();
 	policy_target(call->policy, call->settings, past, at, call->memo, &answer);
 	*until = answer.until;
 	return answer.target;
@@ -63,7 +66,7 @@ void
 choice_simulate(const DemandHistory *history, const ChoiceSettings *settings, int64_t from,
 				int64_t split, const Policy *policy, ChoiceRoom *room, SimulatorResult *result)
 {
-	PolicyCall call = { policy, &settings->policy, &room->memo };
+	PolicyCall call = { policy, &settings->policy, &room->memo, settings->pause };
 	SimulatorSettings simulator = { .from = from,
 									.split = split,
 									.to = settings->to,

@@ -40,6 +40,7 @@ typedef struct ChoiceSettings
 	int64_t expire_after;
 	int max_creates;
 	int max_building;
+	void (*pause)(void); /* called between questions to a policy, if not NULL; need not return */
 } ChoiceSettings;
 
 typedef struct ChoiceCandidate

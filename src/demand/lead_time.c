@@ -158,6 +158,7 @@ require_preset(const Id *template_id, const char *preset_name)
 Datum
 prebuild_lead_time(PG_FUNCTION_ARGS)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	TimestampTz at = argument_time(fcinfo, 2, "at");
 	HistoryRange range = { .source = HISTORY_MEASURED,
 						   .from = at,
@@ -186,6 +187,8 @@ prebuild_lead_time(PG_FUNCTION_ARGS)
 		samples = gather(&histories, NULL);
 	}
 	put_row(&row, samples.n < FEWEST_SAMPLES ? "default" : source, &samples);
+	/* the result outlives SPI's memory */
+	MemoryContextSwitchTo(caller);
 	result = result_row_datum(fcinfo, &row);
 	plans_leave();
 	return result;

@@ -17,6 +17,8 @@ $primary->safe_psql($db, q{
 	SELECT fixture.version('one', 'v2', active => false), fixture.preset('v2', 'next', 0);
 	SELECT fixture.preset('v2', 'staged', 1);
 	SELECT prebuild_stage(fixture.v('v2'));
+	SELECT fixture.prebuild('p1', 'asked-' || n, owner => fixture.usr('ada'), created => '2030-06-03 11:00Z'::timestamptz - n * interval '1 day')
+	FROM generate_series(1, 60) n;
 });
 
 # sick members, rests of failures and a memory of them, for the answers with health on
@@ -51,6 +53,10 @@ my @reads = (
 	"SELECT * FROM prebuild_state($at)",
 	"SELECT * FROM prebuild_plan($at)",
 	"SELECT * FROM prebuild_stage_status($at)",
+	"SELECT * FROM prebuild_demand('2030-05-01', $at, '1 day')",
+	"SELECT b.* FROM prebuild_backtest(fixture.t('one'), 'p1', '2030-03-01', $at) b",
+	"SELECT p.name, t.* FROM template_version_presets p, prebuild_target(p.id, $at) t ORDER BY p.name",
+	"SELECT * FROM prebuild_recommend($at)",
 	"SELECT p.name, prebuild_desired_instances(p.id, $at) FROM template_version_presets p ORDER BY 1",
 	"SELECT f.* FROM template_version_presets p, prebuild_forecast(p.id, $at, '2030-06-04') f ORDER BY p.name, 1",
 	"SELECT prebuild_cron_matches('* 9-18 * * 1-5', 'Europe/Berlin', $at)",
