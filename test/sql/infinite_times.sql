@@ -15,6 +15,7 @@ $$
 		WHEN type = 'text[]'::regtype THEN '''{x}'''
 		WHEN type = 'bigint'::regtype THEN '3600000000000'
 		WHEN type IN ('real'::regtype, 'boolean'::regtype) THEN '''1'''
+		WHEN type = 'double precision'::regtype THEN '0.9'
 		WHEN type = 'interval'::regtype THEN '''1 hour'''
 		WHEN type = 'timestamptz'::regtype THEN '''2025-06-02'''
 		WHEN type = 'timestamptz[]'::regtype THEN '''{2025-06-02}'''
