@@ -314,6 +314,9 @@ demand_require_template(const Id *template_id)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* About 270,000 years. The server cannot divide time into buckets that are much longer. */
+#define LONGEST_BUCKET_DAYS 100000000
+
 /* The arguments of prebuild_demand(). */
 typedef struct DemandArguments
 {
@@ -323,11 +326,12 @@ typedef struct DemandArguments
 	const Id *template_id; /* NULL: all */
 } DemandArguments;
 
-/* Raise an error unless the bucket is longer than 0 and has no months. */
+/* Raise an error unless the bucket is longer than 0, has no months, and is one that date_bin() takes. */
 static void
 check_bucket(FunctionCallInfo fcinfo)
 {
 	const Interval nothing_at_all = { 0 };
+	const Interval longest = { .day = LONGEST_BUCKET_DAYS };
 	const Interval *bucket;
 
 	argument_require(fcinfo, 2, "bucket");
@@ -342,6 +346,14 @@ check_bucket(FunctionCallInfo fcinfo)
 					"\"%s\"",
 					DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(bucket)))),
 			 errhint("Months differ in length. Use days, hours or minutes.")));
+	if (abs(bucket->day) > LONGEST_BUCKET_DAYS ||
+		DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(bucket),
+										 IntervalPGetDatum(&longest))))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"bucket\" must be at most %d days, not \"%s\"",
+							   LONGEST_BUCKET_DAYS,
+							   DatumGetCString(
+								   DirectFunctionCall1(interval_out, IntervalPGetDatum(bucket))))));
 }
 
 /* Read and check the arguments of prebuild_demand(). */

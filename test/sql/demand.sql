@@ -126,6 +126,8 @@ SELECT raises(statement, state, message, NULL, label) FROM (VALUES
 	($$SELECT prebuild_demand(now(), now(), '0')$$, '22023', '"bucket" must be longer than 0 and without months, not "@ 0"', 'an empty bucket'),
 	($$SELECT prebuild_demand(now(), now(), '-1 h')$$, '22023', '"bucket" must be longer than 0', 'a negative bucket'),
 	($$SELECT prebuild_demand(now(), now(), '1 month')$$, '22023', '"bucket" .* without months, not "@ 1 mon"', 'a bucket of a month'),
+	($$SELECT prebuild_demand(now(), now(), '100000000 days 00:00:01')$$, '22023', '"bucket" must be at most 100000000 days, not "@ 100000000 days 1 sec"', 'too long a bucket'),
+	($$SELECT prebuild_demand(now(), now(), '2147483647 days -2000000000:00:00')$$, '22023', '"bucket" must be at most', 'one whose days alone are too many'),
 	($$SELECT prebuild_demand(now(), now(), NULL)$$, '22004', '"bucket" must not be null', 'no bucket'),
 	($$SELECT prebuild_demand(now(), now(), '1 h', '00000000-0000-0000-0000-00000000abcd')$$, '42704', 'template 0.*abcd does not exist', 'an unknown template')
 ) c (statement, state, message, label);
