@@ -576,12 +576,13 @@ REVOKE ALL ON FUNCTION @extschema@.prebuild_unset_policy(uuid, text) FROM PUBLIC
 -- Builds that failed (kind "failed" or "sick") still count for backoff and hard limit after their
 -- member is gone. "undeleted" is a delete build that passes do not try again.
 CREATE TABLE @extschema@.prebuild_failure (
-	build_id uuid PRIMARY KEY,
+	build_id uuid NOT NULL,
 	preset_id uuid NOT NULL,
 	workspace_id uuid NOT NULL,
 	kind text NOT NULL,
 	built_at timestamptz NOT NULL,
-	control_plane text NOT NULL
+	control_plane text NOT NULL,
+	PRIMARY KEY (control_plane, build_id)
 );
 CREATE INDEX prebuild_failure_preset_id_built_at_idx
 	ON @extschema@.prebuild_failure (preset_id, built_at);
@@ -590,9 +591,10 @@ COMMENT ON TABLE @extschema@.prebuild_failure IS
 'Failed builds that a pass remembers after it deleted their member';
 
 CREATE TABLE @extschema@.prebuild_forgiven (
-	preset_id uuid PRIMARY KEY,
+	preset_id uuid NOT NULL,
 	until timestamptz NOT NULL,
-	control_plane text NOT NULL
+	control_plane text NOT NULL,
+	PRIMARY KEY (control_plane, preset_id)
 );
 
 COMMENT ON TABLE @extschema@.prebuild_forgiven IS

@@ -7,6 +7,8 @@
  *						  delete builds of which a pass has said that it gave up (kind "undeleted")
  *	  prebuild_forgiven	  for a preset, until when failures do not count any more
  *
+ *	  Each row is of one control plane. Two of them have the same ids if one is a copy of the other.
+ *
  *	  Reads and writes with the rights of the extension's owner. Only passes write, under lock 7,
  *	  and prebuild_retry(), whose upsert of one row conflicts with nobody else.
  */
@@ -48,15 +50,18 @@ void
 past_failures_read(PoolSnapshot *pool)
 {
 	static KeptPlan plan;
+	static const Oid argtypes[] = { TEXTOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema) };
 	uint64 n;
 
 	if (!have_memory())
 		return;
 	n = plan_execute(&plan,
 					 "SELECT f.preset_id, f.build_id, f.built_at FROM {ext}prebuild_failure f"
-					 " WHERE f.kind {<>} 'undeleted'"
-					 " UNION ALL SELECT g.preset_id, NULL, g.until FROM {ext}prebuild_forgiven g",
-					 PLAN_READ_OWN, 0, NULL, NULL, NULL);
+					 " WHERE f.control_plane {=} $1 AND f.kind {<>} 'undeleted'"
+					 " UNION ALL SELECT g.preset_id, NULL, g.until FROM {ext}prebuild_forgiven g"
+					 " WHERE g.control_plane {=} $1",
+					 PLAN_READ_OWN, 1, argtypes, values, NULL);
 	pool->failures = palloc_array(PastFailure, n + 1);
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -100,7 +105,7 @@ insert_failures(ArrayParameter *builds, ArrayParameter *presets, ArrayParameter 
 				 " (build_id, preset_id, workspace_id, kind, built_at, control_plane)"
 				 " SELECT f.build_id, f.preset_id, f.workspace_id, f.kind, f.built_at, $6"
 				 " FROM {unnest 5} f (build_id, preset_id, workspace_id, kind, built_at)"
-				 " ON CONFLICT (build_id) DO NOTHING",
+				 " ON CONFLICT (control_plane, build_id) DO NOTHING",
 				 PLAN_FRESH_OWN, 6, argtypes, values, NULL);
 }
 
@@ -141,14 +146,14 @@ List *
 past_failures_give_up(const PoolSnapshot *pool)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID };
+	static const Oid argtypes[] = { UUIDARRAYOID, TEXTOID };
 	ArrayParameter *builds = array_new(UUIDOID);
 	ArrayParameter *presets = array_new(UUIDOID);
 	ArrayParameter *workspaces = array_new(UUIDOID);
 	ArrayParameter *times = array_new(TIMESTAMPTZOID);
 	ArrayParameter *kinds = array_new(TEXTOID);
 	List *news = NIL;
-	Datum values[1];
+	Datum values[2];
 	Id *known;
 	uint64 n;
 
@@ -158,10 +163,12 @@ past_failures_give_up(const PoolSnapshot *pool)
 	if (builds->n == 0 || !have_memory())
 		return NIL;
 	values[0] = array_datum(builds);
+	values[1] = CStringGetTextDatum(setting_control_plane_schema);
 	n = plan_execute(&plan,
 					 "SELECT f.build_id FROM {ext}prebuild_failure f"
-					 " WHERE f.build_id {=} ANY ($1) ORDER BY f.build_id",
-					 PLAN_FRESH_OWN, 1, argtypes, values, NULL);
+					 " WHERE f.control_plane {=} $2 AND f.build_id {=} ANY ($1)"
+					 " ORDER BY f.build_id",
+					 PLAN_FRESH_OWN, 2, argtypes, values, NULL);
 	known = palloc_array(Id, n + 1);
 	for (uint64 i = 0; i < n; i++)
 		known[i] = row_id(i, 1);
@@ -206,7 +213,8 @@ past_failures_forgive(ArrayParameter *presets, ArrayParameter *until)
 	plan_execute(&plan,
 				 "INSERT INTO {ext}prebuild_forgiven AS g (preset_id, until, control_plane)"
 				 " SELECT n.preset_id, n.until, $3 FROM {unnest 2} n (preset_id, until)"
-				 " ON CONFLICT (preset_id) DO UPDATE SET until = GREATEST(g.until, excluded.until)",
+				 " ON CONFLICT (control_plane, preset_id) DO UPDATE"
+				 " SET until = GREATEST(g.until, excluded.until)",
 				 PLAN_FRESH_OWN, 3, argtypes, values, NULL);
 }
 
@@ -243,9 +251,11 @@ past_failures_prune(const PoolSnapshot *pool, const DecisionSettings *settings)
 				 " WHEN f.kind {=} 'undeleted' THEN NOT f.workspace_id {=} ANY ($2)"
 				 " WHEN NOT f.preset_id {=} ANY ($1) THEN true"
 				 " WHEN EXISTS (SELECT FROM {ext}prebuild_forgiven g"
-				 "  WHERE g.preset_id {=} f.preset_id AND g.until {>=} f.built_at) THEN true"
+				 "  WHERE g.control_plane {=} f.control_plane AND g.preset_id {=} f.preset_id"
+				 "  AND g.until {>=} f.built_at) THEN true"
 				 " ELSE f.built_at {<} $3 AND (SELECT pg_catalog.count(*)"
 				 "  FROM {ext}prebuild_failure n WHERE n.preset_id {=} f.preset_id"
+				 "  AND n.control_plane {=} f.control_plane"
 				 "  AND n.built_at {>} f.built_at) {>=} " FAILURES_KEPT " END",
 				 PLAN_FRESH_OWN, 4, argtypes, values, NULL);
 	plan_execute(&forgiven_plan,

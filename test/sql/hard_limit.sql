@@ -93,4 +93,29 @@ END $$;
 SELECT is(pass(n => 8), 'deleted 2', 'so are those of a new version and of a deleted template');
 SELECT is(members('promoted', 'start', 'failed') + members('dropped', 'start', 'failed'), 6, 'failed ones are kept');
 
-DROP SCHEMA cp_hard CASCADE;
+-- two control planes with the same ids, as a copy has them: neither knows of the other's failures
+CREATE FUNCTION fixture.failing() RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
+	PERFORM template('twin'), version('twin', 'twin-v1');
+	PERFORM preset('twin-v1', 'twin', 1, new_id => '00000000-0000-0000-0000-000000000001');
+	PERFORM prebuild('twin', 'twin-' || n, status => 'failed', created => t0() - n * interval '2 hours') FROM generate_series(1, 3) n;
+END
+$$;
+DO $$ BEGIN
+	PERFORM control_plane('cp_hard'), failing();
+	PERFORM prebuild_retry(p('twin'), t0());
+	PERFORM control_plane('cp_hard_copy'), failing();
+END $$;
+SELECT ok(hard_limited, 'a retry here') FROM prebuild_state(t0());
+DO $$ BEGIN PERFORM prebuild_retry(p('twin'), t0() - interval '5 hours'); END $$;
+SELECT ok(hard_limited = false, 'is none there') FROM prebuild_state(t0());
+SELECT is(string_agg(concat_ws(' ', control_plane, extract(epoch FROM t0() - until)::int), ', ' ORDER BY control_plane), 'cp_hard 0, cp_hard_copy 18000', 'each has its own')
+FROM prebuild_forgiven WHERE preset_id = p('twin');
+DO $$ BEGIN
+	DELETE FROM workspaces;
+	INSERT INTO prebuild_failure SELECT gen_random_uuid(), p('twin'), gen_random_uuid(), 'failed', t0() - n * interval '1 hour', 'cp_hard' FROM generate_series(2, 4) n;
+END $$;
+SELECT ok(NOT hard_limited, 'nor is what one remembers of the other') FROM prebuild_state(t0());
+SELECT is((SELECT count(*)::int FROM prebuild_failure WHERE control_plane = 'cp_hard'), 3, 'it is there');
+DROP SCHEMA cp_hard, cp_hard_copy CASCADE;
