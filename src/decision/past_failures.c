@@ -9,8 +9,9 @@
  *
  *	  Each row is of one control plane. Two of them have the same ids if one is a copy of the other.
  *
- *	  Reads and writes with the rights of the extension's owner. Only passes write, under lock 7,
- *	  and prebuild_retry(), whose upsert of one row conflicts with nobody else.
+ *	  Reads and writes with the rights of the extension's owner. Passes write under lock 7.
+ *	  prebuild_clean() writes beside them, but only about members whose workspaces it has locked, and
+ *	  prebuild_retry() an upsert of one row.
  */
 #include "compat.h"
 
