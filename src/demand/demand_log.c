@@ -35,9 +35,11 @@
 #include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "storage/itemptr.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rls.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -278,7 +280,9 @@ demand_log_update(TimestampTz at)
 
 /*
  * Record that somebody got a prebuild, in the transaction of the claim. preset_name: of the
- * workspace's first build. SPI must be connected. Does nothing with a script that has no log.
+ * workspace's first build. SPI must be connected. Does nothing with a script that has no log, nor
+ * while somebody holds the log, for example VACUUM FULL: nobody should wait for a workspace because
+ * of that. Then a pass finds the demand by the new owner's first build, at the time of that build.
  */
 void
 demand_log_claim(const Id *workspace_id, const Id *template_id, const char *preset_name,
@@ -286,8 +290,9 @@ demand_log_claim(const Id *workspace_id, const Id *template_id, const char *pres
 {
 	Found found = { array_new(UUIDOID),		   array_new(UUIDOID), array_new(TEXTOID),
 					array_new(TIMESTAMPTZOID), array_new(BOOLOID), NULL };
+	Oid log = get_relname_relid("prebuild_demand_log", plans_extension_schema());
 
-	if (!demand_log_exists())
+	if (!OidIsValid(log) || !ConditionalLockRelationOid(log, RowExclusiveLock))
 		return;
 	array_add_id(found.workspaces, workspace_id);
 	array_add_id(found.templates, template_id);
