@@ -75,6 +75,7 @@ read_preset(Preset *preset, uint64 i)
 	preset->status = parse_status(details->stored_status);
 	details->organization_deleted = DatumGetBool(row_get(i, 15));
 	details->can_want = DatumGetBool(row_get(i, 16));
+	details->timezone = row_text(i, 17);
 }
 
 /* Read the presets that have desired instances. */
@@ -90,6 +91,7 @@ read_presets(PoolSnapshot *pool)
 				 " t.deprecated {<>} '', p.desired_instances::pg_catalog.int4,"
 				 " p.invalidate_after_secs::pg_catalog.int4, %s::pg_catalog.timestamptz,"
 				 " p.prebuild_status::pg_catalog.text, o.deleted::pg_catalog.bool, " PRESET_CAN_WANT
+				 ", COALESCE(p.scheduling_timezone::pg_catalog.text, '')"
 				 " FROM {cp}template_version_presets p"
 				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id"
