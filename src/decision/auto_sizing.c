@@ -36,6 +36,7 @@ find_others_build(const PoolSnapshot *pool, TimestampTz at)
 
 		if (member->by_system_user && member->build_number == 1 &&
 			member->build_created_at > at - OTHER_RECONCILER_LOOKBACK &&
+			member->build_created_at <= at &&
 			other_reconciler_made(&member->build_id))
 			return member;
 	}

@@ -214,6 +214,7 @@ enum
 	PUT_CONFIGURED_IDLE,
 	PUT_LEARNT_AT,
 	PUT_LEARNT,
+	PUT_SUSPENDED,
 	PUTS
 };
 
@@ -248,7 +249,7 @@ policy_choice_write(const PolicyChoice *choice, const char *policy_name,
 										TEXTOID,   FLOAT8OID,	TEXTOID,		TEXTOID,
 										TIMESTAMPTZOID,	TIMESTAMPTZOID,	INT4OID, FLOAT8OID,
 										INTERVALOID, FLOAT8OID, INTERVALOID,	TIMESTAMPTZOID,
-										FLOAT8ARRAYOID };
+										FLOAT8ARRAYOID, BOOLOID };
 	ArrayParameter *learnt = array_new(FLOAT8OID);
 	Datum values[PUTS] = { CStringGetTextDatum(setting_control_plane_schema),
 						   id_datum(&choice->template_id),
@@ -268,21 +269,22 @@ policy_choice_write(const PolicyChoice *choice, const char *policy_name,
 		array_add(learnt, Float8GetDatum(choice->learnt[i]));
 	values[PUT_LEARNT_AT] = TimestampTzGetDatum(choice->learnt_at);
 	values[PUT_LEARNT] = array_datum(learnt);
+	values[PUT_SUSPENDED] = BoolGetDatum(choice->suspended);
 	if (choice->nlearnt == 0)
 		nulls[PUT_LEARNT_AT] = nulls[PUT_LEARNT] = 'n';
 	plan_execute(
 		&plan,
 		"INSERT INTO {ext}prebuild_policy_choice (control_plane, template_id, preset_name, policy,"
 		" kind, parameter, outcome, note, chosen_at, due_at, demand, hit_rate, idle,"
-		" configured_hit_rate, configured_idle, learnt_at, learnt)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+		" configured_hit_rate, configured_idle, learnt_at, learnt, suspended)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
 		" ON CONFLICT (control_plane, template_id, preset_name) DO UPDATE SET"
 		" policy = excluded.policy, kind = excluded.kind, parameter = excluded.parameter,"
 		" outcome = excluded.outcome, note = excluded.note, chosen_at = excluded.chosen_at,"
 		" due_at = excluded.due_at, demand = excluded.demand, hit_rate = excluded.hit_rate,"
 		" idle = excluded.idle, configured_hit_rate = excluded.configured_hit_rate,"
 		" configured_idle = excluded.configured_idle, learnt_at = excluded.learnt_at,"
-		" learnt = excluded.learnt",
+		" learnt = excluded.learnt, suspended = excluded.suspended",
 		PLAN_FRESH_OWN, PUTS, argtypes, values, nulls);
 }
 

@@ -47,6 +47,7 @@ typedef struct Choosing
 {
 	const Turn *turn;
 	TimestampTz at;
+	bool suspended;	   /* another reconciler is at work, and an event has said so */
 	const char *error; /* choose by it that the configuration holds; or NULL */
 	AutoChoice *made;
 } Choosing;
@@ -154,6 +155,7 @@ choose(void *argument)
 						 ? auto_choice_failed(turn->sized, choosing->error, choosing->at)
 						 : auto_choice_make(turn->sized, turn->history, turn->preset->choice,
 											choosing->at);
+	choosing->made->choice.suspended = choosing->suspended;
 	policy_choice_write(&choosing->made->choice, choosing->made->policy_name,
 						choosing->made->has_figures ? &choosing->made->figures : NULL);
 	return true;
@@ -207,9 +209,9 @@ describe(const PolicyChoice *last, const AutoChoice *made)
  * preset's fault, and locks of other sessions.
  */
 static void
-choose_for(const Turn *turn, TimestampTz at, EventBatch *events)
+choose_for(const Turn *turn, TimestampTz at, bool suspended, EventBatch *events)
 {
-	Choosing choosing = { .turn = turn, .at = at };
+	Choosing choosing = { .turn = turn, .at = at, .suspended = suspended };
 	const PolicyChoice *last = turn->preset->choice;
 	ErrorData *error = subtransaction_run(choose, &choosing);
 
@@ -250,7 +252,7 @@ choose_some(const AutoSizing *sizing, Turn *turns, int n, TimestampTz at,
 		CHECK_FOR_INTERRUPTS();
 		if (i > 0 && GetCurrentTimestamp() - began > CHOOSING_MS * INT64CONST(1000))
 			break;
-		choose_for(&turns[i], at, events);
+		choose_for(&turns[i], at, sizing->others_build != NULL && sizing->choices.n > 0, events);
 	}
 }
 
