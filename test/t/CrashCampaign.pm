@@ -5,7 +5,10 @@
 #	$campaign->crash($_) foreach CrashCampaign::kinds();
 #	$campaign->finish;
 #
-# Each crash() is one test. What clients were told is kept in files, outside the server. The tables that
+# With standby => 1 the server has a synchronous standby, which fail_over() promotes when the server
+# has crashed in the middle of something.
+#
+# Each crash() and fail_over() is one test. What clients were told is kept in files, outside the server. The tables that
 # the extension writes all the time (the logs of the pool, of demand and of lead times) are in a tablespace of
 # their own, whose disk gets full: the folder $PREBUILD_SMALL_DISK, a small file system of its own, or, without
 # it, a folder in which a library below the server (full_disk.c) refuses to make files longer.
@@ -26,10 +29,10 @@ my $db = 'plane';
 
 # the sessions of the load, by the names that their crashes go by
 my @load = (
-	[ claims => 'CALL load.claims()' ], [ claims => 'CALL load.claims()' ], [ claims => 'CALL load.claims()' ],
-	[ passes => 'CALL load.passes()' ], [ provisioner => 'CALL load.provisioner()' ],
-	[ reports => 'CALL load.reports(1, 20)' ], [ reports => 'CALL load.reports(21, 40)' ],
-	[ versions => 'CALL load.versions()' ], [ people => 'CALL load.people()' ]);
+	[ claims => 'CALL load.claims()' ], [ passes => 'CALL load.passes()' ], [ provisioner => 'CALL load.provisioner()' ],
+	[ reports => 'CALL load.reports(1, 20)' ], [ versions => 'CALL load.versions()' ], [ people => 'CALL load.people()' ],
+	# a standby's server leaves these out, so that the standby keeps up
+	[ claims => 'CALL load.claims()' ], [ claims => 'CALL load.claims()' ], [ reports => 'CALL load.reports(21, 40)' ]);
 
 # What crash() takes.
 sub kinds { return ('backend', 'metadata worker', 'pass worker', 'postmaster', 'immediate', 'full disk') }
@@ -46,26 +49,56 @@ sub new
 		told => PostgreSQL::Test::Utils::tempdir }, $class;
 
 	$self->{flag} = "$self->{told}/full";
-	mkdir $self->{disk};
-	$self->preload_full_disk unless $ENV{PREBUILD_SMALL_DISK};
+	unless ($options{standby})
+	{
+		mkdir $self->{disk};
+		$self->preload_full_disk unless $ENV{PREBUILD_SMALL_DISK};
+	}
 	my $node = $self->{node} = PostgreSQL::Test::Cluster->new($name);
-	$node->init;
+	$node->init(allows_streaming => $options{standby});
 	$node->append_conf('postgresql.conf', join "\n", q{timezone = 'UTC'}, q{fsync = off}, q{max_connections = 40},
 		q{restart_after_crash = on}, q{shared_preload_libraries = 'prebuild_ext'}, qq{prebuild.databases = '$db'},
 		q{prebuild.worker_role = 'postgres'}, q{prebuild.reconcile_interval = '1s'}, q{prebuild.fold_interval = '1s'},
 		q{prebuild.metadata_flush_interval = '200ms'}, q{prebuild.metadata_insert_missing = on},
 		q{prebuild.max_surge = '1'}, q{prebuild.max_unavailable = '1'}, q{prebuild.unready_grace = '1h'},
 		q{prebuild.failure_hard_limit = 0}, q{prebuild.backoff_interval = 0}, q{prebuild.failed_retention = '1s'},
-		q{prebuild.delete_retries = 2}, q{autovacuum_naptime = '1s'}, '');
+		q{prebuild.delete_retries = 2}, q{autovacuum_naptime = '1s'}, q{max_standby_streaming_delay = -1}, '');
 	$self->start;
 	new_control_plane($node, $db);
 	$node->safe_psql($db, join ";\n", slurp_file("$here/../fixture/load.sql"), slurp_file("$here/../fixture/invariants.sql"),
-		"CREATE TABLESPACE log LOCATION '$self->{disk}'",
+		'CALL load.prepare()');
+	$self->move_logs unless $options{standby};
+	$self->add_standby if $options{standby};
+	return $self;
+}
+
+# Put what the extension writes all the time into the tablespace.
+sub move_logs
+{
+	my ($self) = @_;
+
+	$self->{node}->safe_psql($db, join ";\n", "CREATE TABLESPACE log LOCATION '$self->{disk}'",
 		(map { "ALTER TABLE $_ SET TABLESPACE log" } qw(prebuild_pool_log prebuild_demand_log prebuild_lead_time_log)),
 		(map { "ALTER INDEX $_ SET TABLESPACE log" } qw(prebuild_pool_log_xid_idx prebuild_demand_log_pkey
-			prebuild_demand_log_preset_idx prebuild_demand_log_at_idx)),
-		'CALL load.prepare()');
-	return $self;
+			prebuild_demand_log_preset_idx prebuild_demand_log_at_idx)));
+	return;
+}
+
+# Give the server a standby that has applied what a client is told of.
+sub add_standby
+{
+	my ($self) = @_;
+	my $node = $self->{node};
+	my $name = 'standby_' . ++$self->{standbys};
+	my $standby = $self->{standby} = PostgreSQL::Test::Cluster->new($name);
+
+	$node->backup($name);
+	$standby->init_from_backup($node, $name, has_streaming => 1);
+	$standby->start;
+	$node->append_conf('postgresql.conf', "synchronous_standby_names = '*'\nsynchronous_commit = remote_apply\n");
+	$node->reload;
+	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'});
+	return;
 }
 
 # A number from 0 to before $limit, by the seed alone.
@@ -111,14 +144,14 @@ sub start
 sub start_load
 {
 	my ($self) = @_;
-	my $n = 0;
+	my @sessions = $self->{standby} ? @load[ 0 .. 5 ] : @load;
 
 	$self->{sessions} = [];
-	foreach my $session (@load)
+	foreach my $session (@sessions)
 	{
 		push @{ $self->{sessions} }, start_session($self->{node}, $db, "SET application_name = 'load $session->[0]'; $session->[1];");
 	}
-	wait_until($self->{node}, $db, 'SELECT count(*) = ' . @load . q{ FROM pg_stat_activity
+	wait_until($self->{node}, $db, 'SELECT count(*) = ' . @sessions . q{ FROM pg_stat_activity
 		WHERE application_name LIKE 'load %' AND query LIKE 'CALL%'});
 	return;
 }
@@ -144,6 +177,14 @@ sub stop_load
 	$self->{reports} += @reports;
 	append_to_file("$self->{told}/claims", join '', map { s/^claimed //r =~ tr/ /\t/r . "\n" } @claims);
 	append_to_file("$self->{told}/reports", join '', map { "$_ $newest{$_}" =~ tr/ /\t/r . "\n" } sort keys %newest);
+	return;
+}
+
+# Tell the database what clients were told.
+sub load_told
+{
+	my ($self) = @_;
+
 	wait_for_server($self->{node}, $db);
 	$self->{node}->safe_psql($db, qq{TRUNCATE invariant.told_claims, invariant.told_reports;
 		COPY invariant.told_claims FROM '$self->{told}/claims';
@@ -248,9 +289,9 @@ sub seconds_until_workers_serve
 # What is wrong now, a line each.
 sub broken
 {
-	my ($self) = @_;
+	my ($self, $node) = @_;
 
-	return split /\n/, $self->{node}->safe_psql($db, q{SET default_transaction_isolation = 'repeatable read';
+	return split /\n/, ($node // $self->{node})->safe_psql($db, q{SET default_transaction_isolation = 'repeatable read';
 		SELECT invariant || ': ' || detail FROM invariant.broken});
 }
 
@@ -270,26 +311,95 @@ sub settle
 	return "pools do not reach their targets: $left";
 }
 
+# What is wrong after a crash from which the server has come back.
+sub wrong_after
+{
+	my ($self) = @_;
+	my @wrong;
+	my $seconds = $self->seconds_until_workers_serve;
+
+	push @wrong, sprintf 'the workers needed %.1f s', $seconds if $seconds > 10;
+	$self->{slowest} = $seconds if $seconds > $self->{slowest};
+	$self->stop_load;
+	$self->load_told;
+	push @wrong, $self->broken, $self->settle, $self->broken;
+	push @wrong, 'the kept pool is not in use: ' . $self->{node}->safe_psql($db, 'SELECT pool_unused FROM prebuild_worker_status')
+	  if $self->{node}->safe_psql($db, 'SELECT count(pool_unused) FROM prebuild_worker_status') != 0;
+	# a pass keeps its lock until its end, and a little longer
+	wait_until($self->{node}, $db, q{SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory'});
+	return @wrong;
+}
+
 # One crash, which is one test.
 sub crash
 {
 	my ($self, $kind) = @_;
+
+	$self->{crashes}++;
+	$self->start_load;
+	my @wrong = grep { $_ ne '' } $self->strike($kind), $self->wrong_after;
+	is(join("\n", @wrong), '', "crash $self->{crashes}, $kind: all promises are kept")
+	  or diag("the server's log: " . $self->{node}->logfile);
+	return;
+}
+
+# What fail_over() takes: nothing in particular under load, or what a session or the worker is in the middle of.
+my %middles = (
+	fold => q{DO $$ BEGIN LOOP EXIT WHEN prebuild_fold() > 0; END LOOP; END $$;},
+	pass => q{DO $$ BEGIN LOOP EXIT WHEN (SELECT created > 0 FROM prebuild_reconcile(clock_timestamp())); END LOOP; END $$;},
+	flush => q{SELECT FROM workspace_agent_metadata WHERE workspace_agent_id = fixture.a(41) FOR UPDATE;});
+
+sub middles { return ('load', sort keys %middles) }
+
+# Stop in the middle of a fold, a pass or a flush that the standby has received so far.
+sub stop_in_the_middle
+{
+	my ($self, $kind) = @_;
 	my $node = $self->{node};
+
+	# so that there is something to do
+	$node->safe_psql($db, q{SELECT FROM prebuild_agent_metadata_report(fixture.a(41), '{cpu}', '{0}'); SELECT prebuild_agent_metadata_flush()});
+	push @{ $self->{sessions} }, start_session($node, $db, qq{BEGIN;
+		SELECT FROM template_version_presets p JOIN templates t ON t.active_version_id = p.template_version_id,
+			LATERAL prebuild_claim(p.id, load.owner(), 'middle-' || nextval('load.names'), at => clock_timestamp()) WHERE p.name = 'steady';
+		$middles{$kind} SELECT pg_sleep(600)});
+	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+	if ($kind eq 'flush')
+	{
+		$node->safe_psql($db, q{SELECT count(prebuild_agent_metadata_report(fixture.a(n), '{cpu}', '{1000000000}')) FROM generate_series(1, 41) n});
+		wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity
+			WHERE query = 'prebuild: writing agent metadata' AND wait_event_type = 'Lock'});
+	}
+	$node->safe_psql($db, 'SELECT pg_switch_wal()');
+	$node->wait_for_catchup($self->{standby}, 'replay', $node->lsn('insert'));
+	return;
+}
+
+# The server crashes and its standby is promoted, which is one test.
+sub fail_over
+{
+	my ($self, $kind) = @_;
 	my @wrong;
 
 	$self->{crashes}++;
 	$self->start_load;
-	push @wrong, $self->strike($kind);
-	my $seconds = $self->seconds_until_workers_serve;
-	$self->stop_load;
-	push @wrong, sprintf 'the workers needed %.1f s', $seconds if $seconds > 10;
-	$self->{slowest} = $seconds if $seconds > $self->{slowest};
-	push @wrong, $self->broken, $self->settle, $self->broken;
-	# a pass keeps its lock until its end, and a little longer
-	wait_until($node, $db, q{SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory'});
-	@wrong = grep { $_ ne '' } @wrong;
-	is(join("\n", @wrong), '', sprintf 'crash %d, %s: all promises are kept', $self->{crashes}, $kind)
-	  or diag("seed and time of the crash are in the log of the server: " . $node->logfile);
+	for (1 .. 2)
+	{
+		sleep $self->random(0.5);
+		push @wrong, map { "on the standby $_" } $self->broken($self->{standby});
+	}
+	if ($kind ne 'load')
+	{
+		$self->stop_load;
+		$self->stop_in_the_middle($kind);
+	}
+	$self->{node}->stop('immediate');
+	$self->{standby}->promote;
+	$self->{node} = delete $self->{standby};
+	push @wrong, $self->wrong_after;
+	is(join("\n", @wrong), '', "promotion $self->{crashes}, in the middle of a $kind: all promises are kept")
+	  or diag("the server's log: " . $self->{node}->logfile);
+	$self->add_standby;
 	return;
 }
 
@@ -311,7 +421,8 @@ sub finish
 		EXCEPT SELECT workspace_id, warm FROM prebuild_demand_log) missing});
 	pass('the log of demand has all of it');
 	unlike(slurp_file($node->logfile), qr/PANIC|TRAP:|XX000|signal 11|ERROR:  (unexpected|could not find|invalid memory)/, 'and no process has crashed by itself');
-	$node->stop;
+	$self->{standby}->stop('immediate') if $self->{standby};
+	$node->stop('immediate');
 	return;
 }
 
