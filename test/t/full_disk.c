@@ -30,7 +30,8 @@ is_full(int fd, long long end)
 	if (length <= 0)
 		return 0;
 	path[length] = '\0';
-	if (strncmp(path, folder, strlen(folder)) != 0 || fstat(fd, &about) != 0 || end <= about.st_size)
+	if (strncmp(path, folder, strlen(folder)) != 0 || fstat(fd, &about) != 0 ||
+		end <= about.st_size)
 		return 0;
 	errno = ENOSPC;
 	return 1;
