@@ -67,8 +67,6 @@ DO $$ BEGIN
 END $$;
 
 -- The backtest of 90 days: one line a policy.
-
--- The backtest of 90 days: one line a policy.
 CREATE FUNCTION fixture.backtest(preset text, level float8 DEFAULT NULL, template text DEFAULT 'busy', days int DEFAULT 90) RETURNS SETOF text LANGUAGE sql STABLE AS
 $$
 	SELECT format('%s%s: %s of %s warm, idle %s, %s created, %s deleted, peak %s; %s', policy, CASE WHEN chosen THEN ' *' END, warm, demand, idle, created, deleted, peak, note)
