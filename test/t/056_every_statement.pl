@@ -202,7 +202,8 @@ sub until_fault
 {
 	my ($call, $fault) = @_;
 
-	return "CALL saved.restore();\n" . (exists $before{$call} ? "$before{$call};\n" : '') . "SET prebuild.inject_fault = '$fault';\n$call{$call};\n\\set failed :ERROR\n"
+	# without VACUUM the builds would need more blocks each time, and demand more passes
+	return "VACUUM workspace_builds;\nCALL saved.restore();\n" . (exists $before{$call} ? "$before{$call};\n" : '') . "SET prebuild.inject_fault = '$fault';\n$call{$call};\n\\set failed :ERROR\n"
 	  . "SELECT '#left', current_setting('prebuild.inject_fault');\nSET prebuild.inject_fault = '';\n";
 }
 
@@ -273,9 +274,11 @@ sub fails
 	{
 		foreach my $n (@numbers)
 		{
+			my $log = -s $node->logfile;
 			my $said = say_all(until_fault($call, "$kind $n$lasting"));
 
 			$wrong .= "statement $n: the session lives\n" if $said !~ /connection to server was lost/;
+			$node->wait_for_log(qr/all server processes terminated; reinitializing/, $log) if $kind eq 'kill';
 			wait_for_server($node, $db);
 			push @results, results_of(say_all("\\set failed true\n" . until_end($call)));
 		}
