@@ -115,8 +115,7 @@ test_failures_in_no_time(void **state)
 	static const int64_t demands[] = { 60 * DEMAND_SECOND };
 	static const DemandBuild builds[] = { { 0, 0, true } };
 	DemandHistory history = { .demands = demands, .ndemands = 1, .builds = builds, .nbuilds = 1 };
-	SimulatorSettings settings = { .to = 600 * DEMAND_SECOND,
-								   .pass_interval = 60 * DEMAND_SECOND };
+	SimulatorSettings settings = { .to = 600 * DEMAND_SECOND, .pass_interval = 60 * DEMAND_SECOND };
 	Plan plan = { 1, { { INT64_MIN, 1 } } };
 	SimulatorFigures figures = run(&history, settings, &plan);
 
