@@ -10,6 +10,7 @@
 #include "metadata/agent_metadata.h"
 #include "metadata/metadata_batcher.h"
 
+extern bool metadata_stats_buffer(double *used, int64 *waiting);
 extern void metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies,
 								 int ncopies, const MetadataCounts *counts, TimestampTz start);
 extern void metadata_stats_refused(int slot, int64 n, const char *message);
