@@ -104,6 +104,8 @@ FROM (VALUES
 	('prebuild_recommend', 'SELECT string_agg(r::text, '';'') FROM prebuild_recommend(fixture.t0()) r'),
 	('prebuild_desired_instances', 'SELECT prebuild_desired_instances(%1$L, fixture.t0())::text'),
 	('prebuild_forecast', 'SELECT string_agg(f::text, '';'') FROM prebuild_forecast(%1$L, fixture.t0(), fixture.t0() + ''1 day'') f'),
+	('prebuild_health', 'SELECT string_agg(concat_ws('' '', h.name, h.status), '';'') FROM prebuild_health(fixture.t0()) h'),
+	('prebuild_health_read', 'SELECT string_agg(concat_ws('' '', h.name, h.status), '';'') FROM prebuild_health_read(fixture.t0()) h'),
 	('prebuild_clean', 'SELECT prebuild_clean(preset_id => %1$L)::text'),
 	('prebuild_retry', 'SELECT (prebuild_retry(%1$L) = now())::text'),
 	('prebuild_invalidate', 'SELECT (prebuild_invalidate(%1$L) = now())::text'),

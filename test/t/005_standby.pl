@@ -47,6 +47,8 @@ $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 my @reads = (
 	"$health SELECT * FROM prebuild_state($at)",
 	"$health SELECT * FROM prebuild_plan($at)",
+	"$health SELECT * FROM prebuild_health($at)",
+	'SELECT * FROM prebuild_overview',
 	"$health SELECT name, value FROM prebuild_metrics_read($at, 'pool') WHERE name ~ 'preset_(sick|no_provisioner)' ORDER BY 1, 2",
 	'SELECT * FROM prebuild_running()',
 	'SELECT * FROM prebuild_pool()',
