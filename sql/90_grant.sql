@@ -43,6 +43,7 @@ DECLARE
 		prebuild_promote,
 		prebuild_recommend,
 		prebuild_reconcile,
+		prebuild_replay,
 		prebuild_required_rights,
 		prebuild_resume,
 		prebuild_retry,

@@ -99,6 +99,7 @@ FROM (VALUES
 	('prebuild_build_inputs', 'SELECT prebuild_build_inputs(%1$L)::text'),
 	('prebuild_demand', 'SELECT string_agg(d::text, '';'') FROM prebuild_demand(fixture.t0() - interval ''1 day'', fixture.t0() + interval ''1 day'') d'),
 	('prebuild_backtest', 'SELECT string_agg(b::text, '';'') FROM prebuild_backtest(%7$L, ''a'', fixture.t0() - interval ''1 day'', fixture.t0()) b'),
+	('prebuild_replay', 'SELECT string_agg(r::text, '';'') FROM prebuild_replay(%7$L, ''a'', fixture.t0() - interval ''1 day'', fixture.t0(), bucket => ''12 hours'') r'),
 	('prebuild_target', 'SELECT prebuild_target(%1$L, fixture.t0())::text'),
 	('prebuild_recommend', 'SELECT string_agg(r::text, '';'') FROM prebuild_recommend(fixture.t0()) r'),
 	('prebuild_desired_instances', 'SELECT prebuild_desired_instances(%1$L, fixture.t0())::text'),
