@@ -70,20 +70,20 @@ DO $$ BEGIN
 	PERFORM prebuild('plain', 'pl-1');
 END $$;
 SELECT is(pool('wanted'), 'desired 3, eligible 0, running 0', 'nothing yet');
-SELECT is(pool('building'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, running 0', 'one being built');
-SELECT is(pool('ready'), 'claimed_total 0, created_total 1, desired 1, eligible 1, failed_total 0, running 1', 'one that is ready');
-SELECT is(pool('unready'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, running 1', 'one that is not ready');
-SELECT is(pool('expiring'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, running 1', 'one that is expired');
-SELECT is(pool('failing'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 1, running 0, prebuild_ext_preset_backing_off 1', 'one that failed lately');
-SELECT is(pool('failed'), 'claimed_total 0, created_total 3, desired 1, eligible 0, failed_total 3, preset_hard_limited 1, running 0', 'three that failed');
+SELECT is(pool('building'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 0', 'one being built');
+SELECT is(pool('ready'), 'claimed_total 0, created_total 1, desired 1, eligible 1, failed_total 0, resource_replacements_total 0, running 1', 'one that is ready');
+SELECT is(pool('unready'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 1', 'one that is not ready');
+SELECT is(pool('expiring'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 1', 'one that is expired');
+SELECT is(pool('failing'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 1, resource_replacements_total 0, running 0, prebuild_ext_preset_backing_off 1', 'one that failed lately');
+SELECT is(pool('failed'), 'claimed_total 0, created_total 3, desired 1, eligible 0, failed_total 3, preset_hard_limited 1, resource_replacements_total 0, running 0', 'three that failed');
 SELECT is(pool('invalid'), 'desired 1, eligible 0, preset_validation_failed 1, running 0', 'one that cannot be built');
-SELECT is(pool('claimed'), 'claimed_total 1, created_total 1, desired 1, eligible 0, failed_total 0, running 0', 'one that was claimed');
+SELECT is(pool('claimed'), 'claimed_total 1, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 0', 'one that was claimed');
 SELECT is(pool('made'), 'desired 1, eligible 0, running 0', 'one that a user made from the preset');
-SELECT is(pool('stopped'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, running 0', 'one that is stopped');
+SELECT is(pool('stopped'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 0', 'one that is stopped');
 SELECT is(pool('gone'), NULL, 'nothing of a deleted template');
-SELECT is(pool('old'), 'claimed_total 0, created_total 1, failed_total 0', 'of a version that is not active, what was');
+SELECT is(pool('old'), 'claimed_total 0, created_total 1, failed_total 0, resource_replacements_total 0', 'of a version that is not active, what was');
 SELECT is(pool('none'), 'desired 0, eligible 0, running 0', 'a preset that wants none');
-SELECT is(pool('plain'), 'claimed_total 0, created_total 1, failed_total 0', 'a preset without desired instances, what was');
+SELECT is(pool('plain'), 'claimed_total 0, created_total 1, failed_total 0, resource_replacements_total 0', 'a preset without desired instances, what was');
 SELECT is(array_agg(DISTINCT type)::text, '{gauge}', 'gauges')
 FROM prebuild_metrics_read(t0()) WHERE name ~ 'desired|running|eligible|limited|validation|updated|paused|backing';
 SELECT is(array_agg(DISTINCT type)::text, '{counter}', 'counters')
@@ -94,9 +94,9 @@ FROM prebuild_metrics_read(t0()) WHERE name = 'coderd_prebuilt_workspaces_desire
 
 -- the same, a pass later
 DO $$ BEGIN PERFORM pass(); END $$;
-SELECT is(pool('wanted'), 'claimed_total 0, created_total 3, desired 3, eligible 0, failed_total 0, running 0', 'three are made');
+SELECT is(pool('wanted'), 'claimed_total 0, created_total 3, desired 3, eligible 0, failed_total 0, resource_replacements_total 0, running 0', 'three are made');
 DO $$ BEGIN PERFORM finish_jobs(t0()); END $$;
-SELECT is(pool('wanted'), 'claimed_total 0, created_total 3, desired 3, eligible 3, failed_total 0, running 3', 'and ready');
+SELECT is(pool('wanted'), 'claimed_total 0, created_total 3, desired 3, eligible 3, failed_total 0, resource_replacements_total 0, running 3', 'and ready');
 
 -- templates of one name in two organizations; presets of one name in two versions
 DO $$ BEGIN
