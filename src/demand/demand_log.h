@@ -11,7 +11,14 @@
 
 #include "base/id.h"
 
-extern void demand_log_update(TimestampTz at);
+/* What a pass has to count besides demands. */
+typedef struct DemandUpdate
+{
+	int64 idle_span; /* how long, in microseconds, eligible prebuilds have waited uncounted; or 0 */
+	bool counts_wait; /* preset_counts_keep() has something to move */
+} DemandUpdate;
+
+extern DemandUpdate demand_log_update(TimestampTz at);
 extern void demand_log_claim(const Id *workspace_id, const Id *template_id, const char *preset_name,
 							 TimestampTz at);
 

@@ -29,6 +29,7 @@
 #include "catalog/constraints.h"
 #include "decision/past_failures.h"
 #include "demand/demand_log.h"
+#include "demand/preset_counts.h"
 #include "pass/membership.h"
 #include "pass/pass.h"
 #include "pass/pass_stats.h"
@@ -355,8 +356,18 @@ static bool
 update_demand(void *argument)
 {
 	const Pass *pass = argument;
+	const PoolSnapshot *pool = pass->judgement->pool;
+	DemandUpdate update = demand_log_update(pass->at);
+	PresetCounts counts = preset_counts_new();
 
-	demand_log_update(pass->at);
+	/* what is eligible now stands for the time since the last count */
+	for (int i = 0; update.idle_span > 0 && i < pool->npresets; i++)
+		if (pool->presets[i].eligible > 0)
+			preset_counts_add(
+				&counts, &pool->presets[i].template_id, pool->presets[i].details->name, COUNT_IDLE,
+				(double) update.idle_span / USECS_PER_SEC * pool->presets[i].eligible);
+	if (counts.templates->n > 0 || update.counts_wait)
+		preset_counts_keep(&counts);
 	return true;
 }
 
