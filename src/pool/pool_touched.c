@@ -82,6 +82,17 @@ compute_touched(Oid control_plane, const Datum *by_kind, Touched *touched)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* What an empty log leads to. At rest, that is what every reader finds; the planner is spared. */
+static void
+nothing_touched(Touched *touched)
+{
+	Oid member = pool_member_type();
+
+	touched->array_type = get_array_type(member);
+	touched->ids = PointerGetDatum(construct_empty_array(UUIDOID));
+	touched->members = PointerGetDatum(construct_empty_array(member));
+}
+
 /*
  * Compute all members from the tables, in the active snapshot and with the caller's rights. Sets
  * only the members of *all. SPI must be connected. Results are palloc'd in the current context.
@@ -112,6 +123,9 @@ pool_touched_find(const PoolTrust *trust, int64 most, Touched *touched)
 
 	if (!read_log(trust, most, by_kind, &touched->entries))
 		return false;
-	compute_touched(trust->control_plane, by_kind, touched);
+	if (touched->entries == 0)
+		nothing_touched(touched);
+	else
+		compute_touched(trust->control_plane, by_kind, touched);
 	return true;
 }
