@@ -7,6 +7,7 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
+#include "utils/lsyscache.h"
 
 #include "base/plans.h"
 #include "pool/pool_sql.h"
