@@ -427,6 +427,7 @@ ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE completed_at timestamp
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE job_never_taken boolean CASCADE;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE unwell boolean CASCADE;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE resources uuid[] CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE seen_at timestamptz CASCADE;
 
 CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
 AS 'MODULE_PATHNAME'
