@@ -37,6 +37,7 @@
 #include "decision/member_health.h"
 #include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
+#include "base/injected_fault.h"
 #include "base/patience.h"
 #include "base/plans.h"
 #include "pool/pool_lock.h"
@@ -330,6 +331,7 @@ claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 	bool given = false;
 	int n;
 
+	injected_fault_point();
 	eligible_parameters(claim, preset, values, nulls);
 	portal = SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), ELIGIBLE_PARAMETERS, argtypes),
 							 values, nulls, false);

@@ -78,7 +78,8 @@ simulate_policy(const DemandHistory *history, const ChoiceSettings *settings, in
 									.max_creates = settings->max_creates,
 									.max_building = settings->max_building,
 									.default_lead = settings->policy.default_lead,
-									.give_up_at = give_up_at };
+									.give_up_at = give_up_at,
+									.series = settings->series };
 
 	policy_memo_next(&room->memo);
 	return simulate(history, &simulator, ask_policy, &call, &room->pool, result);

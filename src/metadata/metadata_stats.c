@@ -127,6 +127,20 @@ copy_stats(int slot, FlushStats *stats)
 	LWLockRelease(&database->stats_lock);
 }
 
+/* Whether reports of this database find room in the buffer. */
+BufferRoom
+metadata_stats_room(void)
+{
+	int slot = slot_here();
+	BufferRoom room = { 0 };
+
+	if (slot == NO_SLOT)
+		return room;
+	room.half_full = batcher_half_full();
+	room.full_at = (TimestampTz) pg_atomic_read_u64(&batcher_database(slot)->warned_at);
+	return room;
+}
+
 /* Add a time; 0 becomes null. */
 static void
 put_time(ResultRow *row, TimestampTz at)

@@ -19,6 +19,7 @@
 #include "catalog/control_plane_catalog.h"
 #include "decision/judgement.h"
 #include "demand/lead_time_log.h"
+#include "metrics/checks.h"
 #include "pass/pass_stats.h"
 #include "pass/pause.h"
 #include "base/plans.h"
@@ -398,8 +399,29 @@ put_identity(ReturnSetInfo *rsinfo)
 			PLAN_READ_OWN, 0, NULL, NULL, NULL));
 }
 
+/* health: what prebuild_health() says, a number for each check */
+static void
+put_health(ReturnSetInfo *rsinfo, TimestampTz at)
+{
+	static const double values[] = { 0, 1, 2, -1 };
+	CheckResult *results = checks_run(at);
+
+	for (int i = 0; i < checks_count(); i++)
+	{
+		ResultRow row = { .n = 0 };
+
+		result_put_text(&row, "prebuild_ext_health");
+		result_put_json(&row, psprintf("{\"check\": \"%s\"}", checks_get(i)->name));
+		result_put_float8(&row, values[results[i].status]);
+		result_put_text(&row, "gauge");
+		result_put_text(&row, "What prebuild_health() says: 0 is ok, 1 warn, 2 fail, -1 unknown");
+		result_row_store(rsinfo, &row);
+	}
+}
+
 /* The parts, in the order of the result. */
-static const char *const parts[] = { "pool", "history", "demand", "loop", "metadata", "identity" };
+static const char *const parts[] = { "pool",	 "history",	 "demand", "loop",
+									 "metadata", "identity", "health" };
 
 /* Raise an error for an unknown part. */
 static void
@@ -408,10 +430,10 @@ check_part(const char *part)
 	for (size_t i = 0; i < lengthof(parts); i++)
 		if (strcmp(part, parts[i]) == 0)
 			return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unrecognized part of the metrics: \"%s\"", part),
-			 errhint("Valid parts are pool, history, demand, loop, metadata and identity.")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("unrecognized part of the metrics: \"%s\"", part),
+					errhint("Valid parts are pool, history, demand, loop, metadata, identity and "
+							"health.")));
 }
 
 static bool
@@ -432,7 +454,9 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 		check_part(part);
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
-	control_plane_require();
+	/* health says by itself what is missing */
+	if (part == NULL || strcmp(part, "health") != 0)
+		control_plane_require();
 	if (wanted(part, "pool"))
 		put_pool(rsinfo, argument_clock(fcinfo, 0, "at"));
 	if (wanted(part, "history"))
@@ -445,6 +469,8 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 		put_metadata(rsinfo);
 	if (wanted(part, "identity"))
 		put_identity(rsinfo);
+	if (wanted(part, "health"))
+		put_health(rsinfo, argument_clock(fcinfo, 0, "at"));
 	plans_leave();
 	return (Datum) 0;
 }

@@ -19,7 +19,7 @@ $$;
 DO $$ BEGIN PERFORM control_plane('cp_metrics'); END $$;
 SELECT is(string_agg(name || ' ' || type, ', ' ORDER BY name),
 	'coderd_prebuilt_workspaces_metrics_last_updated gauge, coderd_prebuilt_workspaces_reconciliation_paused gauge',
-	'an empty control plane') FROM prebuild_metrics_read(t0()) WHERE name !~ 'duration|metadata';
+	'an empty control plane') FROM prebuild_metrics_read(t0()) WHERE name !~ 'duration|metadata|health';
 SELECT is(metric('coderd_prebuilt_workspaces_metrics_last_updated'), extract(epoch FROM t0())::double precision,
 	'the time is the one that was asked for');
 SELECT is(metric('coderd_prebuilt_workspaces_reconciliation_paused'), 0::double precision, 'not paused');
@@ -173,7 +173,7 @@ DO $$ BEGIN
 	PERFORM prebuild('a', 'a-1');
 END $$;
 SELECT is((SELECT count(*) FROM prebuild_metrics_read(t0())),
-	(SELECT count(*) FROM unnest('{pool,history,loop,metadata}'::text[]) part, prebuild_metrics_read(t0(), part)),
+	(SELECT count(*) FROM unnest('{pool,history,loop,metadata,health}'::text[]) part, prebuild_metrics_read(t0(), part)),
 	'the parts are the whole');
 SELECT is(array_agg(DISTINCT name ORDER BY name)::text,
 	'{coderd_prebuilt_workspaces_desired,coderd_prebuilt_workspaces_eligible,coderd_prebuilt_workspaces_running}', 'pool')
@@ -211,7 +211,7 @@ SELECT is(string_agg(line, E'\n' ORDER BY n), E'# HELP coderd_prebuilt_workspace
 FROM regexp_split_to_table(prebuild_metrics_text(t0()), E'\n') WITH ORDINALITY l (line, n) WHERE line ~ 'desired';
 SELECT is(string_agg(line, E'\n' ORDER BY n), E'# HELP coderd_prebuilt_workspaces_reconciliation_paused 1 while reconciliation is paused, otherwise 0\n'
 '# TYPE coderd_prebuilt_workspaces_reconciliation_paused gauge\ncoderd_prebuilt_workspaces_reconciliation_paused 1', 'no labels')
-FROM regexp_split_to_table(prebuild_metrics_text(t0()), E'\n') WITH ORDINALITY l (line, n) WHERE line ~ 'paused';
+FROM regexp_split_to_table(prebuild_metrics_text(t0()), E'\n') WITH ORDINALITY l (line, n) WHERE line ~ 'paused' AND line !~ 'health';
 SELECT is(string_agg(split_part(line, ' ', 3), ' '), 'coderd_prebuilds_reconciliation_duration_seconds', 'one help for a histogram')
 FROM regexp_split_to_table(prebuild_metrics_text(t0()), E'\n') line WHERE line ~ '^# HELP.*duration';
 SELECT ok(right(prebuild_metrics_text(t0()), 1) = E'\n', 'the last line is ended');

@@ -220,7 +220,8 @@ foreach my $line (grep { /^# TYPE/ } split /\n/, $text)
 my $dashboard = decode_json(slurp_file("$monitoring/grafana-dashboard.json"));
 my @queries = map { $_->{expr} } map { @{ $_->{targets} } } @{ $dashboard->{panels} };
 push @queries, map { $_->{definition} // () } @{ $dashboard->{templating}{list} };
-cmp_ok(scalar @queries, '>', 15, 'the dashboard asks');
+cmp_ok(scalar @queries, '>', 15, 'the dashboard and the alerts ask');
+push @queries, slurp_file("$monitoring/alerts.yml") =~ /^\s+expr: (.*)$/mg;
 my %asked = map { $_ => 1 } map { /\b((?:coderd|prebuild_ext)_\w+)/g } @queries;
 is_deeply([ grep { !$known{$_} } sort keys %asked ], [], 'for metrics that there are');
 foreach my $name (sort keys %known)
