@@ -86,7 +86,8 @@ prebuild_target(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	preset = sized_preset_by_id((const Id *) PG_GETARG_UUID_P(0));
-	range = preset_past_range(&preset->template_id, at - BACKTEST_DAYS * DEMAND_DAY, at);
+	range =
+		preset_past_range(&preset->template_id, preset->name, at - BACKTEST_DAYS * DEMAND_DAY, at);
 	histories = preset_histories_read(&range);
 	backtest =
 		backtest_make(preset, preset_history_find(&histories, &preset->template_id, preset->name),
