@@ -68,7 +68,7 @@ fuzz:
 model:
 	$(MAKE) -C test/model check
 
-FORMATTED = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/model/*.[ch] test/fuzz/*.c)
+FORMATTED = $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/model/*.[ch] test/fuzz/*.c test/t/*.c)
 format:
 	clang-format -i $(FORMATTED)
 check-format:

@@ -28,6 +28,39 @@ COMMENT ON FUNCTION @extschema@.prebuild_backtest(uuid, text, timestamptz, times
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_backtest(uuid, text, timestamptz, timestamptz, double precision) FROM PUBLIC;
 
+CREATE TYPE @extschema@.prebuild_replay_row AS (
+	starts_at timestamptz,
+	ends_at timestamptz,
+	policy text,
+	counted boolean,
+	demand_warm integer,
+	demand_cold integer,
+	configured integer,
+	target integer,
+	pool double precision,
+	missed integer,
+	idle interval,
+	created integer,
+	deleted integer,
+	peak integer
+);
+
+COMMENT ON TYPE @extschema@.prebuild_replay_row IS
+'What a policy would have done in a part of the time. The rows that are counted add up to its row of prebuild_backtest()';
+
+CREATE FUNCTION @extschema@.prebuild_replay(template_id uuid, preset_name text,
+	range_start timestamptz, range_end timestamptz, policy text DEFAULT NULL,
+	bucket interval DEFAULT '1 hour', service_level double precision DEFAULT NULL)
+RETURNS SETOF @extschema@.prebuild_replay_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 1000000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_replay';
+
+COMMENT ON FUNCTION @extschema@.prebuild_replay(uuid, text, timestamptz, timestamptz, text, interval, double precision) IS
+'The demand for a preset in each bucket of a range, and what a policy of its backtest would have done then: the chosen one, or the one that is named as prebuild_backtest() names it, or what is recommended. It changes nothing';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_replay(uuid, text, timestamptz, timestamptz, text, interval, double precision) FROM PUBLIC;
+
 CREATE TYPE @extschema@.prebuild_target_row AS (
 	target integer,
 	policy text,

@@ -29,6 +29,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 #include "utils/wait_event.h"
 
@@ -45,6 +46,7 @@
 #include "base/result_row.h"
 #include "base/rows.h"
 #include "demand/demand_log.h"
+#include "demand/preset_counts.h"
 
 /* How long to pause in total between looks that passed over candidates, in milliseconds. */
 #define LOOK_MS 100
@@ -448,6 +450,8 @@ prebuild_claim(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	patience_run(PATIENCE_MS, look_and_give, &claim);
+	if (tuplestore_tuple_count(claim.result->setResult) == 0)
+		preset_counts_note(&claim.preset_id, COUNT_NOTHING);
 	plans_leave();
 	return (Datum) 0;
 }

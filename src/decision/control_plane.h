@@ -23,6 +23,7 @@ typedef struct PresetDetails
 	char *template_name;
 	char *organization_name;
 	char *stored_status;
+	char *timezone;		   /* of its schedules */
 	char *cron_expression; /* the schedule that decided the desired instances, or NULL */
 	char *schedules_fault; /* a sentence that says why its schedules are ignored, or NULL */
 	bool organization_deleted;

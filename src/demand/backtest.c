@@ -269,9 +269,9 @@ store_rows(ReturnSetInfo *set, const Backtest *backtest)
 								: "no weekly schedule reaches the level, even in hindsight");
 }
 
-/* Raise an error unless the range is one. */
-static void
-check_range(TimestampTz from, TimestampTz to)
+/* Raise an error unless a range is one that a backtest takes. */
+void
+backtest_check_range(TimestampTz from, TimestampTz to)
 {
 	if (to <= from)
 		ereport(ERROR,
@@ -303,7 +303,7 @@ prebuild_backtest(PG_FUNCTION_ARGS)
 
 	argument_require(fcinfo, 0, "template_id");
 	argument_require(fcinfo, 1, "preset_name");
-	check_range(from, to);
+	backtest_check_range(from, to);
 	template_id = (const Id *) PG_GETARG_UUID_P(0);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	InitMaterializedSRF(fcinfo, 0);

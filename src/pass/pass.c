@@ -29,6 +29,7 @@
 #include "catalog/constraints.h"
 #include "decision/past_failures.h"
 #include "demand/demand_log.h"
+#include "demand/preset_counts.h"
 #include "pass/membership.h"
 #include "pass/pass.h"
 #include "pass/pass_stats.h"
@@ -355,8 +356,20 @@ static bool
 update_demand(void *argument)
 {
 	const Pass *pass = argument;
+	const PoolSnapshot *pool = pass->judgement->pool;
+	DemandUpdate update = demand_log_update(pass->at);
+	PresetCounts eligible = preset_counts_new();
+	const PresetCounts none = preset_counts_new();
 
-	demand_log_update(pass->at);
+	for (int i = 0; i < pool->npresets; i++)
+		if (pool->presets[i].eligible > 0)
+			preset_counts_add(&eligible, &pool->presets[i].template_id,
+							  pool->presets[i].details->name, COUNT_IDLE,
+							  pool->presets[i].eligible);
+	if (update.idle_until != 0)
+		preset_idle_write(&eligible, update.idle_until, update.first);
+	if (update.counts_wait)
+		preset_counts_keep(&none);
 	return true;
 }
 
