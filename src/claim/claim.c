@@ -29,6 +29,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 #include "utils/wait_event.h"
 
@@ -37,6 +38,7 @@
 #include "decision/member_health.h"
 #include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
+#include "base/injected_fault.h"
 #include "base/patience.h"
 #include "base/plans.h"
 #include "pool/pool_lock.h"
@@ -44,6 +46,7 @@
 #include "base/result_row.h"
 #include "base/rows.h"
 #include "demand/demand_log.h"
+#include "demand/preset_counts.h"
 
 /* How long to pause in total between looks that passed over candidates, in milliseconds. */
 #define LOOK_MS 100
@@ -330,6 +333,7 @@ claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 	bool given = false;
 	int n;
 
+	injected_fault_point();
 	eligible_parameters(claim, preset, values, nulls);
 	portal = SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), ELIGIBLE_PARAMETERS, argtypes),
 							 values, nulls, false);
@@ -446,6 +450,8 @@ prebuild_claim(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	patience_run(PATIENCE_MS, look_and_give, &claim);
+	if (tuplestore_tuple_count(claim.result->setResult) == 0)
+		preset_counts_note(&claim.preset_id, COUNT_NOTHING);
 	plans_leave();
 	return (Datum) 0;
 }
