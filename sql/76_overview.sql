@@ -103,7 +103,7 @@ SELECT
 	CASE WHEN length(e.template_name) + length(e.preset_name) < 19
 		THEN e.template_name || '/' || e.preset_name
 		ELSE n.template || E'/\n' || n.preset END AS preset,
-	e.desired || CASE WHEN e.cron_expression IS NULL THEN ' preset' ELSE E'\nschedule' END AS desired,
+	e.desired || CASE e.desired_source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.desired_source AS desired,
 	e.eligible AS ready,
 	e.starting AS soon,
 	e.sick,

@@ -50,16 +50,16 @@ is(join(' ', grep { my $text = $sections{$_}; grep { $text !~ /^- \*$_/m } qw(Lo
 # The series of a check.
 sub health { return qq(prebuild_ext_health{check="$_[0]",server="s"}); }
 
-# three hours of series with a sample a minute, in which nothing is wrong but what is given
+# three hours of series with a sample every five minutes, in which nothing is wrong but what is given
 sub series
 {
 	my (%given) = @_;
 	my %of = (
-		(map { (health($_) => '0x180') } @checks),
-		coderd_prebuilds_reconciliation_duration_seconds_sum => '0+6x180',
-		coderd_prebuilds_reconciliation_duration_seconds_count => '0+60x180',
-		'coderd_prebuilt_workspaces_resource_replacements_total{template_name="t"}' => '3x180',
-		coderd_agentapi_metadata_publish_errors_total => '2x180',
+		(map { (health($_) => '0x36') } @checks),
+		coderd_prebuilds_reconciliation_duration_seconds_sum => '0+30x36',
+		coderd_prebuilds_reconciliation_duration_seconds_count => '0+300x36',
+		'coderd_prebuilt_workspaces_resource_replacements_total{template_name="t"}' => '3x36',
+		coderd_agentapi_metadata_publish_errors_total => '2x36',
 		%given);
 
 	return map { "      - series: '$_'\n        values: '$of{$_}'\n" } grep { $of{$_} } sort keys %of;
@@ -70,24 +70,24 @@ sub fires
 {
 	my ($minute, $series, @firing) = @_;
 
-	return "  - interval: 1m\n    input_series:\n" . join('', @$series) . "    promql_expr_test:\n"
+	return "  - interval: 5m\n    input_series:\n" . join('', @$series) . "    promql_expr_test:\n"
 	  . "      - expr: 'count by (alertname) (ALERTS{alertstate=\"firing\"})'\n        eval_time: ${minute}m\n        exp_samples:\n"
 	  . join('', map { "          - labels: '{alertname=\"$_\"}'\n            value: 1\n" } @firing);
 }
 
 my %faults = (
 	PrebuildMetricsMissing => [ map { (health($_) => '') } @checks ],
-	PrebuildHealthUnknown => [ health('worker') => '-1x180' ],
-	PrebuildPassesSlow => [ coderd_prebuilds_reconciliation_duration_seconds_sum => '0+600x180' ],
-	PrebuildResourcesReplaced => [ 'coderd_prebuilt_workspaces_resource_replacements_total{template_name="t"}' => '3x140 4x40' ],
-	PrebuildMetadataUnpublished => [ coderd_agentapi_metadata_publish_errors_total => '2x140 3x40' ]);
+	PrebuildHealthUnknown => [ health('worker') => '-1x36' ],
+	PrebuildPassesSlow => [ coderd_prebuilds_reconciliation_duration_seconds_sum => '0+3000x36' ],
+	PrebuildResourcesReplaced => [ 'coderd_prebuilt_workspaces_resource_replacements_total{template_name="t"}' => '3x27 4x8' ],
+	PrebuildMetadataUnpublished => [ coderd_agentapi_metadata_publish_errors_total => '2x27 3x8' ]);
 my @tests = fires(150, [ series() ]);
 foreach my $alert (@alerts)
 {
 	my ($check, $compared, $least) = $alert->{expr} =~ /^prebuild_ext_health\{check="(\w+)"\} (>=|==) (\d)$/;
 	my $fault = $faults{ $alert->{name} };
 
-	$fault //= [ health($check) => "${least}x180" ] if $check;
+	$fault //= [ health($check) => "${least}x36" ] if $check;
 	if (!$fault)
 	{
 		fail("$alert->{name} has a fault");
@@ -97,17 +97,17 @@ foreach my $alert (@alerts)
 	push @tests, fires($alert->{minutes} - 1, [ series(@$fault) ]) if $alert->{minutes} > 1;
 	next unless $check;
 	# what is worse fires too, what is better does not
-	push @tests, fires(150, [ series(health($check) => '2x180') ], $alert->{name});
-	push @tests, fires(150, [ series(health($check) => ($least - 1) . 'x180') ]);
+	push @tests, fires(150, [ series(health($check) => '2x36') ], $alert->{name});
+	push @tests, fires(150, [ series(health($check) => ($least - 1) . 'x36') ]);
 }
 # a plan that fails makes other checks unknown, which is not news
-push @tests, fires(150, [ series(health('plan') => '2x180',
-	health('backoff') => '-1x180') ], 'PrebuildPlanFails');
-append_to_file("$folder/tests.yml", "rule_files: [ $monitoring/alerts.yml ]\nevaluation_interval: 1m\ntests:\n" . join('', @tests));
+push @tests, fires(150, [ series(health('plan') => '2x36',
+	health('backoff') => '-1x36') ], 'PrebuildPlanFails');
+append_to_file("$folder/tests.yml", "rule_files: [ $monitoring/alerts.yml ]\nevaluation_interval: 5m\ntests:\n" . join('', @tests));
 my ($out, $err);
 ok(IPC::Run::run([ 'promtool', 'test', 'rules', "$folder/tests.yml" ], '<', '/dev/null', '>', \$out, '2>', \$err),
 	scalar(@tests) . ' tests by promtool: each alert fires on its fault, after its time, and on no other') or diag("$out$err");
-append_to_file("$folder/wrong.yml", "rule_files: [ $monitoring/alerts.yml ]\nevaluation_interval: 1m\ntests:\n"
+append_to_file("$folder/wrong.yml", "rule_files: [ $monitoring/alerts.yml ]\nevaluation_interval: 5m\ntests:\n"
 	. fires(150, [ series() ], 'PrebuildPaused'));
 ok(!IPC::Run::run([ 'promtool', 'test', 'rules', "$folder/wrong.yml" ], '<', '/dev/null', '>', \$out, '2>', \$err),
 	'and a wrong test fails');
