@@ -11,7 +11,7 @@ use PrebuildTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = new_server('checks', "shared_preload_libraries = 'prebuild_ext'", "prebuild.databases = 'fleet'",
+my $node = new_server('checks', "shared_preload_libraries = 'prebuild_ext,pg_stat_statements'", "pg_stat_statements.track = 'all'", "prebuild.databases = 'fleet'",
 	"prebuild.worker_role = 'postgres'", 'prebuild.metadata_buffer_size = 1MB', 'max_prepared_transactions = 5');
 my $db = new_metadata($node, 'fleet');
 
@@ -34,6 +34,19 @@ is(bad(), '', 'all is well');
 is(value_of_check('worker'), 'metadata serving, passes serving', 'the workers serve');
 is(value_of_check('buffer'), '0 entries wait', 'nothing waits');
 is(value_of_check('stored_pool'), 'not attached', 'nobody has attached');
+
+# cheap: as many statements for 60 presets as for one
+sub statements
+{
+	sql('SELECT pg_stat_statements_reset()');
+	sql('SELECT * FROM prebuild_health()');
+	return sql(q{SELECT sum(calls) FROM pg_stat_statements WHERE query !~ 'pg_stat_statements_reset'});
+}
+sql('CREATE EXTENSION pg_stat_statements');
+my $few = statements();
+sql(q{SELECT fixture.simple('many-' || n, 1) FROM generate_series(1, 59) n});
+is(statements(), $few, "a constant number of statements: $few");
+sql(q{UPDATE template_version_presets SET desired_instances = NULL WHERE name LIKE 'many-%'});
 
 # locks: for a moment, and for ever; nobody waits for them
 my $holder = $node->background_psql($db);
