@@ -97,6 +97,20 @@ CREATE TABLE @extschema@.prebuild_preset_count (
 COMMENT ON TABLE @extschema@.prebuild_preset_count IS
 'What passes have counted for the metrics of presets; it only grows';
 
+-- A row changes only when the number of eligible ones does.
+CREATE TABLE @extschema@.prebuild_idle (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	eligible bigint NOT NULL,
+	since timestamptz NOT NULL,
+	seconds double precision NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_idle IS
+'How long prebuilds have waited, in seconds, until "since"; and how many have been eligible from then on';
+
 -- Claims that find nothing must not wait for each other's row of the table above.
 CREATE TABLE @extschema@.prebuild_preset_count_log (
 	control_plane text NOT NULL,
@@ -141,7 +155,7 @@ BEGIN
 		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 		AND c.relname OPERATOR(pg_catalog.=) ANY
 			('{prebuild_demand_log,prebuild_lead_time_log,prebuild_lead_time_stats,prebuild_claim_time_stats,
-				prebuild_preset_count,prebuild_preset_count_log}')
+				prebuild_idle,prebuild_preset_count,prebuild_preset_count_log}')
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 	END LOOP;

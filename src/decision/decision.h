@@ -202,6 +202,8 @@ extern bool decision_needs_check(const Preset *preset);
 extern bool decision_keeps_health(const Preset *preset);
 extern bool decision_rolls(const HealthPolicy *policy);
 extern bool decision_needs_attempts(const PoolSnapshot *snapshot, const PoolMember *member);
+extern bool decision_needs_seen_at(const PoolSnapshot *snapshot, const PoolMember *member,
+								   int64_t at);
 extern bool decision_needs_health(const PoolSnapshot *snapshot, const PoolMember *member);
 extern int decision_acting_preset(const PoolMember *member);
 extern void decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings);

@@ -64,9 +64,6 @@
 /* How long before the last pass to look for completed jobs. */
 #define OVERLAP (60 * USECS_PER_SEC)
 
-/* How long prebuilds wait is counted at most so often. */
-#define IDLE_SPAN (60 * USECS_PER_SEC)
-
 /* Rows that one statement deletes at most. */
 #define ROWS_AT_ONCE "10000"
 
@@ -317,15 +314,10 @@ demand_log_update(TimestampTz at)
 		write_and_count(&found);
 	marker.looked_at = now;
 	result.counts_wait = marker.counts_wait;
-	result.idle_span = marker.stored ? now - marker.idle_until : 0;
-	/* frequent passes do not count each second by itself */
-	if (result.idle_span < IDLE_SPAN && result.idle_span > 0)
-		result.idle_span = 0;
-	else
-	{
-		result.idle_span = Max(result.idle_span, 0);
-		marker.idle_until = now;
-	}
+	/* a clock that goes back must not make a counter fall */
+	marker.idle_until = marker.stored ? Max(marker.idle_until, now) : now;
+	result.idle_until = marker.idle_until;
+	result.first = !marker.stored;
 	marker.next_block = until;
 	if (until >= marker.blocks)
 	{

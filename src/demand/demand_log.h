@@ -14,8 +14,9 @@
 /* What a pass has to count besides demands. */
 typedef struct DemandUpdate
 {
-	int64 idle_span; /* how long, in microseconds, eligible prebuilds have waited uncounted; or 0 */
-	bool counts_wait; /* preset_counts_keep() has something to move */
+	TimestampTz idle_until; /* the time that preset_idle_write() takes; 0 without a log */
+	bool first;				/* there was no pass before, as far as anybody knows */
+	bool counts_wait;		/* preset_counts_keep() has something to move */
 } DemandUpdate;
 
 extern DemandUpdate demand_log_update(TimestampTz at);

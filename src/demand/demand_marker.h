@@ -24,11 +24,12 @@ typedef struct DemandMarker
 	FullTransactionId done_from;
 	FullTransactionId round_from; /* if next_block > 0: the same of the blocks before it */
 	BlockNumber next_block;
-	TimestampTz looked_at;	/* time of the last pass */
-	TimestampTz idle_until; /* to when passes have counted how long prebuilds waited */
-	Datum open;				/* uuid[]: prebuilds whose lead time is not known yet */
-	bool uncounted;			/* claims have logged demands that passes have not counted */
-	bool counts_wait;		/* in the log of preset_counts.c */
+	TimestampTz looked_at; /* time of the last pass */
+	TimestampTz
+		idle_until;	  /* until when prebuilds of the last pass have waited; it never goes back */
+	Datum open;		  /* uuid[]: prebuilds whose lead time is not known yet */
+	bool uncounted;	  /* claims have logged demands that passes have not counted */
+	bool counts_wait; /* in the log of preset_counts.c */
 } DemandMarker;
 
 extern bool demand_log_exists(void);

@@ -4,6 +4,7 @@
  *
  *	  prebuild_preset_count		the counts. They only grow: what they count may be pruned
  *	  prebuild_preset_count_log	what is not in them yet
+ *	  prebuild_idle				how long prebuilds have waited; a pass writes what has changed
  *
  *	  Only passes write the counts, under lock 7. Everybody else appends to the log, which makes
  *	  nobody wait: many claims that find no prebuild of one preset would queue up for its row. A pass
@@ -25,6 +26,11 @@
 #include "demand/demand_marker.h"
 #include "demand/preset_counts.h"
 #include "settings.h"
+
+/* How long the eligible prebuilds of a row "i" of prebuild_idle have waited until a time, in seconds. */
+#define WAITED_UNTIL(time)                                                                         \
+	"GREATEST(0::pg_catalog.float8, pg_catalog.date_part('epoch', " time                           \
+	") {-} pg_catalog.date_part('epoch', i.since))"
 
 /* Return counts without any. Allocates in the current memory context. */
 PresetCounts
@@ -99,6 +105,44 @@ preset_counts_keep(const PresetCounts *counts)
 }
 
 /*
+ * Note how many prebuilds of each preset are eligible from a time on, which never goes back. They have
+ * waited since the row says so. Presets without any are not among them. Writes only what has changed.
+ * first: nobody knows when the last pass was, so that the time since then does not count. The caller
+ * holds lock 7. SPI must be connected.
+ */
+void
+preset_idle_write(const PresetCounts *eligible, TimestampTz at, bool first)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { UUIDARRAYOID, TEXTARRAYOID,	  FLOAT8ARRAYOID,
+									TEXTOID,	  TIMESTAMPTZOID, BOOLOID };
+	Datum values[] = {
+		array_datum(eligible->templates), array_datum(eligible->presets),
+		array_datum(eligible->values),	  CStringGetTextDatum(setting_control_plane_schema),
+		TimestampTzGetDatum(at),		  BoolGetDatum(first)
+	};
+
+	plan_execute(
+		&plan,
+		"INSERT INTO {ext}prebuild_idle AS i (control_plane, template_id, preset_name, eligible, since,"
+		"  seconds)"
+		" SELECT $4, COALESCE(e.template_id, k.template_id), COALESCE(e.preset_name, k.preset_name),"
+		"  COALESCE(e.eligible, 0), $5, 0"
+		" FROM (SELECT u.template_id, u.preset_name, pg_catalog.sum(u.eligible)::pg_catalog.int8"
+		"   AS eligible FROM {unnest 3} u (template_id, preset_name, eligible)"
+		"  GROUP BY u.template_id, u.preset_name) e"
+		" FULL JOIN (SELECT x.template_id, x.preset_name, x.eligible FROM {ext}prebuild_idle x"
+		"  WHERE x.control_plane {=} $4) k"
+		" ON k.template_id {=} e.template_id AND k.preset_name {=} e.preset_name"
+		" WHERE COALESCE(e.eligible, 0) {<>} COALESCE(k.eligible, 0) OR $6"
+		" ON CONFLICT (control_plane, template_id, preset_name) DO UPDATE SET"
+		"  seconds = i.seconds {+} CASE WHEN $6 THEN 0 ELSE i.eligible {*} " WAITED_UNTIL(
+			"$5") " END,"
+				  "  eligible = excluded.eligible, since = excluded.since",
+		PLAN_FRESH_OWN, 6, argtypes, values, NULL);
+}
+
+/*
  * Count one that happened to a preset, in the log. Reads the preset with the caller's rights, and
  * does nothing if it does not exist. SPI must be connected.
  */
@@ -148,8 +192,13 @@ preset_counts_metrics(void)
 		"  FROM {ext}prebuild_preset_count_log l WHERE l.control_plane {=} $1"
 		" UNION ALL SELECT d.template_id, d.preset_name,"
 		"  CASE WHEN d.warm THEN '" COUNT_WARM "' ELSE '" COUNT_COLD "' END, 1"
-		"  FROM {ext}prebuild_demand_log d WHERE d.control_plane {=} $1 AND NOT d.counted) c"
-		" GROUP BY c.template_id, c.preset_name, c.counter",
+		"  FROM {ext}prebuild_demand_log d WHERE d.control_plane {=} $1 AND NOT d.counted"
+		" UNION ALL SELECT i.template_id, i.preset_name, '" COUNT_IDLE "', i.seconds {+}"
+		"  COALESCE(i.eligible {*} " WAITED_UNTIL(
+			"m.idle_until") ", 0)"
+							"  FROM {ext}prebuild_idle i LEFT JOIN {ext}prebuild_demand_marker m"
+							"  ON m.control_plane {=} i.control_plane WHERE i.control_plane {=} $1) c"
+							" GROUP BY c.template_id, c.preset_name, c.counter",
 		PLAN_READ_OWN, 1, argtypes, values, NULL);
 }
 

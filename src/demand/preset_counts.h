@@ -16,7 +16,7 @@
 #define COUNT_WARM "warm"		/* demands that got a prebuild */
 #define COUNT_COLD "cold"		/* demands that got none */
 #define COUNT_NOTHING "nothing" /* calls of prebuild_claim() that returned no row */
-#define COUNT_IDLE "idle"		/* seconds that eligible prebuilds waited */
+#define COUNT_IDLE "idle"		/* seconds that eligible prebuilds waited: preset_idle_write() */
 #define COUNT_RETRIES "retries" /* calls of prebuild_retry() */
 #define COUNT_WAITING "waiting" /* seconds of the parts of lead times */
 #define COUNT_BUILDING "building"
@@ -40,6 +40,7 @@ extern void preset_counts_add(PresetCounts *counts, const Id *template_id, const
 							  const char *counter, double value);
 extern void preset_counts_write(const PresetCounts *counts);
 extern void preset_counts_keep(const PresetCounts *counts);
+extern void preset_idle_write(const PresetCounts *eligible, TimestampTz at, bool first);
 extern void preset_counts_note(const Id *preset_id, const char *counter);
 extern uint64 preset_counts_metrics(void);
 extern uint64 recent_demands(TimestampTz at);

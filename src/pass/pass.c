@@ -358,16 +358,18 @@ update_demand(void *argument)
 	const Pass *pass = argument;
 	const PoolSnapshot *pool = pass->judgement->pool;
 	DemandUpdate update = demand_log_update(pass->at);
-	PresetCounts counts = preset_counts_new();
+	PresetCounts eligible = preset_counts_new();
+	const PresetCounts none = preset_counts_new();
 
-	/* what is eligible now stands for the time since the last count */
-	for (int i = 0; update.idle_span > 0 && i < pool->npresets; i++)
+	for (int i = 0; i < pool->npresets; i++)
 		if (pool->presets[i].eligible > 0)
-			preset_counts_add(
-				&counts, &pool->presets[i].template_id, pool->presets[i].details->name, COUNT_IDLE,
-				(double) update.idle_span / USECS_PER_SEC * pool->presets[i].eligible);
-	if (counts.templates->n > 0 || update.counts_wait)
-		preset_counts_keep(&counts);
+			preset_counts_add(&eligible, &pool->presets[i].template_id,
+							  pool->presets[i].details->name, COUNT_IDLE,
+							  pool->presets[i].eligible);
+	if (update.idle_until != 0)
+		preset_idle_write(&eligible, update.idle_until, update.first);
+	if (update.counts_wait)
+		preset_counts_keep(&none);
 	return true;
 }
 

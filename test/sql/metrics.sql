@@ -13,7 +13,7 @@ $$;
 CREATE FUNCTION fixture.pool(template text) RETURNS text LANGUAGE sql STABLE AS
 $$
 	SELECT string_agg(replace(name, 'coderd_prebuilt_workspaces_', '') || ' ' || value, ', ' ORDER BY name)
-	FROM prebuild_metrics_read(t0()) m WHERE labels ->> 'template_name' = template
+	FROM prebuild_metrics_read(t0()) m WHERE labels ->> 'template_name' = template AND name ~ 'coderd|backing'
 $$;
 
 DO $$ BEGIN PERFORM control_plane('cp_metrics'); END $$;
@@ -176,7 +176,8 @@ SELECT is((SELECT count(*) FROM prebuild_metrics_read(t0())),
 	(SELECT count(*) FROM unnest('{pool,history,demand,times,loop,metadata,health}'::text[]) part, prebuild_metrics_read(t0(), part)),
 	'the parts are the whole');
 SELECT is(array_agg(DISTINCT name ORDER BY name)::text,
-	'{coderd_prebuilt_workspaces_desired,coderd_prebuilt_workspaces_eligible,coderd_prebuilt_workspaces_running}', 'pool')
+	'{coderd_prebuilt_workspaces_desired,coderd_prebuilt_workspaces_eligible,coderd_prebuilt_workspaces_running,'
+	'prebuild_ext_preset_no_provisioner,prebuild_ext_preset_serving,prebuild_ext_preset_sick,prebuild_ext_preset_waiting}', 'pool')
 FROM prebuild_metrics_read(t0(), 'pool');
 SELECT is(string_agg(concat_ws(' ', replace(name, 'coderd_agentapi_metadata_', ''), labels ->> 'reason', value), ', '),
 	'batches_total capacity 0, batches_total manual 0, batches_total scheduled 0, batches_total shutdown 0, '
