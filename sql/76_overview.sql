@@ -70,10 +70,7 @@ WITH demand AS MATERIALIZED (
 ), judged AS (
 	SELECT s.*, coalesce(d.warm, 0) AS warm, coalesce(d.cold, 0) AS cold, o.age,
 		CASE WHEN s.active OR s.staged THEN p.action END AS action, p.count AS missing,
-		greatest(s.desired - s.eligible, 0) AS short,
-		-- a policy says so in a column of its own
-		coalesce(to_jsonb(s) ->> 'desired_source',
-			CASE WHEN s.cron_expression IS NULL THEN 'preset' ELSE 'schedule' END) AS source
+		greatest(s.desired - s.eligible, 0) AS short
 	FROM @extschema@.prebuild_state() s
 	LEFT JOIN demand d ON d.template_id = s.template_id AND d.preset_name = s.preset_name
 		AND s.active
@@ -106,7 +103,7 @@ SELECT
 	CASE WHEN length(e.template_name) + length(e.preset_name) < 19
 		THEN e.template_name || '/' || e.preset_name
 		ELSE n.template || E'/\n' || n.preset END AS preset,
-	e.desired || CASE e.source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.source AS desired,
+	e.desired || coalesce(CASE e.desired_source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.desired_source, '') AS desired,
 	e.eligible AS ready,
 	e.starting AS soon,
 	e.sick,
@@ -125,7 +122,7 @@ LEFT JOIN LATERAL (
 	SELECT to_char(f.starts_at, CASE WHEN f.starts_at < now() + interval '20 hours'
 		THEN 'HH24:MI' ELSE 'Dy HH24:MI' END) || E'\nto ' || f.desired AS change
 	FROM @extschema@.prebuild_forecast(e.preset_id, now(), now() + interval '7 days') f
-	WHERE e.active AND e.source <> 'policy' AND f.starts_at > now() AND f.desired <> e.desired
+	WHERE e.active AND e.desired_source IS DISTINCT FROM 'policy' AND f.starts_at > now() AND f.desired <> e.desired
 	ORDER BY f.starts_at LIMIT 1) next ON true
 ORDER BY e.rank, e.short DESC, e.cold DESC, e.template_name, e.preset_name, e.preset_id;
 

@@ -85,7 +85,8 @@ typedef struct Preset
 	Id active_version_id; /* the template's */
 	bool template_deleted;
 	bool template_deprecated;
-	int32_t scheduled; /* instances wanted at the time, by number or schedule (active or not) */
+	/* instances wanted at the time, by number, schedule or policy (active or not) */
+	int32_t scheduled;
 	int32_t invalidate_after_secs;
 	bool has_last_invalidated_at;
 	int64_t last_invalidated_at;

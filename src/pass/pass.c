@@ -30,6 +30,7 @@
 #include "decision/past_failures.h"
 #include "demand/demand_log.h"
 #include "demand/preset_counts.h"
+#include "pass/choosing.h"
 #include "pass/membership.h"
 #include "pass/pass.h"
 #include "pass/pass_stats.h"
@@ -374,6 +375,15 @@ update_demand(void *argument)
 }
 
 static bool
+choose_policies(void *argument)
+{
+	const Pass *pass = argument;
+
+	choosing_run(pass->judgement, pass->at);
+	return true;
+}
+
+static bool
 note_given_up(void *argument)
 {
 	const Pass *pass = argument;
@@ -508,6 +518,8 @@ pass_run(Pass *pass)
 				 "events of deletes that failed were not written", NULL);
 		prune(pass);
 		do_aside(pass, update_demand, "the log of demands", "could not update the log of demands",
+				 NULL);
+		do_aside(pass, choose_policies, "the choice of policies", "could not choose policies",
 				 NULL);
 		attempt(pass, "the record of the pass", sum_up, pass);
 		if (!pass->folded)
