@@ -94,7 +94,7 @@ policy_learns_at(int64_t at)
 /* Return the pattern of the weeks before, learnt at the first question of a week. */
 const PolicyPattern *
 policy_learn_pattern(const PolicySettings *settings, const DemandHistory *past, int64_t at,
-			  PolicyMemo *memo)
+					 PolicyMemo *memo)
 {
 	int64_t monday = policy_learns_at(at);
 	int64_t slot = (monday / DEMAND_WEEK) % memo->npatterns;
@@ -113,8 +113,8 @@ policy_learn_pattern(const PolicySettings *settings, const DemandHistory *past, 
 
 /* Fit the memo's schedule to the weeks before, at the first question of a week. */
 void
-policy_learn_schedule(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
-			   int64_t at, PolicyMemo *memo)
+policy_learn_schedule(const Policy *policy, const PolicySettings *settings,
+					  const DemandHistory *past, int64_t at, PolicyMemo *memo)
 {
 	int64_t monday = policy_learns_at(at);
 	int64_t weeks = (monday - past->began) / DEMAND_WEEK;
