@@ -4,14 +4,28 @@
  *
  *	  A claim reads one preset and the pool, but not the workspaces of people. It orders the pool
  *	  members of the preset's template by age and fetches them from a cursor, a few at first and
- *	  then more at a time, until it can lock one. It returns no row at once only after a look that
- *	  found no candidate. A candidate that the look passed over may be free a moment later, because
- *	  its holder held it only for an instant or rolled back; or another prebuild may have replaced
- *	  it meanwhile. So the claim looks again, in a new snapshot and after short pauses, which take
- *	  LOOK_MS in total.
+ *	  then more at a time, until it can lock one.
+ *
+ *	  What no row means. A look has one snapshot. In it, every member that was eligible then is a
+ *	  candidate, also one that somebody has claimed or is deleting and has not committed, because he
+ *	  may roll back. The look passes over a candidate if it cannot lock it, or if it finds it changed
+ *	  once it has locked it. If it passed over any, there may be a prebuild for this claim now or
+ *	  soon: the holder held it only for an instant (for a foreign key), rolls back, or claimed it
+ *	  while another one became ready. Then the claim looks again, in a new snapshot. So in READ
+ *	  COMMITTED it returns no row only
+ *	  - after a look that passed over nothing: at the moment of its snapshot no prebuild was eligible
+ *	    but those that somebody took and committed;
+ *	  - or when others have held all that it saw for as long as a claim waits for that: PATIENCE_MS,
+ *	    or lock_timeout if the session has set a shorter one.
+ *	  No wait can promise more: nobody knows whether a transaction that holds a row will commit.
+ *
+ *	  Claims that look again wait in a queue (claim_queue.c), of which only the first one looks. It
+ *	  does so after short pauses, not when a row is free, because the server can wait for one row and
+ *	  not for the first of several. A claim that comes meanwhile may take what becomes free before
+ *	  it. That delays the first one in the queue, but misses nothing.
  *
  *	  All other waits (for a locked table, for a claim with the same name) take at most PATIENCE_MS
- *	  in total; see patience.c.
+ *	  in total, too; see patience.c.
  *
  *	  Locks: pool_lock_first() locks one candidate at a time and never waits. The lock protects the
  *	  row of the workspace and its builds. Once it holds the lock, the claim checks readiness,
@@ -25,6 +39,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -42,16 +57,11 @@
 #include "pool/pool_lock.h"
 #include "pool/pool_sql.h"
 #include "base/result_row.h"
+#include "claim/claim_queue.h"
 #include "base/rows.h"
 #include "demand/demand_log.h"
 
-/* How long to pause in total between looks that passed over candidates, in milliseconds. */
-#define LOOK_MS 100
-
-/*
- * Bounds of the pause between two looks, in milliseconds. A random part of up to the same length is
- * added.
- */
+/* Bounds of the pause between two looks, in milliseconds. */
 #define MIN_PAUSE_MS 1
 #define MAX_PAUSE_MS 8
 
@@ -82,6 +92,7 @@ typedef struct Claim
 	Datum values[6];
 	char nulls[6];
 	ReturnSetInfo *result;
+	bool queued; /* it is the first in its preset's queue */
 } Claim;
 
 /*
@@ -282,12 +293,21 @@ give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 	return given;
 }
 
+/* Leave the queue, if the claim is in it. */
+static void
+leave_queue(Claim *claim)
+{
+	if (claim->queued)
+		claim_queue_leave(&claim->preset_id);
+	claim->queued = false;
+}
+
 /*
  * Give away the first candidate that can be locked and is eligible. Returns false if there is none.
  * Sets *passed_over if it may have missed a candidate.
  */
 static bool
-claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *passed_over)
+claim_one_of(Claim *claim, PoolMember *const *candidates, int n, bool *passed_over)
 {
 	for (int first = 0; first < n;)
 	{
@@ -302,6 +322,8 @@ claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *pas
 			return false;
 		if (unchanged && is_eligible_now(claim, &candidates[position]->id))
 		{
+			/* a write may wait for others */
+			leave_queue(claim);
 			if (give(claim, &candidates[position]->id, claim->result))
 				return true;
 		}
@@ -318,7 +340,7 @@ claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *pas
  * claim_one_of().
  */
 static bool
-claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
+claim_oldest(Claim *claim, const Preset *preset, bool *passed_over)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { ELIGIBLE_TYPES };
@@ -353,25 +375,26 @@ claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
 }
 
 /*
- * Let whoever holds a row for an instant, such as for a foreign key, finish. The pause is random,
- * so that claims that wait for the same row look at different times. Returns how long it was, in
- * microseconds. It counts no more than it asked for, because on a busy machine a process that
- * holds a row gets as little of the processor as this one.
+ * Let whoever holds a row go on. The first time, this waits for the claims in front, and later it
+ * pauses. Returns how long it was, in microseconds. A pause counts no more than it asked for, because
+ * on a busy machine a process that holds a row gets as little of the processor as this one.
  */
 static int64
-pause_before_look(int milliseconds, int most)
+wait_before_look(Claim *claim, int pause)
 {
 	TimestampTz began = GetCurrentTimestamp();
-	uint32 random = 0;
-	int asked;
 
-	(void) pg_strong_random(&random, sizeof(random));
-	asked = Min(milliseconds + (int) (random % milliseconds), most);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, asked,
+	if (!claim->queued)
+	{
+		claim->queued = claim_queue_enter(&claim->preset_id);
+		/* without patience, this is the last look */
+		return claim->queued ? GetCurrentTimestamp() - began : PG_INT32_MAX;
+	}
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause,
 					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
-	return Min(GetCurrentTimestamp() - began, asked * INT64CONST(1000));
+	return Min(GetCurrentTimestamp() - began, pause * INT64CONST(1000));
 }
 
 /* Look for a candidate, repeatedly, and give it away. argument: the claim. Always returns true. */
@@ -379,7 +402,9 @@ static bool
 look_and_give(void *argument)
 {
 	Claim *claim = argument;
-	int64 paused = 0;
+	/* patience.c has set the timeout, if the session has not */
+	int64 most = Min(LockTimeout, PATIENCE_MS) * INT64CONST(1000);
+	int64 waited = 0;
 
 	require_owner(claim->values[0]);
 	for (int pause = MIN_PAUSE_MS;; pause = Min(2 * pause, MAX_PAUSE_MS))
@@ -390,10 +415,12 @@ look_and_give(void *argument)
 		if (!read_preset(claim, PLAN_FRESH, &preset))
 			argument_no_such_preset(id_datum(&claim->preset_id));
 		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, &passed_over) ||
-			!passed_over || paused >= LOOK_MS * INT64CONST(1000))
-			return true;
-		paused += pause_before_look(pause, LOOK_MS - (int) (paused / 1000));
+			!passed_over || waited >= most)
+			break;
+		waited += wait_before_look(claim, pause);
 	}
+	leave_queue(claim);
+	return true;
 }
 
 /* Read and check the arguments of prebuild_claim(). */
@@ -440,6 +467,7 @@ prebuild_claim(PG_FUNCTION_ARGS)
 	Claim claim;
 
 	read_arguments(fcinfo, &claim);
+	claim.queued = false;
 	PreventCommandIfReadOnly("prebuild_claim()");
 	InitMaterializedSRF(fcinfo, 0);
 	claim.result = (ReturnSetInfo *) fcinfo->resultinfo;
