@@ -49,7 +49,6 @@
 
 #include "base/arguments.h"
 #include "decision/control_plane.h"
-#include "decision/member_health.h"
 #include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/patience.h"
@@ -57,6 +56,7 @@
 #include "pool/pool_lock.h"
 #include "pool/pool_sql.h"
 #include "base/result_row.h"
+#include "claim/claim_candidates.h"
 #include "claim/claim_queue.h"
 #include "base/rows.h"
 #include "demand/demand_log.h"
@@ -67,10 +67,6 @@
 
 /* How long a claim waits for other sessions in total, in milliseconds. */
 #define PATIENCE_MS 2000
-
-/* How many candidates to fetch at a time: at first, and at most. */
-#define MIN_FETCHED 4
-#define MAX_FETCHED 64
 
 /* Coder declares the column as varchar(64). */
 #define MAX_NAME_LENGTH 64
@@ -92,32 +88,9 @@ typedef struct Claim
 	Datum values[6];
 	char nulls[6];
 	ReturnSetInfo *result;
-	bool queued; /* it is the first in its preset's queue */
+	bool queued;	  /* it is the first in its preset's queue */
+	bool passed_over; /* the last look may have missed a candidate */
 } Claim;
-
-/*
- * Eligible prebuilds, oldest first. "narrowed" is a further condition on the pool. OFFSET keeps the
- * planner from flattening the sub-selects, so that it reads the pool by its owner, sorts it, and
- * looks up builds one by one only for as long as the claim fetches rows. $1: preset; $2: template;
- * $3: active version; $4: the time before which a prebuild is not given away; $5: that before which
- * it is expired, so that it is given away last; $6: an agent that was connected and has not been
- * seen since then makes a prebuild sick, or NULL. The other signs of sickness keep a prebuild from
- * being ready, and a sick one that is ready again is not sick.
- */
-#define ELIGIBLE(narrowed)                                                                         \
-	"SELECT w.id::pg_catalog.uuid, b.id::pg_catalog.uuid"                                          \
-	" FROM (SELECT o.id, o.created_at, o.created_at {<} $5 AS expired"                             \
-	"  FROM (SELECT w.id, w.created_at, w.template_id FROM {cp}workspaces w"                       \
-	"   WHERE " IS_IN_POOL narrowed " OFFSET 0) o"                                                 \
-	"  WHERE o.template_id {=} $2 AND o.created_at {>=} $4"                                        \
-	"  ORDER BY 3, o.created_at, o.id OFFSET 0) w," LATEST_BUILD " WHERE " IS_RUNNING              \
-	" AND b.template_version_id {=} $3 AND " CURRENT_PRESET " {=} $1 AND " IS_READY                \
-	" AND ($6 IS NULL OR NOT " IS_SILENT_SINCE("$6") ")"                                           \
-													 " ORDER BY w.expired, w.created_at, w.id"
-
-/* The types of the parameters of ELIGIBLE. */
-#define ELIGIBLE_PARAMETERS 6
-#define ELIGIBLE_TYPES UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID
 
 /* Raise an error unless the new owner exists, is not deleted and is not the system user. */
 static void
@@ -185,48 +158,17 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 	return found;
 }
 
-/* Set the parameters of ELIGIBLE. nulls: as SPI takes them. */
-static void
-eligible_parameters(const Claim *claim, const Preset *preset, Datum *values, char *nulls)
-{
-	int64_t expires_before = decision_expires_before(preset, claim->at);
-	int64_t grace = preset->policy.disconnected_grace;
-
-	memset(nulls, ' ', ELIGIBLE_PARAMETERS);
-	values[0] = id_datum(&preset->id);
-	values[1] = id_datum(&preset->template_id);
-	values[2] = id_datum(&preset->active_version_id);
-	/* expired ones that wait for their replacements still serve */
-	values[3] = TimestampTzGetDatum(decision_rolls(&preset->policy) ? DT_NOBEGIN : expires_before);
-	values[4] = TimestampTzGetDatum(expires_before);
-	values[5] = TimestampTzGetDatum(claim->at - grace);
-	if (grace == 0)
-		nulls[5] = 'n';
-}
-
-/*
- * True if a locked workspace is eligible now. Reads in a snapshot of this moment, at any isolation
- * level.
- */
+/* True if a locked workspace is eligible now. */
 static bool
 is_eligible_now(const Claim *claim, const Id *workspace_id)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { ELIGIBLE_TYPES, UUIDOID };
-	Datum values[ELIGIBLE_PARAMETERS + 1];
-	char nulls[ELIGIBLE_PARAMETERS + 1];
+	CandidateTerms terms;
 	Preset preset;
-	bool eligible;
 
 	if (!read_preset(claim, PLAN_READ_LATEST, &preset) || !decision_is_active(&preset))
 		return false;
-	eligible_parameters(claim, &preset, values, nulls);
-	values[ELIGIBLE_PARAMETERS] = id_datum(workspace_id);
-	nulls[ELIGIBLE_PARAMETERS] = ' ';
-	eligible = plan_execute(&plan, ELIGIBLE(" AND w.id {=} $7"), PLAN_READ_LATEST,
-							ELIGIBLE_PARAMETERS + 1, argtypes, values, nulls) > 0;
-	SPI_freetuptable(SPI_tuptable);
-	return eligible;
+	candidates_terms(&terms, &preset, claim->at);
+	return candidate_is_eligible_now(&terms, workspace_id);
 }
 
 /*
@@ -304,11 +246,13 @@ leave_queue(Claim *claim)
 
 /*
  * Give away the first candidate that can be locked and is eligible. Returns false if there is none.
- * Sets *passed_over if it may have missed a candidate.
+ * Sets passed_over if it may have missed a candidate. argument: the claim.
  */
 static bool
-claim_one_of(Claim *claim, PoolMember *const *candidates, int n, bool *passed_over)
+claim_one_of(void *argument, PoolMember *const *candidates, int n)
 {
+	Claim *claim = argument;
+
 	for (int first = 0; first < n;)
 	{
 		bool unchanged;
@@ -317,7 +261,7 @@ claim_one_of(Claim *claim, PoolMember *const *candidates, int n, bool *passed_ov
 		CHECK_FOR_INTERRUPTS();
 		/* others hold the ones in front, or claimed them since the look began */
 		if (position > first)
-			*passed_over = true;
+			claim->passed_over = true;
 		if (position == n)
 			return false;
 		if (unchanged && is_eligible_now(claim, &candidates[position]->id))
@@ -329,49 +273,26 @@ claim_one_of(Claim *claim, PoolMember *const *candidates, int n, bool *passed_ov
 		}
 		else if (!IsolationUsesXactSnapshot())
 			/* this one has changed since the look began, so others may have, too */
-			*passed_over = true;
+			claim->passed_over = true;
 		first = position + 1;
 	}
 	return false;
 }
 
 /*
- * Give away the oldest candidate that can be locked. Returns and sets *passed_over as
- * claim_one_of().
+ * Give away the oldest candidate that can be locked. Returns false if there is none, and sets
+ * passed_over if the look may have missed one. is_first: this is the claim's first look.
  */
 static bool
-claim_oldest(Claim *claim, const Preset *preset, bool *passed_over)
+claim_oldest(Claim *claim, const Preset *preset, bool is_first)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { ELIGIBLE_TYPES };
-	PoolMember fetched[MAX_FETCHED] = { 0 };
-	PoolMember *candidates[MAX_FETCHED];
-	Datum values[ELIGIBLE_PARAMETERS];
-	char nulls[ELIGIBLE_PARAMETERS];
-	Portal portal;
-	bool given = false;
-	int n;
+	CandidateTerms terms;
 
-	eligible_parameters(claim, preset, values, nulls);
-	portal = SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), ELIGIBLE_PARAMETERS, argtypes),
-							 values, nulls, false);
-	for (int wanted = MIN_FETCHED; !given; wanted = Min(2 * wanted, MAX_FETCHED))
-	{
-		SPI_cursor_fetch(portal, true, wanted);
-		n = (int) SPI_processed;
-		for (int i = 0; i < n; i++)
-		{
-			fetched[i].id = row_id(i, 1);
-			fetched[i].build_id = row_id(i, 2);
-			candidates[i] = &fetched[i];
-		}
-		SPI_freetuptable(SPI_tuptable);
-		if (n == 0)
-			break;
-		given = claim_one_of(claim, candidates, n, passed_over);
-	}
-	SPI_cursor_close(portal);
-	return given;
+	candidates_terms(&terms, preset, claim->at);
+	if (is_first && candidates_offer_remembered(&terms, claim_one_of, claim))
+		return true;
+	claim->passed_over = false;
+	return candidates_offer(&terms, claim_one_of, claim);
 }
 
 /*
@@ -409,13 +330,12 @@ look_and_give(void *argument)
 	require_owner(claim->values[0]);
 	for (int pause = MIN_PAUSE_MS;; pause = Min(2 * pause, MAX_PAUSE_MS))
 	{
-		bool passed_over = false;
 		Preset preset;
 
 		if (!read_preset(claim, PLAN_FRESH, &preset))
 			argument_no_such_preset(id_datum(&claim->preset_id));
-		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, &passed_over) ||
-			!passed_over || waited >= most)
+		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, waited == 0) ||
+			!claim->passed_over || waited >= most)
 			break;
 		waited += wait_before_look(claim, pause);
 	}
