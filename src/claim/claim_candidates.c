@@ -74,20 +74,20 @@ static struct Remembered
 
 /*
  * $1: preset; $2: template; $3: active version; $4: the time before which a prebuild is not given
- * away; $5: some members, by their ids; $6: an agent that was connected and has not been seen since
+ * away; $5: one member by its id, or some; $6: an agent that was connected and has not been seen since
  * then makes a prebuild sick, or NULL. The other signs of sickness keep a prebuild from being ready,
  * and a sick one that is ready again is not sick.
  */
-#define TYPES UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, UUIDARRAYOID, TIMESTAMPTZOID
+#define TYPES(ids) UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, ids, TIMESTAMPTZOID
 #define IDS_PARAMETER 4
 
 /*
  * OFFSET keeps the planner from flattening the sub-select, so that it finds the workspaces by their
  * ids and nothing else, and then the build of each by an index.
  */
-#define MEMBERS_OF_PRESET                                                                          \
+#define MEMBERS_OF_PRESET(whose)                                                                   \
 	" FROM (SELECT w.id, w.created_at, w.template_id, w.owner_id, w.deleted"                       \
-	"  FROM {cp}workspaces w WHERE w.id {=} ANY ($5) OFFSET 0) w," LATEST_BUILD                    \
+	"  FROM {cp}workspaces w WHERE w.id {=} " whose " OFFSET 0) w," LATEST_BUILD                   \
 	" WHERE " IS_IN_POOL " AND w.template_id {=} $2 AND " CURRENT_PRESET " {=} $1"
 #define IS_ELIGIBLE                                                                                \
 	"(" IS_RUNNING " AND b.template_version_id {=} $3 AND w.created_at {>=} $4"                    \
@@ -150,7 +150,7 @@ static int
 ask(const CandidateTerms *terms, PlanMode mode, Listed *const *asked, int n, PoolMember *eligible)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TYPES };
+	static const Oid argtypes[] = { TYPES(UUIDARRAYOID) };
 	ArrayParameter *ids = array_new(UUIDOID);
 	Datum values[CANDIDATE_PARAMETERS];
 	uint64 nrows;
@@ -163,8 +163,8 @@ ask(const CandidateTerms *terms, PlanMode mode, Listed *const *asked, int n, Poo
 	values[IDS_PARAMETER] = array_datum(ids);
 	nrows = plan_execute(&plan,
 						 "SELECT w.id::pg_catalog.uuid, b.id::pg_catalog.uuid,"
-						 " COALESCE(" IS_ELIGIBLE ", false)" MEMBERS_OF_PRESET
-						 " ORDER BY w.created_at, w.id",
+						 " COALESCE(" IS_ELIGIBLE
+						 ", false)" MEMBERS_OF_PRESET("ANY ($5)") " ORDER BY w.created_at, w.id",
 						 mode, CANDIDATE_PARAMETERS, argtypes, values, terms->nulls);
 	for (int i = 0; i < n; i++)
 	{
@@ -306,16 +306,15 @@ bool
 candidate_is_eligible_now(const CandidateTerms *terms, const Id *workspace_id)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TYPES };
-	ArrayParameter *ids = array_new(UUIDOID);
+	static const Oid argtypes[] = { TYPES(UUIDOID) };
 	Datum values[CANDIDATE_PARAMETERS];
 	bool eligible;
 
 	memcpy(values, terms->values, sizeof(values));
-	array_add_id(ids, workspace_id);
-	values[IDS_PARAMETER] = array_datum(ids);
-	eligible = plan_execute(&plan, "SELECT" MEMBERS_OF_PRESET " AND " IS_ELIGIBLE, PLAN_READ_LATEST,
-							CANDIDATE_PARAMETERS, argtypes, values, terms->nulls) > 0;
+	values[IDS_PARAMETER] = id_datum(workspace_id);
+	eligible =
+		plan_execute(&plan, "SELECT" MEMBERS_OF_PRESET("$5") " AND " IS_ELIGIBLE, PLAN_READ_LATEST,
+					 CANDIDATE_PARAMETERS, argtypes, values, terms->nulls) > 0;
 	SPI_freetuptable(SPI_tuptable);
 	return eligible;
 }
