@@ -299,6 +299,22 @@ BEGIN
 END
 $$;
 
+-- Milliseconds of passes, one after the other.
+CREATE TABLE bench.timed_passes (milliseconds float8);
+CREATE PROCEDURE bench.timed_passes(passes int) LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz;
+BEGIN
+    FOR pass IN 1 .. passes LOOP
+        began := clock_timestamp();
+        PERFORM prebuild_reconcile();
+        COMMIT;
+        INSERT INTO bench.timed_passes VALUES (extract(epoch FROM clock_timestamp() - began) * 1000);
+        COMMIT;
+    END LOOP;
+END
+$$;
+
 -- Milliseconds of each pass from the first one until all builds are in the logs, and of 40 after that.
 CREATE TABLE bench.first_passes (logging boolean, milliseconds float8);
 CREATE PROCEDURE bench.first_passes() LANGUAGE plpgsql AS $$

@@ -7,7 +7,8 @@
 #   ...             clusters, each in a folder of its own
 #
 # PGMAJOR chooses the PostgreSQL to build with and to run: 14 to 18, from Debian's packages. Without
-# it the scripts take what choose_postgresql() finds.
+# it the scripts take what choose_postgresql() finds. PG_CONFIG chooses any other that is installed, by
+# its pg_config: for example one of script/own-server's.
 
 set -euo pipefail
 export LC_ALL=C.UTF-8
@@ -49,9 +50,29 @@ choose_postgresql() {
 	[ -n "$PGMAJOR" ] || die 'no PostgreSQL 14 to 18 is installed and apt offers none: set PGMAJOR'
 }
 
-choose_postgresql
-PGLIB=/usr/lib/postgresql/$PGMAJOR
-PGXSDIR=$PGLIB/lib/pgxs
+# Set PG_CONFIG, and from it where the files of that PostgreSQL are: PGBIN, PGLIB, PGSHARE, PGXSDIR.
+# PGPACKAGES are the packages that it comes in, none where PG_CONFIG was set before.
+choose_server() {
+	PGPACKAGES=()
+	if [ -n "${PG_CONFIG:-}" ]; then
+		PGMAJOR=$("$PG_CONFIG" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+		PGBIN=$("$PG_CONFIG" --bindir)
+		PGLIB=$("$PG_CONFIG" --pkglibdir)
+		PGSHARE=$("$PG_CONFIG" --sharedir)
+		PGXSDIR=$(dirname "$("$PG_CONFIG" --pgxs)")
+		PGXSDIR=${PGXSDIR%/src/makefiles}
+		return
+	fi
+	choose_postgresql
+	PGBIN=/usr/lib/postgresql/$PGMAJOR/bin
+	PG_CONFIG=$PGBIN/pg_config
+	PGLIB=/usr/lib/postgresql/$PGMAJOR/lib
+	PGSHARE=/usr/share/postgresql/$PGMAJOR
+	PGXSDIR=$PGLIB/pgxs
+	PGPACKAGES=("postgresql-$PGMAJOR" "postgresql-server-dev-$PGMAJOR" "postgresql-$PGMAJOR-cron")
+}
+
+choose_server
 
 # Install the Debian packages that are missing among the arguments.
 need_packages() {
@@ -97,8 +118,7 @@ unpack_packages() {
 	printf '%s' "$*" > "$folder/packages"
 }
 
-BUILD_PACKAGES=(gcc libc6-dev make "postgresql-$PGMAJOR" "postgresql-server-dev-$PGMAJOR"
-	"postgresql-$PGMAJOR-cron" uuid-dev)
+BUILD_PACKAGES=(gcc libc6-dev make uuid-dev "${PGPACKAGES[@]}")
 
 # Run a command as the unprivileged user that owns the clusters (initdb refuses root).
 as_server_user() {
@@ -133,7 +153,7 @@ prepare_scratch() {
 		say "working in $SCRATCH"
 	fi
 	STAGE=$SCRATCH/pg
-	BINDIR=$STAGE$PGLIB/bin
+	BINDIR=$STAGE$PGBIN
 }
 
 # True where the folder $1 is this user's or, for root, the server user's.
@@ -145,13 +165,14 @@ own_folder() {
 
 # Copy the server's files to $STAGE, where PostgreSQL finds its libraries by relative path.
 stage_server() {
-	local version
-	version=$("$PGLIB/bin/postgres" --version)
+	local version folder
+	version="$("$PGBIN/postgres" --version) $PGBIN"
 	if [ "$(cat "$STAGE/version" 2>/dev/null)" != "$version" ]; then
 		rm -rf "$STAGE"
-		mkdir -p "$STAGE/usr/lib/postgresql" "$STAGE/usr/share/postgresql"
-		cp -a "$PGLIB" "$STAGE/usr/lib/postgresql/"
-		cp -a "/usr/share/postgresql/$PGMAJOR" "$STAGE/usr/share/postgresql/"
+		for folder in "$PGBIN" "$PGLIB" "$PGSHARE"; do
+			mkdir -p "$STAGE$folder"
+			cp -a "$folder/." "$STAGE$folder/"
+		done
 		printf '%s' "$version" > "$STAGE/version"
 	fi
 }
@@ -167,7 +188,7 @@ make_in_tree() {
 	if [ -d "$PROJECT/test" ]; then
 		cp -a "$PROJECT/test" "$tree/"
 	fi
-	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no "WERROR=${WERROR:-}" \
+	make -s -C "$tree" "PG_CONFIG=$PG_CONFIG" with_llvm=no "WERROR=${WERROR:-}" \
 		"COPT=${COPT:-}" "$@"
 }
 

@@ -28,6 +28,8 @@ DECLARE
 		prebuild_find_preset,
 		prebuild_fold,
 		prebuild_forecast,
+		prebuild_health,
+		prebuild_health_read,
 		prebuild_identity_stats_read,
 		prebuild_invalidate,
 		prebuild_lead_time,
@@ -41,6 +43,7 @@ DECLARE
 		prebuild_promote,
 		prebuild_recommend,
 		prebuild_reconcile,
+		prebuild_replay,
 		prebuild_required_rights,
 		prebuild_resume,
 		prebuild_retry,
@@ -62,6 +65,7 @@ DECLARE
 		prebuild_identity_stats,
 		prebuild_metadata_stats,
 		prebuild_metrics,
+		prebuild_overview,
 		prebuild_worker_status}';
 	-- what the control plane's owner calls, and the functions of the triggers that it attaches
 	of_owner CONSTANT name[] := '{

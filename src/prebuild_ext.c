@@ -5,6 +5,7 @@
 #include "compat.h"
 
 #include "attach/attach.h"
+#include "base/injected_fault.h"
 #include "identity/identity_changes.h"
 #include "identity/identity_stats.h"
 #include "identity/identity_tables.h"
@@ -22,6 +23,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	injected_fault_init();
 	settings_init();
 	lock_linger_init();
 	identity_changes_init();

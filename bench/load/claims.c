@@ -6,7 +6,7 @@
  *
  *	  STATEMENT claims for person $1, an int4, and returns the workspace's id in its first column;
  *	  persons are numbered from FIRST. CLAIMS claims arrive, RATE a second at random times (0: all
- *	  at once), and wait for one of CLIENTS connections. UNDONE of 100 are rolled back HELD
+ *	  at once; -1: each when a connection is free), and wait for one of CLIENTS connections. UNDONE of 100 are rolled back HELD
  *	  milliseconds after their answer and not counted.
  *
  *	  Prints, separated by bars: how many claims got a prebuild, got none, got one that another
@@ -200,7 +200,7 @@ play(double rate, int nclaims)
 			}
 			if (clients[i].step == IDLE && arrived < nclaims && next <= now())
 			{
-				begin(i, next);
+				begin(i, rate < 0 ? now() : next);
 				arrived++;
 				if (rate > 0)
 					next += gap(rate);

@@ -87,7 +87,8 @@ COMMENT ON COLUMN @extschema@.prebuild_worker_status.pool_unused IS
 ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
 	ADD ATTRIBUTE preset_name text;
 ALTER TYPE @extschema@.prebuild_state_row ADD ATTRIBUTE sick integer,
-	ADD ATTRIBUTE staged boolean;
+	ADD ATTRIBUTE staged boolean,
+	ADD ATTRIBUTE desired_source text;
 CREATE OR REPLACE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_state_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
@@ -264,6 +265,8 @@ DECLARE
 		prebuild_find_preset,
 		prebuild_fold,
 		prebuild_forecast,
+		prebuild_health,
+		prebuild_health_read,
 		prebuild_identity_stats_read,
 		prebuild_invalidate,
 		prebuild_lead_time,
@@ -277,6 +280,7 @@ DECLARE
 		prebuild_promote,
 		prebuild_recommend,
 		prebuild_reconcile,
+		prebuild_replay,
 		prebuild_required_rights,
 		prebuild_resume,
 		prebuild_retry,
@@ -298,6 +302,7 @@ DECLARE
 		prebuild_identity_stats,
 		prebuild_metadata_stats,
 		prebuild_metrics,
+		prebuild_overview,
 		prebuild_worker_status}';
 	-- what the control plane's owner calls, and the functions of the triggers that it attaches
 	of_owner CONSTANT name[] := '{
@@ -423,6 +428,7 @@ ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE completed_at timestamp
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE job_never_taken boolean CASCADE;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE unwell boolean CASCADE;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE resources uuid[] CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE seen_at timestamptz CASCADE;
 
 CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
 AS 'MODULE_PATHNAME'
@@ -654,11 +660,14 @@ CREATE TABLE @extschema@.prebuild_demand_log (
 	preset_name text NOT NULL,
 	at timestamptz NOT NULL,
 	warm boolean NOT NULL,
+	counted boolean NOT NULL DEFAULT true,
 	PRIMARY KEY (control_plane, workspace_id)
 );
 CREATE INDEX prebuild_demand_log_preset_idx
 	ON @extschema@.prebuild_demand_log (control_plane, template_id, preset_name, at);
 CREATE INDEX prebuild_demand_log_at_idx ON @extschema@.prebuild_demand_log (at);
+CREATE INDEX prebuild_demand_log_uncounted_idx
+	ON @extschema@.prebuild_demand_log (control_plane) WHERE NOT counted;
 
 COMMENT ON TABLE @extschema@.prebuild_demand_log IS
 'Who asked for a preset, as far as passes have read it from the tables: one row for each workspace, without its user';
@@ -668,6 +677,8 @@ COMMENT ON COLUMN @extschema@.prebuild_demand_log.at IS
 'When somebody asked: the claim of a prebuild, or the first build of a workspace that got none';
 COMMENT ON COLUMN @extschema@.prebuild_demand_log.warm IS
 'Was there a prebuild to give away';
+COMMENT ON COLUMN @extschema@.prebuild_demand_log.counted IS
+'Is it in prebuild_preset_count; false from a claim until the next pass';
 
 -- The first build of each prebuild. outcome is NULL until it is known, then ready, failed, or canceled
 -- if the prebuild went before anybody could know.
@@ -711,6 +722,59 @@ CREATE TABLE @extschema@.prebuild_lead_time_stats (
 COMMENT ON TABLE @extschema@.prebuild_lead_time_stats IS
 'Histograms of lead times since the first pass, for the metrics';
 
+-- Like prebuild_lead_time_stats, of the prebuilds that somebody got.
+CREATE TABLE @extschema@.prebuild_claim_time_stats (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	claims bigint NOT NULL,
+	seconds double precision NOT NULL,
+	buckets bigint[] NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_claim_time_stats IS
+'Histograms of how long claimed prebuilds had waited since the first pass, for the metrics';
+
+CREATE TABLE @extschema@.prebuild_preset_count (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	counter text NOT NULL,
+	value double precision NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name, counter)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_preset_count IS
+'What passes have counted for the metrics of presets; it only grows';
+
+-- A row changes only when the number of eligible ones does.
+CREATE TABLE @extschema@.prebuild_idle (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	eligible bigint NOT NULL,
+	since timestamptz NOT NULL,
+	seconds double precision NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_idle IS
+'How long prebuilds have waited, in seconds, until "since"; and how many have been eligible from then on';
+
+-- Claims that find nothing must not wait for each other's row of the table above.
+CREATE TABLE @extschema@.prebuild_preset_count_log (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	counter text NOT NULL,
+	value double precision NOT NULL
+);
+ALTER TABLE @extschema@.prebuild_preset_count_log REPLICA IDENTITY FULL;
+
+COMMENT ON TABLE @extschema@.prebuild_preset_count_log IS
+'What the next pass adds to prebuild_preset_count';
+
 -- How far passes have read the builds of a control plane. It speaks of transaction ids and of a file,
 -- so a dump leaves it out, and a restored database reads everything again.
 CREATE TABLE @extschema@.prebuild_demand_marker (
@@ -720,7 +784,8 @@ CREATE TABLE @extschema@.prebuild_demand_marker (
 	done_from xid8,
 	round_from xid8 NOT NULL,
 	next_block bigint NOT NULL,
-	looked_at timestamptz NOT NULL
+	looked_at timestamptz NOT NULL,
+	idle_until timestamptz NOT NULL
 );
 
 COMMENT ON TABLE @extschema@.prebuild_demand_marker IS
@@ -740,7 +805,8 @@ BEGIN
 		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
 		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 		AND c.relname OPERATOR(pg_catalog.=) ANY
-			('{prebuild_demand_log,prebuild_lead_time_log,prebuild_lead_time_stats}')
+			('{prebuild_demand_log,prebuild_lead_time_log,prebuild_lead_time_stats,prebuild_claim_time_stats,
+				prebuild_idle,prebuild_preset_count,prebuild_preset_count_log}')
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 	END LOOP;
@@ -863,7 +929,7 @@ COMMENT ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) IS
 COMMENT ON FUNCTION @extschema@.prebuild_detach() IS
 'Drop the extension''s triggers on the control plane''s tables';
 COMMENT ON FUNCTION @extschema@.prebuild_metrics_read(timestamptz, text) IS
-'Metrics at a time, of one part (pool, history, demand, loop, metadata or identity) or all';
+'Metrics at a time, of one part (pool, history, demand, times, loop, metadata, identity or health) or all';
 COMMENT ON VIEW @extschema@.prebuild_metrics IS
 'Metrics now; a histogram has a row for each of its buckets (label le), its sum and its count';
 COMMENT ON FUNCTION @extschema@.prebuild_unschedule() IS
@@ -1004,6 +1070,39 @@ COMMENT ON FUNCTION @extschema@.prebuild_backtest(uuid, text, timestamptz, times
 REVOKE ALL ON FUNCTION
 @extschema@.prebuild_backtest(uuid, text, timestamptz, timestamptz, double precision) FROM PUBLIC;
 
+CREATE TYPE @extschema@.prebuild_replay_row AS (
+	starts_at timestamptz,
+	ends_at timestamptz,
+	policy text,
+	counted boolean,
+	demand_warm integer,
+	demand_cold integer,
+	configured integer,
+	target integer,
+	pool double precision,
+	missed integer,
+	idle interval,
+	created integer,
+	deleted integer,
+	peak integer
+);
+
+COMMENT ON TYPE @extschema@.prebuild_replay_row IS
+'What a policy would have done in a part of the time. The rows that are counted add up to its row of prebuild_backtest()';
+
+CREATE FUNCTION @extschema@.prebuild_replay(template_id uuid, preset_name text,
+	range_start timestamptz, range_end timestamptz, policy text DEFAULT NULL,
+	bucket interval DEFAULT '1 hour', service_level double precision DEFAULT NULL)
+RETURNS SETOF @extschema@.prebuild_replay_row
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 1000000
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
+AS 'MODULE_PATHNAME', 'prebuild_replay';
+
+COMMENT ON FUNCTION @extschema@.prebuild_replay(uuid, text, timestamptz, timestamptz, text, interval, double precision) IS
+'The demand for a preset in each bucket of a range, and what a policy of its backtest would have done then: the chosen one, or the one that is named as prebuild_backtest() names it, or what is recommended. It changes nothing';
+REVOKE ALL ON FUNCTION
+@extschema@.prebuild_replay(uuid, text, timestamptz, timestamptz, text, interval, double precision) FROM PUBLIC;
+
 CREATE TYPE @extschema@.prebuild_target_row AS (
 	target integer,
 	policy text,
@@ -1044,3 +1143,202 @@ AS 'MODULE_PATHNAME', 'prebuild_recommend';
 COMMENT ON FUNCTION @extschema@.prebuild_recommend(timestamptz) IS
 'The prebuilds block to write into each template whose presets people ask for, the worst preset first; from the 90 days before a time. It changes nothing';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_recommend(timestamptz) FROM PUBLIC;
+
+---- one look -----------------------------------------------------------------
+
+CREATE TYPE @extschema@.prebuild_health_row AS (
+	name text,
+	status text,
+	value text,
+	threshold text,
+	advice text
+);
+
+COMMENT ON TYPE @extschema@.prebuild_health_row IS
+'A thing that can be wrong; status is ok, warn, fail or, if the caller cannot see it, unknown';
+
+CREATE FUNCTION @extschema@.prebuild_health_read(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_health_row
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 25 COST 200000
+SET search_path = pg_catalog, pg_temp SET jit = off SET intervalstyle = postgres
+AS 'MODULE_PATHNAME', 'prebuild_health_read';
+
+COMMENT ON FUNCTION @extschema@.prebuild_health_read(timestamptz) IS
+'The rows of prebuild_health(), from a library that has them';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_health_read(timestamptz) FROM PUBLIC;
+
+-- It is not in the library, so that it can say that the library is too old.
+CREATE FUNCTION @extschema@.prebuild_health(at timestamptz DEFAULT now())
+RETURNS SETOF @extschema@.prebuild_health_row
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 25 COST 200000
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	checks regprocedure;
+BEGIN
+	SELECT p.oid INTO STRICT checks
+	FROM pg_catalog.pg_extension e
+	JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) e.oid
+	JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.objid
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+	AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+	AND d.deptype OPERATOR(pg_catalog.=) 'e'
+	AND p.proname OPERATOR(pg_catalog.=) 'prebuild_health_read';
+	RETURN QUERY EXECUTE pg_catalog.format('SELECT h.* FROM %s($1) h', checks::pg_catalog.regproc)
+	USING at;
+EXCEPTION WHEN undefined_function OR undefined_file THEN
+	RETURN QUERY SELECT 'versions', 'fail', SQLERRM, 'all the same',
+		'The loaded library is older than the extension''s script: restart the server or reconnect to'
+		' load the installed one (docs/upgrading.md).';
+END
+$$;
+
+COMMENT ON FUNCTION @extschema@.prebuild_health(timestamptz) IS
+'What can be wrong with the loop, a row each: status ok, warn, fail or unknown, what was seen, from when on it is wrong, and what to do. It changes nothing and waits for nobody';
+REVOKE ALL ON FUNCTION @extschema@.prebuild_health(timestamptz) FROM PUBLIC;
+
+-- For psql: its lines fit into 120 columns. So names are cut, and the reason comes in short lines.
+CREATE VIEW @extschema@.prebuild_overview AS
+WITH demand AS MATERIALIZED (
+	SELECT d.template_id, d.preset_name, sum(d.warm) AS warm, sum(d.cold) AS cold
+	FROM @extschema@.prebuild_demand(now() - interval '24 hours', now(), interval '24 hours') d
+	GROUP BY d.template_id, d.preset_name
+), plan AS MATERIALIZED (
+	SELECT DISTINCT ON (p.preset_id) p.preset_id, p.action, p.count
+	FROM @extschema@.prebuild_plan() p
+	WHERE p.action NOT IN ('promote', 'cancel_pending', 'delete')
+	ORDER BY p.preset_id
+), oldest AS MATERIALIZED (
+	SELECT r.current_preset_id, date_trunc('minute', now() - min(r.created_at)) AS age
+	FROM @extschema@.prebuild_running() r
+	GROUP BY r.current_preset_id
+), judged AS (
+	SELECT s.*, coalesce(d.warm, 0) AS warm, coalesce(d.cold, 0) AS cold, o.age,
+		CASE WHEN s.active OR s.staged THEN p.action END AS action, p.count AS missing,
+		greatest(s.desired - s.eligible, 0) AS short
+	FROM @extschema@.prebuild_state() s
+	LEFT JOIN demand d ON d.template_id = s.template_id AND d.preset_name = s.preset_name
+		AND s.active
+	LEFT JOIN plan p ON p.preset_id = s.preset_id
+	LEFT JOIN oldest o ON o.current_preset_id = s.preset_id
+	WHERE s.active OR s.staged OR s.actual + s.starting + s.stopping + s.deleting + s.pending_stale > 0
+), explained AS (
+	SELECT j.*, w.rank, w.why
+	FROM judged j, LATERAL (SELECT * FROM (VALUES
+		(1, j.action = 'hard_limited' OR j.hard_limited, 'the newest builds all failed'),
+		(2, j.action = 'validation_failed', 'its inputs are invalid'),
+		(3, j.action = 'unsupported', 'the database cannot decide its inputs'),
+		(4, j.action = 'no_provisioner', 'no live daemon takes the build'),
+		(5, j.action = 'backoff', format('%s failed; nothing is built until %s', j.num_failed,
+			to_char(j.backoff_until, 'HH24:MI'))),
+		(6, j.short > 0 AND j.eligible = 0 AND j.starting = 0, CASE WHEN j.actual > 0
+			THEN 'none is ready' ELSE 'none is there' END),
+		(7, j.sick > 0, format('%s of %s running are sick', j.sick, j.actual)),
+		(8, j.short > 0 AND j.action = 'create' AND j.missing = 0, 'it waits: see prebuild_plan()'),
+		(9, j.short > 0 AND j.starting = 0 AND j.action IS NULL, 'some do not get ready'),
+		(10, j.cold > 0, format('%s found none', j.cold)),
+		(11, j.short > 0 AND j.action = 'create', 'the next pass builds'),
+		(12, j.short > 0, 'builds are under way'),
+		(13, NOT j.active AND NOT j.staged, 'an old version goes'),
+		(14, j.staged, 'staged'),
+		(15, true, '')) w (rank, holds, why)
+		WHERE w.holds ORDER BY w.rank LIMIT 1) w
+)
+SELECT
+	CASE WHEN length(e.template_name) + length(e.preset_name) < 19
+		THEN e.template_name || '/' || e.preset_name
+		ELSE n.template || E'/\n' || n.preset END AS preset,
+	e.desired || CASE e.desired_source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.desired_source AS desired,
+	e.eligible AS ready,
+	e.starting AS soon,
+	e.sick,
+	rtrim(regexp_replace(e.why, '(.{1,19})(?: +|$)', E'\\1\n', 'g'), E'\n') AS why,
+	e.warm AS claims,
+	e.cold AS miss,
+	CASE WHEN e.warm + e.cold > 0 THEN floor(100 * e.warm / (e.warm + e.cold)) || '%' END AS hit,
+	CASE WHEN e.age >= interval '100 hours' THEN floor(extract(epoch FROM e.age) / 86400) || 'd'
+		ELSE to_char(e.age, 'HH24:MI') END AS age,
+	next.change AS next
+FROM explained e, LATERAL (SELECT
+	CASE WHEN length(e.template_name) > 18 THEN left(e.template_name, 16) || '..' ELSE e.template_name END,
+	CASE WHEN length(e.preset_name) > 19 THEN left(e.preset_name, 17) || '..' ELSE e.preset_name END)
+	n (template, preset)
+LEFT JOIN LATERAL (
+	SELECT to_char(f.starts_at, CASE WHEN f.starts_at < now() + interval '20 hours'
+		THEN 'HH24:MI' ELSE 'Dy HH24:MI' END) || E'\nto ' || f.desired AS change
+	FROM @extschema@.prebuild_forecast(e.preset_id, now(), now() + interval '7 days') f
+	WHERE e.active AND f.starts_at > now() AND f.desired <> e.desired
+	ORDER BY f.starts_at LIMIT 1) next ON true
+ORDER BY e.rank, e.short DESC, e.cold DESC, e.template_name, e.preset_name, e.preset_id;
+
+COMMENT ON VIEW @extschema@.prebuild_overview IS
+'The pools at a glance: a line for each preset, first those that somebody should worry about';
+COMMENT ON COLUMN @extschema@.prebuild_overview.desired IS
+'How many prebuilds the preset should have now, and what says so: preset, schedule or policy';
+COMMENT ON COLUMN @extschema@.prebuild_overview.ready IS
+'Prebuilds that somebody can claim';
+COMMENT ON COLUMN @extschema@.prebuild_overview.soon IS
+'Prebuilds that are being built';
+COMMENT ON COLUMN @extschema@.prebuild_overview.claims IS
+'People who got a prebuild in the last 24 hours';
+COMMENT ON COLUMN @extschema@.prebuild_overview.miss IS
+'People who asked for one in the last 24 hours and got none';
+COMMENT ON COLUMN @extschema@.prebuild_overview.hit IS
+'Share of these who got one';
+COMMENT ON COLUMN @extschema@.prebuild_overview.age IS
+'Age of the oldest running prebuild, in hours and minutes, or in days';
+COMMENT ON COLUMN @extschema@.prebuild_overview.next IS
+'When schedules next change the desired number within a week, and to what';
+
+-- What passes have chosen for presets in mode auto. kind and parameter are the policy: level, aim or
+-- price. learnt is what the policy has learnt of the weeks before learnt_at: policy_learnt.c reads it.
+CREATE TABLE @extschema@.prebuild_policy_choice (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	policy text NOT NULL,
+	kind text NOT NULL,
+	parameter double precision NOT NULL,
+	outcome text NOT NULL,
+	note text NOT NULL,
+	chosen_at timestamptz NOT NULL,
+	due_at timestamptz NOT NULL,
+	suspended boolean NOT NULL DEFAULT false,
+	demand integer,
+	hit_rate double precision,
+	idle interval,
+	configured_hit_rate double precision,
+	configured_idle interval,
+	learnt_at timestamptz,
+	learnt double precision[],
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+-- the numbers do not compress, and passes read them all
+ALTER TABLE @extschema@.prebuild_policy_choice ALTER COLUMN learnt SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE @extschema@.prebuild_policy_choice IS
+'The policy by which passes size each pool in mode auto, and what the backtest that chose it gave; passes write it';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.control_plane IS
+'Schema of the control plane that has the template';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.outcome IS
+'How the choice came out: another policy is better, the configuration was kept, best_effort (nothing reached the level at its worth), or, with what is configured, worse, too_little or failed';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.due_at IS
+'When a pass chooses anew';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.suspended IS
+'Another reconciler was at work when the last pass looked, so what is configured holds';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.demand IS
+'Demands in the last third of the backtest, of which hit_rate to configured_idle speak';
+
+-- A dump includes the rows.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_policy_choice';
+	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+END
+$$;

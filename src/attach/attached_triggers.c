@@ -29,6 +29,7 @@
 #include "attach/attached_triggers.h"
 #include "catalog/control_plane_catalog.h"
 #include "identity/identity_tables.h"
+#include "base/injected_fault.h"
 #include "base/plans.h"
 #include "pool/member_columns.h"
 #include "pool/pool_log.h"
@@ -353,8 +354,10 @@ attached_triggers_plan(uint32 options)
 static void
 run(const char *statement)
 {
-	int result = SPI_execute(statement, false, 0);
+	int result;
 
+	injected_fault_point();
+	result = SPI_execute(statement, false, 0);
 	if (result < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 }

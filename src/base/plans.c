@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/injected_fault.h"
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "settings.h"
@@ -262,6 +263,7 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 	Rights before;
 	int result;
 
+	injected_fault_point();
 	watch_versions(&fault, sql_template);
 	before = take_rights(mode);
 	if (latest)
@@ -356,6 +358,7 @@ plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs
 	Rights before;
 	int result;
 
+	injected_fault_point();
 	SetTuplestoreDestReceiverParams(receiver.store, set->setResult,
 									set->econtext->ecxt_per_query_memory, false, NULL, NULL);
 	options.params = bind_parameters(nargs, argtypes, values, nulls);

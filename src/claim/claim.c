@@ -2,9 +2,8 @@
  * claim.c
  *	  Give a prebuild to a user: the oldest eligible one of a preset that nobody else holds.
  *
- *	  A claim reads one preset and the pool, but not the workspaces of people. It orders the pool
- *	  members of the preset's template by age and fetches them from a cursor, a few at first and
- *	  then more at a time, until it can lock one.
+ *	  A claim reads one preset and the pool, but not the workspaces of people. It tries the members
+ *	  of the preset in the order of claim_candidates.c, until it can lock one that is eligible.
  *
  *	  What no row means. A look has one snapshot. In it, every member that was eligible then is a
  *	  candidate, also one that somebody has claimed or is deleting and has not committed, because he
@@ -44,6 +43,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 #include "utils/wait_event.h"
 
@@ -51,6 +51,7 @@
 #include "decision/control_plane.h"
 #include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
+#include "base/injected_fault.h"
 #include "base/patience.h"
 #include "base/plans.h"
 #include "pool/pool_lock.h"
@@ -60,6 +61,7 @@
 #include "claim/claim_queue.h"
 #include "base/rows.h"
 #include "demand/demand_log.h"
+#include "demand/preset_counts.h"
 
 /* Bounds of the pause between two looks, in milliseconds. */
 #define MIN_PAUSE_MS 1
@@ -288,6 +290,7 @@ claim_oldest(Claim *claim, const Preset *preset, bool is_first)
 {
 	CandidateTerms terms;
 
+	injected_fault_point();
 	candidates_terms(&terms, preset, claim->at);
 	if (is_first && candidates_offer_remembered(&terms, claim_one_of, claim))
 		return true;
@@ -394,6 +397,8 @@ prebuild_claim(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	patience_run(PATIENCE_MS, look_and_give, &claim);
+	if (tuplestore_tuple_count(claim.result->setResult) == 0)
+		preset_counts_note(&claim.preset_id, COUNT_NOTHING);
 	plans_leave();
 	return (Datum) 0;
 }

@@ -75,6 +75,7 @@ read_preset(Preset *preset, uint64 i)
 	preset->status = parse_status(details->stored_status);
 	details->organization_deleted = DatumGetBool(row_get(i, 15));
 	details->can_want = DatumGetBool(row_get(i, 16));
+	details->timezone = row_text(i, 17);
 }
 
 /* Read the presets that have desired instances. */
@@ -90,6 +91,7 @@ read_presets(PoolSnapshot *pool)
 				 " t.deprecated {<>} '', p.desired_instances::pg_catalog.int4,"
 				 " p.invalidate_after_secs::pg_catalog.int4, %s::pg_catalog.timestamptz,"
 				 " p.prebuild_status::pg_catalog.text, o.deleted::pg_catalog.bool, " PRESET_CAN_WANT
+				 ", COALESCE(p.scheduling_timezone::pg_catalog.text, '')"
 				 " FROM {cp}template_version_presets p"
 				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id"
@@ -105,42 +107,58 @@ read_presets(PoolSnapshot *pool)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Apply the schedules of one active or staged preset. */
+/* Apply the schedules of one preset. */
 static void
-apply_schedules(Preset *preset, const char *timezone, int nschedules,
-				const PresetSchedule *schedules, TimestampTz at)
+apply_schedules(Preset *preset, int nschedules, const PresetSchedule *schedules, TimestampTz at)
 {
 	int deciding;
-	int desired = schedule_desired(timezone, nschedules, schedules, preset->scheduled, at,
-								   &deciding, &preset->details->schedules_fault);
+	int desired =
+		schedule_desired(preset->details->timezone, nschedules, schedules, preset->scheduled, at,
+						 &deciding, &preset->details->schedules_fault);
 
 	preset->scheduled = Max(desired, 0);
 	if (deciding >= 0)
 		preset->details->cron_expression = schedules[deciding].cron_expression;
 }
 
+/* Return the ids of the presets whose schedules count, those of active and of staged versions. */
+static Datum
+scheduled_presets(const PoolSnapshot *pool, const Stages *stages)
+{
+	ArrayParameter *ids = array_new(UUIDOID);
+
+	for (int i = 0; i < pool->npresets; i++)
+	{
+		const Preset *preset = &pool->presets[i];
+
+		if (preset->template_deleted || preset->template_deprecated)
+			continue;
+		if (id_compare(&preset->template_version_id, &preset->active_version_id) == 0 ||
+			stages_find(stages, &preset->template_version_id) != NULL)
+			array_add_id(ids, &preset->id);
+	}
+	return array_datum(ids);
+}
+
 /*
  * Read the schedules of presets of active and of staged versions, and compute what they want at the
- * given time.
+ * given time. The presets go into the statement as an array, because no statistics tell the planner
+ * how few of all versions are active.
  */
 static void
 read_schedules(PoolSnapshot *pool, const Stages *stages, TimestampTz at)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDARRAYOID };
-	Datum values[] = { stages_versions(stages) };
-	uint64 n = plan_execute(
-		&plan,
-		"SELECT s.preset_id::pg_catalog.uuid, p.scheduling_timezone::pg_catalog.text,"
-		" s.cron_expression::pg_catalog.text, s.desired_instances::pg_catalog.int4"
-		" FROM {cp}template_version_preset_prebuild_schedules s"
-		" JOIN {cp}template_version_presets p ON p.id {=} s.preset_id"
-		" JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
-		" JOIN {cp}templates t ON t.id {=} v.template_id"
-		" AND (t.active_version_id {=} v.id OR v.id {=} ANY ($1))"
-		" WHERE p.desired_instances IS NOT NULL AND NOT t.deleted AND t.deprecated {=} ''"
-		" ORDER BY s.preset_id, s.id",
-		PLAN_READ, 1, argtypes, values, NULL);
+	Datum values[] = { scheduled_presets(pool, stages) };
+	uint64 n =
+		plan_execute(&plan,
+					 "SELECT s.preset_id::pg_catalog.uuid, s.cron_expression::pg_catalog.text,"
+					 " s.desired_instances::pg_catalog.int4"
+					 " FROM {cp}template_version_preset_prebuild_schedules s"
+					 " JOIN pg_catalog.unnest($1) AS p (id) ON p.id {=} s.preset_id"
+					 " ORDER BY s.preset_id, s.id",
+					 PLAN_READ, 1, argtypes, values, NULL);
 	PresetSchedule *schedules = palloc_array(PresetSchedule, n + 1);
 	uint64 first = 0;
 
@@ -148,17 +166,15 @@ read_schedules(PoolSnapshot *pool, const Stages *stages, TimestampTz at)
 	{
 		Id id = row_id(i, 1);
 		Id next;
-		Preset *preset;
 
-		schedules[i].cron_expression = row_text(i, 3);
-		schedules[i].desired_instances = DatumGetInt32(row_get(i, 4));
+		schedules[i].cron_expression = row_text(i, 2);
+		schedules[i].desired_instances = DatumGetInt32(row_get(i, 3));
 		if (i + 1 < n)
 			next = row_id(i + 1, 1);
 		if (i + 1 < n && memcmp(&id, &next, sizeof(id)) == 0)
 			continue;
-		preset = control_plane_find_preset(pool, &id);
-		if (preset != NULL)
-			apply_schedules(preset, row_text(i, 2), (int) (i + 1 - first), &schedules[first], at);
+		apply_schedules(control_plane_find_preset(pool, &id), (int) (i + 1 - first),
+						&schedules[first], at);
 		first = i + 1;
 	}
 	SPI_freetuptable(SPI_tuptable);

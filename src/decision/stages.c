@@ -143,17 +143,6 @@ stages_find(const Stages *stages, const Id *version_id)
 	return NULL;
 }
 
-/* Return the ids of the staged versions, as a uuid array. */
-Datum
-stages_versions(const Stages *stages)
-{
-	ArrayParameter *versions = array_new(UUIDOID);
-
-	for (int i = 0; i < stages->n; i++)
-		array_add_id(versions, &stages->rows[i].version_id);
-	return array_datum(versions);
-}
-
 /*
  * Read the stages of this control plane in the active snapshot, and mark their presets in the pool,
  * which must have been read. at: the time at which stages must be valid. SPI is connected. There are

@@ -56,6 +56,5 @@ typedef struct Stages
 extern void stages_read(PoolSnapshot *pool, TimestampTz at, Stages *stages);
 extern void stages_settle(const Stages *stages, const PoolSnapshot *pool);
 extern Stage *stages_find(const Stages *stages, const Id *version_id);
-extern Datum stages_versions(const Stages *stages);
 
 #endif /* PREBUILD_STAGES_H */

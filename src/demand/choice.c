@@ -75,7 +75,8 @@ choice_simulate(const DemandHistory *history, const ChoiceSettings *settings, in
 									.expire_after = settings->expire_after,
 									.max_creates = settings->max_creates,
 									.max_building = settings->max_building,
-									.default_lead = settings->policy.default_lead };
+									.default_lead = settings->policy.default_lead,
+									.series = settings->series };
 
 	policy_memo_next(&room->memo);
 	simulate(history, &simulator, ask_policy, &call, &room->pool, result);

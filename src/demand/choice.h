@@ -41,6 +41,7 @@ typedef struct ChoiceSettings
 	int max_creates;
 	int max_building;
 	void (*pause)(void); /* called between questions to a policy, if not NULL; need not return */
+	SimulatorSeries *series; /* as in SimulatorSettings: each simulation writes it */
 } ChoiceSettings;
 
 typedef struct ChoiceCandidate

@@ -31,6 +31,7 @@ typedef struct DemandRates
 } DemandRates;
 
 extern void demand_rates(const DemandHistory *past, int64_t at, int64_t lead, DemandRates *rates);
+extern void demand_rates_sum(DemandRates *rates);
 extern double demand_expected(const DemandRates *rates, const DemandHistory *past, int64_t from,
 							  int64_t to);
 

@@ -19,6 +19,7 @@
 #include "base/result_row.h"
 #include "catalog/control_plane_catalog.h"
 #include "demand/backtest.h"
+#include "demand/recommend.h"
 #include "demand/written_block.h"
 
 PG_FUNCTION_INFO_V1(prebuild_recommend);
@@ -211,29 +212,52 @@ silence(Options *options, Backtest *backtest)
 	return &options->options[options->n - 1];
 }
 
+/* Decide what to recommend, and why: options gets all that could be written. palloc'd reason. */
+static const Option *
+decide(Backtest *backtest, Options *options, char **reason)
+{
+	const DemandHistory *past = &backtest->past;
+	const Option *option;
+
+	make_options(options, backtest);
+	*reason =
+		too_little(backtest, past->ndemands - demand_count_before(past->demands, past->ndemands,
+																  backtest->settings.from));
+	if (*reason != NULL)
+		return &options->options[0];
+	option = silence(options, backtest);
+	if (option != NULL)
+	{
+		*reason = psprintf("nobody has asked since %s: the least",
+						   timestamptz_to_str(past->demands[past->ndemands - 1]));
+		return option;
+	}
+	option = choose(options);
+	*reason = reason_of(backtest, options, option);
+	return option;
+}
+
+/* Return what prebuild_recommend() says of a backtest: the preset as it should be. palloc'd. */
+SizedPreset *
+recommended_block(Backtest *backtest)
+{
+	Options *options = palloc_object(Options);
+	SizedPreset *block = palloc_object(SizedPreset);
+	char *reason;
+
+	*block = decide(backtest, options, &reason)->block;
+	return block;
+}
+
 /* Make the advice for a preset with demand, in the current context. */
 static void
 advise(const SizedPreset *preset, const PresetHistory *history, TimestampTz at, Advice *advice)
 {
-	TimestampTz from = at - BACKTEST_DAYS * DEMAND_DAY;
-	Backtest *backtest = backtest_make(preset, history, from, at, preset->rules.service_level);
-	const DemandHistory *past = &backtest->past;
+	Backtest *backtest = backtest_make(preset, history, at - BACKTEST_DAYS * DEMAND_DAY, at,
+									   preset->rules.service_level);
 	Options *options = palloc_object(Options);
-	const Option *option;
+	const Option *option = decide(backtest, options, &advice->reason);
 
-	make_options(options, backtest);
-	advice->reason = too_little(
-		backtest, past->ndemands - demand_count_before(past->demands, past->ndemands, from));
-	if (advice->reason != NULL)
-		option = &options->options[0];
-	else if ((option = silence(options, backtest)) != NULL)
-		advice->reason = psprintf("nobody has asked since %s: the least",
-								  timestamptz_to_str(past->demands[past->ndemands - 1]));
-	else
-	{
-		option = choose(options);
-		advice->reason = reason_of(backtest, options, option);
-	}
 	advice->preset = preset;
 	advice->configured = block_summary(&options->options[0].block);
 	advice->recommended = block_summary(&option->block);

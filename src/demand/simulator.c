@@ -40,6 +40,9 @@ typedef struct Simulation
 	int nready;
 	int nbuilds;
 	int orders; /* builds ordered so far */
+
+	int bucket;				 /* of the series: the one that the clock is in */
+	SimulatorFigures closed; /* the sum of all before it */
 } Simulation;
 
 static int64_t
@@ -71,9 +74,9 @@ call_pass(Simulation *sim)
 	sim->changed = true;
 }
 
-/* Move the clock, which adds up how long prebuilds wait. */
+/* Add up how long prebuilds wait until a time, and let the clock be there. */
 static void
-move_clock(Simulation *sim, int64_t to)
+spend_time(Simulation *sim, int64_t to)
 {
 	int64_t split = sim->settings->split;
 
@@ -86,6 +89,78 @@ move_clock(Simulation *sim, int64_t to)
 	}
 	sim->figures->idle += sim->nready * (to - sim->now);
 	sim->now = to;
+}
+
+static int
+higher(int a, int b)
+{
+	return a > b ? a : b;
+}
+
+/* Close the bucket that the clock is in: it has what the buckets before it do not. */
+static void
+close_bucket(Simulation *sim)
+{
+	const SimulatorResult *result = sim->result;
+	SimulatorBucket *bucket = &sim->settings->series->buckets[sim->bucket];
+	SimulatorFigures all = result->before;
+
+	all.demands += result->after.demands;
+	all.warm += result->after.warm;
+	all.created += result->after.created;
+	all.deleted += result->after.deleted;
+	all.idle += result->after.idle;
+	bucket->demands = all.demands - sim->closed.demands;
+	bucket->warm = all.warm - sim->closed.warm;
+	bucket->created = all.created - sim->closed.created;
+	bucket->deleted = all.deleted - sim->closed.deleted;
+	bucket->idle = all.idle - sim->closed.idle;
+	sim->closed = all;
+}
+
+/* Open a bucket. It begins with the pool as it is. */
+static void
+open_bucket(Simulation *sim, int number)
+{
+	SimulatorBucket *bucket = &sim->settings->series->buckets[number];
+
+	sim->bucket = number;
+	bucket->target = 0;
+	bucket->peak = sim->nready + sim->nbuilds;
+}
+
+/* Spend time within the bucket that the clock is in. */
+static void
+spend_time_in_bucket(Simulation *sim, int64_t to)
+{
+	SimulatorBucket *bucket = &sim->settings->series->buckets[sim->bucket];
+
+	if (to > sim->now)
+	{
+		bucket->target = higher(bucket->target, sim->wanted);
+		bucket->peak = higher(bucket->peak, sim->nready + sim->nbuilds);
+	}
+	spend_time(sim, to);
+}
+
+/* Move the clock. What happens at the start of a bucket is of that bucket. */
+static void
+move_clock(Simulation *sim, int64_t to)
+{
+	const SimulatorSeries *series = sim->settings->series;
+
+	if (series == NULL)
+	{
+		spend_time(sim, to);
+		return;
+	}
+	while (sim->bucket + 1 < series->n && series->buckets[sim->bucket + 1].starts <= to)
+	{
+		spend_time_in_bucket(sim, series->buckets[sim->bucket + 1].starts);
+		close_bucket(sim);
+		open_bucket(sim, sim->bucket + 1);
+	}
+	spend_time_in_bucket(sim, to);
 }
 
 /* Let a pass see when a prebuild expires. */
@@ -285,7 +360,7 @@ fill_pool(Simulation *sim)
 /*
  * Simulate the pool from settings->from (inclusive) to settings->to (exclusive). Targets are cut to
  * 0 and room->size. settings must have from <= split <= to and a pass_interval above 0. Takes time
- * by the number of demands and of changes of the target.
+ * by the number of demands and of changes of the target, and of the buckets of a series.
  */
 void
 simulate(const DemandHistory *history, const SimulatorSettings *settings, SimulatorTarget target,
@@ -303,6 +378,8 @@ simulate(const DemandHistory *history, const SimulatorSettings *settings, Simula
 	memset(result, 0, sizeof(*result));
 	sim.figures = settings->from < settings->split ? &result->before : &result->after;
 	fill_pool(&sim);
+	if (settings->series != NULL)
+		open_bucket(&sim, 0);
 	for (;;)
 	{
 		int64_t comes = demand < history->ndemands ? history->demands[demand] : INT64_MAX;
@@ -325,4 +402,6 @@ simulate(const DemandHistory *history, const SimulatorSettings *settings, Simula
 		sim.changed = false;
 	}
 	move_clock(&sim, settings->to);
+	if (settings->series != NULL)
+		close_bucket(&sim);
 }

@@ -14,6 +14,29 @@
  */
 typedef int (*SimulatorTarget)(void *policy, const DemandHistory *past, int64_t at, int64_t *until);
 
+/*
+ * What happened in a part of the time. starts is the caller's, all else the simulator's. target and
+ * peak are the highest: the target of those that held for some time.
+ */
+typedef struct SimulatorBucket
+{
+	int64_t starts;
+	int demands;
+	int warm;
+	int created;
+	int deleted;
+	int target;
+	int peak;
+	int64_t idle;
+} SimulatorBucket;
+
+/* Parts of the time, each up to the next: ascending, the first one from settings->from on. */
+typedef struct SimulatorSeries
+{
+	int n; /* at least 1 */
+	SimulatorBucket *buckets;
+} SimulatorSeries;
+
 typedef struct SimulatorSettings
 {
 	int64_t from;
@@ -24,7 +47,8 @@ typedef struct SimulatorSettings
 	int64_t expire_after;  /* age at which a prebuild expires; 0: never */
 	int max_creates;	   /* caps of a pass and of builds in progress; 0: none */
 	int max_building;
-	int64_t default_lead; /* while no build has been measured */
+	int64_t default_lead;	 /* while no build has been measured */
+	SimulatorSeries *series; /* what to record by time, or NULL */
 } SimulatorSettings;
 
 typedef struct SimulatorBuild

@@ -19,6 +19,7 @@
 #include "identity/identity_stats.h"
 #include "identity/identity_tables.h"
 #include "base/ids.h"
+#include "base/injected_fault.h"
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "settings.h"
@@ -128,6 +129,7 @@ ask_tables(FunctionCallInfo fcinfo, const pg_uuid_t *agent, const IdentityMoment
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+	injected_fault_point();
 	/* not read-only, so that it takes a new snapshot, which shows this transaction's own changes */
 	result = SPI_execute_plan(identity_plan(), &argument, NULL, false, 0);
 	if (result != SPI_OK_SELECT)

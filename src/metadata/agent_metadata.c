@@ -28,6 +28,7 @@
 #include "metadata/metadata_channel.h"
 #include "metadata/metadata_faults.h"
 #include "metadata/metadata_statements.h"
+#include "base/injected_fault.h"
 #include "base/plans.h"
 #include "metadata/report_limits.h"
 #include "base/result_row.h"
@@ -161,7 +162,10 @@ write_silently(MetadataRow **rows, int n, bool check, MetadataCounts *counts)
 	{
 		write_sorted(rows, n, counts);
 		if (check)
+		{
+			injected_fault_point();
 			SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+		}
 	}
 	PG_FINALLY();
 	{

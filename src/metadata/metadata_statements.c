@@ -16,6 +16,7 @@
 
 #include "catalog/control_plane_catalog.h"
 #include "metadata/metadata_statements.h"
+#include "base/injected_fault.h"
 #include "base/plans.h"
 #include "settings.h"
 #include "base/subtransaction.h"
@@ -207,6 +208,7 @@ update_existing(MetadataRow **rows)
 		plan_execute(&lock_plan, lock_rows, PLAN_FRESH, 0, NULL, NULL, NULL);
 		SPI_freetuptable(SPI_tuptable);
 	}
+	injected_fault_point();
 	result = SPI_execute_plan_extended(plan, &options);
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));

@@ -18,7 +18,10 @@
 #include "base/arguments.h"
 #include "catalog/control_plane_catalog.h"
 #include "decision/judgement.h"
-#include "demand/lead_time_log.h"
+#include "metrics/checks.h"
+#include "metrics/demand_metrics.h"
+#include "metrics/loop_metrics.h"
+#include "metrics/metric_rows.h"
 #include "pass/pass_stats.h"
 #include "pass/pause.h"
 #include "base/plans.h"
@@ -28,27 +31,8 @@
 
 PG_FUNCTION_INFO_V1(prebuild_metrics_read);
 
-#define LABELS                                                                                     \
-	"pg_catalog.jsonb_build_object('template_name', s.template_name,"                              \
-	" 'preset_name', s.preset_name, 'organization_name', s.organization_name)"
-
 /* What the metrics of the pool tell of a preset, in columns. */
 #define POOL_COLUMNS 13
-
-/* Add one metric without labels. */
-static void
-put_value(ReturnSetInfo *rsinfo, const char *name, double value, const char *help)
-{
-	ResultRow row;
-
-	row.n = 0;
-	result_put_text(&row, name);
-	result_put_json(&row, "{}");
-	result_put_float8(&row, value);
-	result_put_text(&row, "gauge");
-	result_put_text(&row, help);
-	result_row_store(rsinfo, &row);
-}
 
 /*
  * Judge the control plane, without the warnings of a pass, which each scrape would repeat. Like
@@ -119,7 +103,7 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 		rsinfo,
 		plan_execute(
 			&plan,
-			"SELECT m.name::pg_catalog.text, " LABELS ","
+			"SELECT m.name::pg_catalog.text, " PRESET_LABELS ","
 			" m.value::pg_catalog.float8, 'gauge'::pg_catalog.text, m.help::pg_catalog.text"
 			" FROM (SELECT p.template_name, p.preset_name, p.organization_name,"
 			"   pg_catalog.sum(p.desired), pg_catalog.sum(p.running), pg_catalog.sum(p.eligible),"
@@ -150,16 +134,14 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			"  ('prebuild_ext_preset_backing_off', CASE WHEN s.backing_off THEN 1 END,"
 			"   '1 for a preset that passes do not build for now because builds failed, absent"
 			" otherwise'),"
-			"  ('prebuild_ext_preset_no_provisioner', CASE WHEN s.no_provisioner THEN 1 END,"
-			"   '1 for a preset that no live provisioner daemon can build, absent otherwise'),"
-			"  ('prebuild_ext_preset_sick', CASE WHEN s.sick {>} 0 THEN s.sick END,"
-			"   'Prebuilt workspaces of a preset that are sick, absent if there are none'),"
-			"  ('prebuild_ext_preset_serving', CASE WHEN s.serving {>} 0 THEN s.serving END,"
+			"  ('prebuild_ext_preset_no_provisioner', CASE WHEN s.no_provisioner THEN 1 ELSE 0 END,"
+			"   '1 for a preset that no live provisioner daemon can build, otherwise 0'),"
+			"  ('prebuild_ext_preset_sick', s.sick, 'Prebuilt workspaces of a preset that are sick'),"
+			"  ('prebuild_ext_preset_serving', s.serving,"
 			"   'Expired prebuilt workspaces of a preset that stay until their replacements are"
-			" ready, absent if there are none'),"
-			"  ('prebuild_ext_preset_waiting', CASE WHEN s.waiting {>} 0 THEN s.waiting END,"
-			"   'Prebuilt workspaces that a preset gets after expired ones have gone, absent if"
-			" there are none'))"
+			" ready'),"
+			"  ('prebuild_ext_preset_waiting', s.waiting,"
+			"   'Prebuilt workspaces that a preset gets after expired ones have gone'))"
 			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
 			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
@@ -213,10 +195,11 @@ put_history(ReturnSetInfo *rsinfo)
 		rsinfo,
 		plan_execute(
 			&plan,
-			"SELECT m.name::pg_catalog.text, " LABELS ","
+			"SELECT m.name::pg_catalog.text, " PRESET_LABELS ","
 			" m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
 			" FROM (SELECT t.name, p.name, o.name, pg_catalog.sum(c.created),"
-			"   pg_catalog.sum(c.failed), pg_catalog.sum(c.claimed), pg_catalog.sum(c.replaced)"
+			"   pg_catalog.sum(c.failed), pg_catalog.sum(c.claimed),"
+			"   COALESCE(pg_catalog.sum(c.replaced), 0)"
 			"  FROM ("
 			"   SELECT w.template_id, b.template_version_preset_id, pg_catalog.count(*),"
 			"    pg_catalog.count(*) FILTER (WHERE j.job_status {=} 'failed'),"
@@ -254,70 +237,16 @@ put_history(ReturnSetInfo *rsinfo)
 			PLAN_READ, 3, argtypes, values, NULL));
 }
 
-/* Read the histograms of lead times as columns for unnest(). */
-static void
-read_lead_times(ArrayParameter **columns)
-{
-	uint64 n = lead_times_metrics();
-
-	/* the rows stay until SPI_finish, so the arrays may point into them */
-	for (uint64 i = 0; i < n; i++)
-		for (int column = 0; column < LEAD_TIME_METRIC_COLUMNS; column++)
-			array_add(columns[column], row_get(i, column + 1));
-}
-
-/* demand: lead times of presets of templates that are not deleted */
-static void
-put_demand(ReturnSetInfo *rsinfo)
-{
-	static KeptPlan plan;
-	static const Oid argtypes[LEAD_TIME_METRIC_COLUMNS] = { UUIDARRAYOID,	TEXTARRAYOID,
-															FLOAT8ARRAYOID, INT8ARRAYOID,
-															INT8ARRAYOID,	FLOAT8ARRAYOID };
-	ArrayParameter *columns[LEAD_TIME_METRIC_COLUMNS] = {
-		array_new(UUIDOID), array_new(TEXTOID), array_new(FLOAT8OID),
-		array_new(INT8OID), array_new(INT8OID), array_new(FLOAT8OID)
-	};
-	Datum values[LEAD_TIME_METRIC_COLUMNS];
-
-	read_lead_times(columns);
-	for (int i = 0; i < LEAD_TIME_METRIC_COLUMNS; i++)
-		values[i] = array_datum(columns[i]);
-	result_store_rows(
-		rsinfo,
-		plan_execute(
-			&plan,
-			"SELECT 'prebuild_ext_lead_time_seconds' {||} m.suffix, " LABELS
-			" {||} m.bound, m.value::pg_catalog.float8, 'histogram'::pg_catalog.text,"
-			" 'Time from the creation of a prebuilt workspace until its agents are ready, in"
-			" seconds'::pg_catalog.text"
-			" FROM (SELECT t.name, h.preset_name, o.name, h.bound, pg_catalog.sum(h.builds),"
-			"   pg_catalog.sum(h.all_builds), pg_catalog.sum(h.seconds)"
-			"  FROM {unnest 6} h (template_id, preset_name, bound, builds, all_builds, seconds)"
-			"  JOIN {cp}templates t ON t.id {=} h.template_id AND NOT t.deleted"
-			"  JOIN {cp}organizations o ON o.id {=} t.organization_id"
-			"  GROUP BY t.name, h.preset_name, o.name, h.bound)"
-			"  s (template_name, preset_name, organization_name, bound, builds, all_builds,"
-			"   seconds),"
-			" LATERAL (SELECT '_bucket', pg_catalog.jsonb_build_object('le',"
-			"   CASE WHEN s.bound {=} 'Infinity' THEN '+Inf' ELSE s.bound::pg_catalog.text END),"
-			"   s.builds::pg_catalog.float8"
-			"  UNION ALL SELECT '_sum', '{}', s.seconds WHERE s.bound {=} 'Infinity'"
-			"  UNION ALL SELECT '_count', '{}', s.all_builds WHERE s.bound {=} 'Infinity')"
-			"  m (suffix, bound, value)"
-			" ORDER BY s.template_name, s.preset_name, s.organization_name, s.bound, m.suffix",
-			PLAN_READ, LEAD_TIME_METRIC_COLUMNS, argtypes, values, NULL));
-}
-
 /* loop: the state of the reconciliation itself */
 static void
 put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 {
-	put_value(rsinfo, "coderd_prebuilt_workspaces_reconciliation_paused", pause_is_on() ? 1 : 0,
-			  "1 while reconciliation is paused, otherwise 0");
-	put_value(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
-			  (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
-			  "Unix time of these metrics, in seconds");
+	metric_put_gauge(rsinfo, "coderd_prebuilt_workspaces_reconciliation_paused",
+					 pause_is_on() ? 1 : 0, "1 while reconciliation is paused, otherwise 0");
+	metric_put_gauge(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
+					 (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
+					 "Unix time of these metrics, in seconds");
+	put_loop_state(rsinfo, at);
 	result_store_rows(rsinfo,
 					  pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
 										 "Duration of passes of the reconciliation, in seconds"));
@@ -370,6 +299,7 @@ put_metadata(ReturnSetInfo *rsinfo)
 			"  m (suffix, bound, value)"
 			" ORDER BY h.histogram, h.reason, h.upper_bound, m.suffix",
 			PLAN_READ_OWN, 0, NULL, NULL, NULL));
+	put_buffer_state(rsinfo);
 }
 
 /*
@@ -398,8 +328,29 @@ put_identity(ReturnSetInfo *rsinfo)
 			PLAN_READ_OWN, 0, NULL, NULL, NULL));
 }
 
+/* health: what prebuild_health() says, a number for each check */
+static void
+put_health(ReturnSetInfo *rsinfo, TimestampTz at)
+{
+	static const double values[] = { 0, 1, 2, -1 };
+	CheckResult *results = checks_run(at);
+
+	for (int i = 0; i < checks_count(); i++)
+	{
+		ResultRow row = { .n = 0 };
+
+		result_put_text(&row, "prebuild_ext_health");
+		result_put_json(&row, psprintf("{\"check\": \"%s\"}", checks_get(i)->name));
+		result_put_float8(&row, values[results[i].status]);
+		result_put_text(&row, "gauge");
+		result_put_text(&row, "What prebuild_health() says: 0 is ok, 1 warn, 2 fail, -1 unknown");
+		result_row_store(rsinfo, &row);
+	}
+}
+
 /* The parts, in the order of the result. */
-static const char *const parts[] = { "pool", "history", "demand", "loop", "metadata", "identity" };
+static const char *const parts[] = { "pool", "history",	 "demand",	 "times",
+									 "loop", "metadata", "identity", "health" };
 
 /* Raise an error for an unknown part. */
 static void
@@ -411,7 +362,8 @@ check_part(const char *part)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unrecognized part of the metrics: \"%s\"", part),
-			 errhint("Valid parts are pool, history, demand, loop, metadata and identity.")));
+			 errhint("Valid parts are pool, history, demand, times, loop, metadata, identity "
+					 "and health.")));
 }
 
 static bool
@@ -432,19 +384,25 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 		check_part(part);
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
-	control_plane_require();
+	/* health says by itself what is missing */
+	if (part == NULL || strcmp(part, "health") != 0)
+		control_plane_require();
 	if (wanted(part, "pool"))
 		put_pool(rsinfo, argument_clock(fcinfo, 0, "at"));
 	if (wanted(part, "history"))
 		put_history(rsinfo);
 	if (wanted(part, "demand"))
-		put_demand(rsinfo);
+		put_demand(rsinfo, at);
+	if (wanted(part, "times"))
+		put_times(rsinfo);
 	if (wanted(part, "loop"))
 		put_loop(rsinfo, at);
 	if (wanted(part, "metadata"))
 		put_metadata(rsinfo);
 	if (wanted(part, "identity"))
 		put_identity(rsinfo);
+	if (wanted(part, "health"))
+		put_health(rsinfo, argument_clock(fcinfo, 0, "at"));
 	plans_leave();
 	return (Datum) 0;
 }

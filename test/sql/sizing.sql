@@ -67,8 +67,6 @@ DO $$ BEGIN
 END $$;
 
 -- The backtest of 90 days: one line a policy.
-
--- The backtest of 90 days: one line a policy.
 CREATE FUNCTION fixture.backtest(preset text, level float8 DEFAULT NULL, template text DEFAULT 'busy', days int DEFAULT 90) RETURNS SETOF text LANGUAGE sql STABLE AS
 $$
 	SELECT format('%s%s: %s of %s warm, idle %s, %s created, %s deleted, peak %s; %s', policy, CASE WHEN chosen THEN ' *' END, warm, demand, idle, created, deleted, peak, note)
@@ -121,6 +119,37 @@ WHERE b.policy = 'configured' AND (abs(b.hit_rate - r.expected_hit_rate) > 0.01
 	OR b.idle NOT BETWEEN 0.9 * (r.configured_idle - r.idle_saved) AND 1.1 * (r.configured_idle - r.idle_saved));
 SELECT advice();
 ROLLBACK;
+
+-- replays: the buckets that count add up to the backtest's row, whatever their length
+CREATE FUNCTION fixture.replayed(preset text, policy text, bucket interval, template text DEFAULT 'busy', level float8 DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS
+$$
+	SELECT format('%s of %s warm, idle %s, %s created, %s deleted, peak %s', sum(demand_warm + demand_cold - missed), sum(demand_warm + demand_cold), sum(idle), sum(created), sum(deleted), max(peak))
+	FROM prebuild_replay(t(template), preset, t0() - interval '90 days', t0(), policy, bucket, level) WHERE counted
+$$;
+SELECT is(array_agg(format('%s %s %s: %s', preset, b.policy, bucket, replayed(preset, b.policy, bucket, level => level))), NULL, 'the buckets add up')
+FROM (VALUES ('busy', NULL), ('busy', 0.6::float8), ('rare', NULL), ('few', NULL), ('none', NULL)) p (preset, level), unnest('{1 hour,7 minutes,1 day 1 minute,365 days}'::interval[]) bucket,
+	LATERAL prebuild_backtest(t('busy'), preset, t0() - interval '90 days', t0(), level) b
+WHERE format('%s of %s warm, idle %s, %s created, %s deleted, peak %s', warm, demand, idle, created, deleted, peak)
+	IS DISTINCT FROM replayed(preset, b.policy, bucket, level => level);
+SELECT is(array_agg(preset), NULL, 'and those of the recommended block to its promises')
+FROM unnest('{busy,rare,few}'::text[]) preset JOIN prebuild_recommend(t0()) a ON a.preset_name = preset,
+	LATERAL (SELECT sum(demand_warm + demand_cold - missed)::float8 / sum(demand_warm + demand_cold) AS rate, sum(idle) AS idle
+		FROM prebuild_replay(t('busy'), preset, t0() - interval '90 days', t0(), 'recommended') WHERE counted) r,
+	LATERAL prebuild_backtest(t('busy'), preset, t0() - interval '90 days', t0()) b
+WHERE b.policy = 'configured' AND (a.expected_hit_rate, b.idle - a.idle_saved) IS DISTINCT FROM (r.rate, r.idle);
+-- a Monday morning, and the parts around the split
+SELECT to_char(starts_at, 'Dy DD HH24:MI:SS') AS starts, to_char(ends_at, 'HH24:MI:SS') AS ends, policy, counted, demand_warm AS warm, demand_cold AS cold,
+	configured, target, round(pool::numeric, 3) AS pool, missed, created, deleted, peak
+FROM prebuild_replay(t('busy'), 'busy', t0() - interval '90 days', t0()) WHERE starts_at BETWEEN t0() - interval '7 days 4 hours' AND t0() - interval '7 days 1 hour'
+	OR starts_at BETWEEN t0() - interval '30 days 1 hour' AND t0() - interval '30 days';
+SELECT is((SELECT array_agg(DISTINCT policy) FROM prebuild_replay(t('busy'), 'busy', t0() - interval '90 days', t0())), '{forecast 2.048}', 'without a policy it is the chosen one');
+-- what was asked for is there, whoever is simulated; buckets follow each other without gaps
+SELECT is(array_agg(policy), NULL, 'demand is that of prebuild_demand(), without gaps')
+FROM (SELECT sum(d.warm) AS warm, sum(d.cold) AS cold FROM prebuild_demand(t0() - interval '90 days', t0(), template_id => t('busy')) d WHERE d.preset_name = 'busy') d,
+	unnest('{configured,recommended,fixed 4}'::text[]) policy, LATERAL (SELECT sum(demand_warm) AS warm, sum(demand_cold) AS cold, min(starts_at) AS starts, max(ends_at) AS ends, sum(ends_at - starts_at) AS lasts
+		FROM prebuild_replay(t('busy'), 'busy', t0() - interval '90 days', t0(), policy)) r
+WHERE (r.warm, r.cold, starts, ends, lasts) IS DISTINCT FROM (d.warm, d.cold, t0() - interval '90 days', t0(), interval '2160 hours');
+SELECT is((SELECT count(*)::int FROM prebuild_replay(t('busy'), 'few', t0() - interval '90 days', t0(), 'recommended', '90 days')), 2, 'a preset with too little demand has its configuration');
 
 -- targets: nine in the morning, noon, night, weekend
 CREATE TABLE fixture.target AS
@@ -199,6 +228,19 @@ SELECT raises(statement, state, message, NULL, label) FROM (VALUES
 	($$SELECT prebuild_backtest(t('busy'), 'busy', t0() - interval '1 day', t0(), 'NaN')$$, '22023', '"service_level" must be', 'a level that is no number'),
 	($$SELECT prebuild_backtest(t('busy'), 'nobody', t0() - interval '1 day', t0())$$, '42704', 'no version of template .* has a preset "nobody"', 'an unknown preset'),
 	($$SELECT prebuild_backtest('00000000-0000-0000-0000-00000000abcd', 'busy', t0() - interval '1 day', t0())$$, '42704', 'template 0.*abcd does not exist', 'an unknown template'),
+	($$SELECT prebuild_replay(NULL, 'busy', t0() - interval '1 day', t0())$$, '22004', '"template_id" must not be null', 'a replay of no template'),
+	($$SELECT prebuild_replay(t('busy'), NULL, t0() - interval '1 day', t0())$$, '22004', '"preset_name" must not be null', 'a replay of no preset'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0(), t0())$$, '22023', '"range_end" .* must be after "range_start"', 'a replay of nothing'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0() - interval '1 day', 'infinity')$$, '22008', '"range_end" must be a finite time', 'a replay without end'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0() - interval '1 day', t0(), bucket => NULL)$$, '22004', '"bucket" must not be null', 'no bucket'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0() - interval '1 day', t0(), bucket => '0')$$, '22023', '"bucket" must be longer than 0', 'a bucket of nothing'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0() - interval '1 day', t0(), bucket => '1 mon')$$, '22023', '"bucket" must be longer than 0 and without months', 'a bucket of a month'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0() - interval '1 day', t0(), bucket => '-178000000 years -2147483648 days')$$, '22023', '"bucket" must be longer than 0', 'a bucket before all time'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0() - interval '90 days', t0(), bucket => '1 second')$$, '54000', 'at most 100000 buckets, but the range has 7776000', 'too many buckets'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0() - interval '90 days', t0(), 'best')$$, '22023', 'no policy "best"', 'an unknown policy'),
+	($$SELECT prebuild_replay(t('busy'), 'none', t0() - interval '90 days', t0(), 'hindsight')$$, '22023', 'no policy "hindsight"', 'a policy that this backtest does not have'),
+	($$SELECT prebuild_replay(t('busy'), 'busy', t0() - interval '1 day', t0(), service_level => 1)$$, '22023', '"service_level" must be above 0 and below 1', 'a replay with a level of 1'),
+	($$SELECT prebuild_replay(t('busy'), 'nobody', t0() - interval '1 day', t0())$$, '42704', 'no version of template .* has a preset "nobody"', 'a replay of an unknown preset'),
 	($$SELECT prebuild_target(NULL)$$, '22004', '"preset_id" must not be null', 'no preset id'),
 	($$SELECT prebuild_target(p('busy'), NULL)$$, '22004', '"at" must not be null', 'no time'),
 	($$SELECT prebuild_target(p('busy'), 'infinity')$$, '22008', '"at" must be a finite time', 'an infinite time'),

@@ -47,6 +47,8 @@ $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 my @reads = (
 	"$health SELECT * FROM prebuild_state($at)",
 	"$health SELECT * FROM prebuild_plan($at)",
+	"$health SELECT * FROM prebuild_health($at)",
+	'SELECT * FROM prebuild_overview',
 	"$health SELECT name, value FROM prebuild_metrics_read($at, 'pool') WHERE name ~ 'preset_(sick|no_provisioner)' ORDER BY 1, 2",
 	'SELECT * FROM prebuild_running()',
 	'SELECT * FROM prebuild_pool()',
@@ -56,6 +58,7 @@ my @reads = (
 	"SELECT * FROM prebuild_demand('2030-05-01', $at, '1 day')",
 	"SELECT b.* FROM prebuild_backtest(fixture.t('one'), 'p1', '2030-03-01', $at) b",
 	"SELECT p.name, t.* FROM template_version_presets p, prebuild_target(p.id, $at) t ORDER BY p.name",
+	"SELECT r.* FROM prebuild_replay(fixture.t('one'), 'p1', '2030-03-01', $at, 'recommended', '7 days') r",
 	"SELECT * FROM prebuild_recommend($at)",
 	"SELECT p.name, prebuild_desired_instances(p.id, $at) FROM template_version_presets p ORDER BY 1",
 	"SELECT f.* FROM template_version_presets p, prebuild_forecast(p.id, $at, '2030-06-04') f ORDER BY p.name, 1",

@@ -97,6 +97,30 @@ $node->safe_psql($db, $passes) for 1 .. 60;
 is($node->safe_psql($db, $logged), $definition, 'and the log has it all in the end');
 is($node->safe_psql($db, $answered), $definition, 'as the answer has');
 
+# a claim does not wait for whoever holds the log; a pass finds its demand by the build
+$node->safe_psql($db, q{SELECT fixture.simple('held', 1); SELECT prebuild_reconcile(fixture.t0()); SELECT fixture.finish_jobs();
+	SELECT fixture.usr('eve')});
+foreach my $statement ('LOCK TABLE prebuild_demand_log', 'LOCK TABLE prebuild_demand_log IN SHARE MODE')
+{
+	my $holder = $node->background_psql($db);
+	$holder->query_safe("BEGIN; $statement");
+	is($node->safe_psql($db, q{BEGIN; SET LOCAL lock_timeout = '5s';
+		SELECT count(*) FROM prebuild_claim(fixture.p('held'), fixture.usr('eve'), 'held-2'); ROLLBACK}), 1, "a claim during $statement");
+	is($node->safe_psql($db, q{SELECT count(*) FROM prebuild_claim(fixture.p('held'), fixture.usr('eve'), 'held-1')}), 1, 'for good')
+	  if $statement !~ /SHARE/;
+	$holder->query_safe('ROLLBACK');
+	$holder->quit;
+	next if $statement =~ /SHARE/;
+	is($node->safe_psql($db, q{SELECT count(*) FROM prebuild_demand_log l WHERE l.template_id = fixture.t('held')}), 0, 'is not in the log');
+	$node->safe_psql($db, q{SELECT fixture.build('held-1', 'start', initiator => fixture.usr('eve'))});
+	$node->safe_psql($db, $passes) for 1 .. 40;
+	is($node->safe_psql($db, q{SELECT count(*), bool_and(l.warm) FROM prebuild_demand_log l WHERE l.template_id = fixture.t('held')}),
+		'1|t', 'until a pass has found it');
+	$node->safe_psql($db, q{SELECT prebuild_reconcile(fixture.t0()); SELECT fixture.finish_jobs()});
+}
+
+$definition = $node->safe_psql($db, $answered);
+
 # a standby
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
@@ -124,28 +148,6 @@ is($node->safe_psql('copy', $answered), $definition, 'in the middle of a round')
 $node->safe_psql('copy', $passes) for 1 .. 8;
 is($node->safe_psql('copy', $answered), $definition, 'and after it');
 is($node->safe_psql('copy', $logged), $definition, 'as in the log');
-
-# a claim does not wait for whoever holds the log; a pass finds its demand by the build
-$node->safe_psql($db, q{SELECT fixture.simple('held', 1); SELECT prebuild_reconcile(); SELECT fixture.finish_jobs();
-	SELECT fixture.usr('eve')});
-foreach my $statement ('LOCK TABLE prebuild_demand_log', 'LOCK TABLE prebuild_demand_log IN SHARE MODE')
-{
-	my $holder = $node->background_psql($db);
-	$holder->query_safe("BEGIN; $statement");
-	is($node->safe_psql($db, q{BEGIN; SET LOCAL lock_timeout = '5s';
-		SELECT count(*) FROM prebuild_claim(fixture.p('held'), fixture.usr('eve'), 'held-2'); ROLLBACK}), 1, "a claim during $statement");
-	is($node->safe_psql($db, q{SELECT count(*) FROM prebuild_claim(fixture.p('held'), fixture.usr('eve'), 'held-1')}), 1, 'for good')
-	  if $statement !~ /SHARE/;
-	$holder->query_safe('ROLLBACK');
-	$holder->quit;
-	next if $statement =~ /SHARE/;
-	is($node->safe_psql($db, q{SELECT count(*) FROM prebuild_demand_log l WHERE l.template_id = fixture.t('held')}), 0, 'is not in the log');
-	$node->safe_psql($db, q{SELECT fixture.build('held-1', 'start', initiator => fixture.usr('eve'))});
-	$node->safe_psql($db, $passes) for 1 .. 40;
-	is($node->safe_psql($db, q{SELECT count(*), bool_and(l.warm) FROM prebuild_demand_log l WHERE l.template_id = fixture.t('held')}),
-		'1|t', 'until a pass has found it');
-	$node->safe_psql($db, q{SELECT prebuild_reconcile(); SELECT fixture.finish_jobs()});
-}
 
 $node->stop;
 done_testing();

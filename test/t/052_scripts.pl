@@ -23,7 +23,7 @@ sub says
 	unlink "$folder/bin/apt-cache";
 	append_to_file("$folder/bin/apt-cache", "#!/bin/sh\ncat <<'END'\n${apt}END\n");
 	chmod 0755, "$folder/bin/apt-cache";
-	local @ENV{ 'PATH', keys %environment } = ("$folder/bin:$ENV{PATH}", values %environment);
+	local @ENV{ 'PG_CONFIG', 'PATH', keys %environment } = ('', "$folder/bin:$ENV{PATH}", values %environment);
 	IPC::Run::run([ 'bash', '-c', ". $project/script/common.sh; $line" ], '<', '/dev/null', '>', \$out, '2>', \$err);
 	return $out . $err;
 }
@@ -43,7 +43,19 @@ sub install
 }
 my @all = ('bin/postgres', 'bin/pg_config', 'lib/pgxs/src/makefiles/pgxs.mk');
 
-is(says('echo $PGMAJOR $PGLIB', PGMAJOR => 16), "16 /usr/lib/postgresql/16\n", 'PGMAJOR names it');
+is(says('echo $PGMAJOR $PGBIN', PGMAJOR => 16), "16 /usr/lib/postgresql/16/bin\n", 'PGMAJOR names it');
+append_to_file("$folder/pg_config", <<'END');
+#!/bin/sh
+case $1 in
+--version) echo 'PostgreSQL 17devel (own)' ;;
+--pgxs) echo /own/lib/postgresql/pgxs/src/makefiles/pgxs.mk ;;
+*) echo "/own/${1#--}" ;;
+esac
+END
+chmod 0755, "$folder/pg_config";
+is(says('echo $PGMAJOR $PGBIN $PGLIB $PGSHARE $PGXSDIR ${BUILD_PACKAGES[*]}', PGMAJOR => 16, PG_CONFIG => "$folder/pg_config"),
+	"17 /own/bindir /own/pkglibdir /own/sharedir /own/lib/postgresql/pgxs gcc libc6-dev make uuid-dev\n",
+	'PG_CONFIG names any other, for which nothing is installed');
 is(says("newest_installed $folder/lib", PGMAJOR => 16), '', 'none may be installed');
 install(15, @all);
 install(17, @all);

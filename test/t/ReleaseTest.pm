@@ -51,11 +51,9 @@ sub server_tree
 	my $bin = `pg_config --bindir`;
 
 	chomp $bin;
-	my ($place) = $bin =~ m{^\Q$ENV{PREBUILD_SERVER}\E(/usr/lib/postgresql/\d+)/bin$}
+	my ($place) = $bin =~ m{^\Q$ENV{PREBUILD_SERVER}\E(/.*)/bin$}
 	  or die "the server is not in $ENV{PREBUILD_SERVER} but in $bin";
-	system_or_bail('mkdir', '-p', $tree . dirname($place));
-	system_or_bail('cp', '-R', "$ENV{PREBUILD_SERVER}$place", $tree . dirname($place));
-	symlink("$ENV{PREBUILD_SERVER}/usr/share", "$tree/usr/share") or die "symlink: $!";
+	system_or_bail('cp', '-R', "$ENV{PREBUILD_SERVER}/.", $tree);
 	return "$tree$place";
 }
 
@@ -64,8 +62,11 @@ sub install_library
 {
 	my ($tree, $library) = @_;
 
-	unlink "$tree/lib/prebuild_ext.so";
-	system_or_bail('cp', $library, "$tree/lib/prebuild_ext.so");
+	my $folder = `$tree/bin/pg_config --pkglibdir`;
+
+	chomp $folder;
+	unlink "$folder/prebuild_ext.so";
+	system_or_bail('cp', $library, "$folder/prebuild_ext.so");
 	return;
 }
 

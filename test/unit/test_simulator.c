@@ -133,6 +133,77 @@ test_split_adds_up(void **state)
 	assert_true(parts.before.idle > 0 && parts.after.idle > 0);
 }
 
+/* Buckets of a series hold what the whole does, each in its time. */
+static void
+test_series_adds_up(void **state)
+{
+	int64_t demands[400];
+	DemandHistory history = { .demands = demands, .ndemands = 400 };
+	SimulatorBucket buckets[100];
+	SimulatorSeries series = { .buckets = buckets };
+	SimulatorSettings settings = { .split = 9 * DEMAND_HOUR + 11,
+								   .to = DEMAND_DAY,
+								   .pass_interval = DEMAND_MINUTE,
+								   .prompt = true,
+								   .expire_after = 2 * DEMAND_HOUR,
+								   .default_lead = 5 * DEMAND_MINUTE };
+	Plan plan = { 2, { { INT64_MIN, 3 }, { 12 * DEMAND_HOUR, 7 } } };
+	SimulatorResult whole;
+	SimulatorResult recorded;
+
+	(void) state;
+	random_times(demands, 400, 0, DEMAND_DAY, DEMAND_SECOND);
+	simulate(&history, &settings, plan_target, &plan, &room, &whole);
+	settings.series = &series;
+	for (int round = 0; round < 3; round++)
+	{
+		SimulatorFigures before = { 0 };
+		SimulatorFigures after = { 0 };
+		int n = 0;
+
+		/* one that begins at the split, hours and the split, and irregular ones */
+		for (int64_t at = 0; at < DEMAND_DAY; n++)
+		{
+			int64_t next = round == 0
+							   ? DEMAND_DAY
+							   : at + (round == 1 ? DEMAND_HOUR : 17 * DEMAND_MINUTE + 3 * at / 50);
+
+			buckets[n].starts = at;
+			at = at < settings.split && settings.split < next ? settings.split : next;
+		}
+		series.n = n;
+		simulate(&history, &settings, plan_target, &plan, &room, &recorded);
+		assert_memory_equal(&whole, &recorded, sizeof(whole));
+		for (int i = 0; i < n; i++)
+		{
+			SimulatorFigures *sum = buckets[i].starts < settings.split ? &before : &after;
+
+			sum->demands += buckets[i].demands;
+			sum->warm += buckets[i].warm;
+			sum->created += buckets[i].created;
+			sum->deleted += buckets[i].deleted;
+			sum->idle += buckets[i].idle;
+			sum->peak = buckets[i].peak > sum->peak ? buckets[i].peak : sum->peak;
+			/* the target changes at noon, at the start of a bucket or within one */
+			if (i + 1 < n)
+				assert_int_equal(buckets[i].target,
+								 buckets[i + 1].starts <= 12 * DEMAND_HOUR ? 3 : 7);
+		}
+		assert_int_equal(before.demands + after.demands, 400);
+		assert_int_equal(before.demands, whole.before.demands);
+		assert_int_equal(before.warm, whole.before.warm);
+		assert_int_equal(before.created, whole.before.created);
+		assert_int_equal(before.deleted, whole.before.deleted);
+		assert_int_equal(before.idle, whole.before.idle);
+		assert_int_equal(before.peak, whole.before.peak);
+		assert_int_equal(after.warm, whole.after.warm);
+		assert_int_equal(after.created, whole.after.created);
+		assert_int_equal(after.deleted, whole.after.deleted);
+		assert_int_equal(after.idle, whole.after.idle);
+		assert_int_equal(after.peak, whole.after.peak);
+	}
+}
+
 /* ---- the naive simulator: every second, every prebuild by itself ---- */
 
 typedef struct NaivePrebuild
@@ -319,6 +390,7 @@ main(void)
 		cmocka_unit_test(test_by_hand),
 		cmocka_unit_test(test_target_falls_and_expiry),
 		cmocka_unit_test(test_split_adds_up),
+		cmocka_unit_test(test_series_adds_up),
 		cmocka_unit_test(test_against_every_second),
 	};
 

@@ -1,0 +1,100 @@
+# prebuild_health() on a running server: what a single session cannot make wrong. Locks, workers, the buffer,
+# the stored pool, and a caller who waits for nobody.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use MetadataTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrebuildTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = new_server('checks', "shared_preload_libraries = 'prebuild_ext'", "prebuild.databases = 'fleet'",
+	"prebuild.worker_role = 'postgres'", 'prebuild.metadata_buffer_size = 1MB', 'max_prepared_transactions = 5');
+my $db = new_metadata($node, 'fleet');
+
+sub sql { return $node->safe_psql($db, $_[0]); }
+
+# What is not ok, as lines of a name and a status.
+sub bad
+{
+	return $node->safe_psql($db, q{SELECT name || ' ' || status FROM prebuild_health() WHERE status <> 'ok'});
+}
+
+sub value_of_check
+{
+	return $node->safe_psql($db, "SELECT value FROM prebuild_health() WHERE name = '$_[0]'");
+}
+
+sql(q{SELECT fixture.simple('fine', 1); SELECT prebuild_reconcile(now()); SELECT fixture.finish_jobs()});
+worker_is($node, $db, 'serving');
+is(bad(), '', 'all is well');
+is(value_of_check('worker'), 'metadata serving, passes serving', 'the workers serve');
+is(value_of_check('buffer'), '0 entries wait', 'nothing waits');
+is(value_of_check('stored_pool'), 'not attached', 'nobody has attached');
+
+# locks: for a moment, and for ever; nobody waits for them
+my $holder = $node->background_psql($db);
+$holder->query_safe('BEGIN; SELECT pg_advisory_xact_lock(7); LOCK TABLE prebuild_policy; LOCK TABLE site_configs');
+my $began = time;
+is(bad(), join("\n", map { "$_ unknown" } qw(paused other_reconciler plan hard_limits backoff invalid_presets unsupported_presets refused_presets
+		missing_provisioners schedules empty_pools sick_prebuilds failed_deletes)), 'what others hold is unknown');
+cmp_ok(time - $began, '<', 5, 'and nobody waits for it');
+like(value_of_check('reconcilers_lock'), qr/^held by process \d+ for 00:00:0\d$/, 'who holds the lock of passes');
+like(value_of_check('locked_tables'), qr/^prebuild_policy by process \d+, site_configs by process \d+, for 00:00:0\d$/, 'and the tables');
+my (undef, undef, $error) = $node->psql($db, q{SET statement_timeout = '40ms'; SELECT * FROM prebuild_health()});
+like($error, qr/canceling statement due to statement timeout/, 'a cancel is no finding: it ends the statement');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+is(bad(), '', 'all is well again');
+sql(q{BEGIN; SELECT pg_advisory_xact_lock(7); PREPARE TRANSACTION 'holds'});
+is(bad(), 'reconcilers_lock fail', 'a prepared transaction keeps passes out');
+sql(q{ROLLBACK PREPARED 'holds'; BEGIN; LOCK TABLE workspaces IN SHARE MODE; PREPARE TRANSACTION 'holds'});
+is(bad(), 'locked_tables fail', 'a table that nobody can write');
+sql(q{ROLLBACK PREPARED 'holds'});
+
+# a pass that fails: the worker runs one within a second of a claim, and so on
+sql(q{SELECT prebuild_attach(); SELECT prebuild_rebuild();
+	CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no'' USING ERRCODE = ''57014''; END';
+	CREATE TRIGGER no BEFORE INSERT ON group_members FOR EACH ROW EXECUTE FUNCTION no()});
+is(bad(), '', 'attached, all is well');
+is(value_of_check('stored_pool'), 'in use', 'and the pool is kept');
+$node->append_conf('postgresql.conf', "prebuild.reconcile_interval = '1s'\nprebuild.fold_interval = '1h'");
+sql(q{DELETE FROM group_members});
+$node->reload;
+wait_until($node, $db, q{SELECT last_error IS NOT NULL FROM prebuild_worker_status WHERE lane = 'passes'});
+is(bad(), 'worker fail', 'a pass that fails');
+like(value_of_check('worker'), qr/^last pass: no/, 'and why');
+sql('DROP TRIGGER no ON group_members');
+wait_until($node, $db, q{SELECT status = 'ok' FROM prebuild_health() WHERE name = 'worker'});
+$node->append_conf('postgresql.conf', "prebuild.reconcile_interval = 0");
+$node->reload;
+
+# the stored pool
+sql(q{ALTER TABLE workspaces DISABLE TRIGGER ALL});
+is(bad(), 'stored_pool warn', 'a trigger that does not fire');
+like(value_of_check('stored_pool'), qr/^trigger "\w+" of table "workspaces" is disabled \(Call prebuild_attach/, 'and what repairs it');
+sql(q{SELECT prebuild_detach()});
+sql(q{INSERT INTO prebuild_pool_log SELECT pg_current_xact_id(), 'public'::regnamespace, 'j', gen_random_uuid() FROM generate_series(1, 100001)});
+is(bad(), 'pool_log warn', 'a log that nobody folds');
+is(value_of_check('pool_log'), '100001 entries', 'of so many entries');
+sql('TRUNCATE prebuild_pool_log');
+
+# a worker that cannot serve, and a buffer that is filled because of a lock
+sql(q{BEGIN; LOCK TABLE workspace_agent_metadata; PREPARE TRANSACTION 'holds'});
+sql(q{SELECT prebuild_agent_metadata_report(fixture.a(n), '{a,b,c}', array_fill(repeat('x', 2048), '{3}')) FROM generate_series(1, 70) n});
+is(value_of_check('buffer'), 'more than half full', 'a buffer that fills up');
+is(bad(), "locked_tables fail\nbuffer warn", 'is warned of');
+sql(q{SET client_min_messages = error;
+	SELECT prebuild_agent_metadata_report(fixture.a(n), '{a,b,c}', array_fill(repeat('x', 2048), '{3}')) FROM generate_series(71, 300) n});
+like(value_of_check('buffer'), qr/^full at /, 'until it is full');
+is(bad(), "locked_tables fail\nbuffer fail", 'and reports are dropped');
+sql(q{ROLLBACK PREPARED 'holds'});
+$node->append_conf('postgresql.conf', "prebuild.worker_role = 'of_nobody'");
+$node->reload;
+wait_until($node, $db, q{SELECT status = 'fail' FROM prebuild_health() WHERE name = 'worker'});
+like(value_of_check('worker'), qr/of_nobody/, 'a worker without a role');
+
+done_testing();
