@@ -150,6 +150,35 @@ test_split_adds_up(void **state)
 	assert_true(parts.before.idle > 0 && parts.after.idle > 0);
 }
 
+static void
+test_giving_up(void **state)
+{
+	int64_t demands[400];
+	DemandHistory history = { .demands = demands, .ndemands = 400 };
+	SimulatorSettings settings = { .to = DEMAND_DAY,
+								   .split = 7 * DEMAND_HOUR,
+								   .pass_interval = DEMAND_MINUTE,
+								   .default_lead = 5 * DEMAND_MINUTE };
+	Plan plan = { 1, { { INT64_MIN, 1 } } };
+	SimulatorResult whole;
+	SimulatorResult result;
+	int cold;
+
+	(void) state;
+	random_times(demands, 400, 0, DEMAND_DAY, DEMAND_SECOND);
+	assert_true(simulate(&history, &settings, plan_target, &plan, &room, &whole));
+	cold = whole.before.demands - whole.before.warm;
+	assert_true(cold > 0 && whole.after.demands - whole.after.warm > cold);
+	/* as many cold ones before the split are too many: the rest is not played */
+	settings.give_up_at = cold;
+	assert_false(simulate(&history, &settings, plan_target, &plan, &room, &result));
+	assert_int_equal(result.after.demands, 0);
+	/* those after the split do not count */
+	settings.give_up_at = cold + 1;
+	assert_true(simulate(&history, &settings, plan_target, &plan, &room, &result));
+	assert_memory_equal(&result, &whole, sizeof(whole));
+}
+
 /* Buckets of a series hold what the whole does, each in its time. */
 static void
 test_series_adds_up(void **state)
@@ -412,6 +441,7 @@ main(void)
 		cmocka_unit_test(test_split_adds_up),
 		cmocka_unit_test(test_series_adds_up),
 		cmocka_unit_test(test_against_every_second),
+		cmocka_unit_test(test_giving_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
