@@ -2,6 +2,7 @@
 #
 #   make && make install     build and install with the pg_config on the PATH
 #   make unit                the pure C files' own tests (needs cmocka, no server)
+#   make fuzz                the fuzzers, FUZZ_SECONDS each (needs clang, no server)
 #   make model               every state of small pools (no server)
 #   make format              clang-format over src/ and the tests in C
 #   make installcheck        the SQL and isolation tests, on a server that runs (see script/installcheck)
@@ -59,9 +60,11 @@ $(OBJS): $(wildcard src/*.h src/*/*.h) $(EXTENSION).control
 installcheck:
 	script/installcheck '$(PG_CONFIG)' '$(EXTVERSION)' '$(REGRESS)' '$(ISOLATION)'
 
-.PHONY: installcheck unit model format check-format
+.PHONY: installcheck unit fuzz model format check-format
 unit:
 	$(MAKE) -C test/unit check
+fuzz:
+	$(MAKE) -C test/unit fuzz
 model:
 	$(MAKE) -C test/model check
 

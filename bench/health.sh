@@ -4,7 +4,7 @@
 # folder. Every agent has had a heartbeat in the last 30 seconds. Prints ratios; exits with 1 if one
 # misses its target.
 #
-#   bench/health.sh     takes two minutes and about 1 GB
+#   bench/health.sh     takes three minutes and about 1 GB
 
 . "$(dirname "$0")/common.sh"
 
@@ -13,6 +13,14 @@ report_plan() {
 	local rows
 	rows=$(sql fleet -c 'CALL bench.plans(6)' -c 'CALL bench.plans(60)' -c 'TABLE bench.plan_times')
 	report "$1" "$(ratio "$(median_of 1 <<< "$rows")" "$(median_of 2 <<< "$rows")")" 'at most' 1.25 \
+		"$(printf '%.2f ms to %.2f ms' "$(median_of 1 <<< "$rows")" "$(median_of 2 <<< "$rows")")"
+}
+
+# Compare a fold that renews everything with a plan. The argument is the name of the line.
+report_old() {
+	local rows
+	rows=$(sql fleet -c 'CALL bench.folds(9)' -c 'TABLE bench.fold_times')
+	report "$1" "$(ratio "$(median_of 1 <<< "$rows")" "$(median_of 2 <<< "$rows")")" 'at most' 2 \
 		"$(printf '%.2f ms to %.2f ms' "$(median_of 1 <<< "$rows")" "$(median_of 2 <<< "$rows")")"
 }
 
@@ -41,4 +49,13 @@ report_plan 'attached: prebuild_plan() with health on to off'
 # The fleet's heartbeats write nothing for the stored pool to catch up on.
 logged=$(sql fleet -c 'SELECT bench.heartbeats()' -c 'SELECT count(*) FROM prebuild_pool_log' | tail -n 1)
 report 'attached: entries that 2,000 heartbeats append to the log' "$logged" 'at most' 0 "$logged entries"
+
+# An hour later what is stored of the heartbeats is too old to decide by, until a fold renews it.
+sql fleet -c 'SELECT bench.age()' -c 'VACUUM ANALYZE' > /dev/null
+report_old 'attached: a fold that renews 2,000 to a plan, an hour later'
+report_plan 'attached: prebuild_plan() after it, health on to off'
+
+rows=$(sql fleet -c 'CALL bench.beats(200)' -c 'TABLE bench.beat_times')
+report 'a heartbeat, attached to detached' "$(ratio "$(median_of 1 <<< "$rows")" "$(median_of 2 <<< "$rows")")" \
+	'at most' 1.15 "$(printf '%.1f us to %.1f us' "$(median_of 1 <<< "$rows")" "$(median_of 2 <<< "$rows")")"
 exit $MISSED

@@ -47,3 +47,62 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Make what is stored of the heartbeats as old as if no fold had been for an hour.
+CREATE FUNCTION bench.age() RETURNS void LANGUAGE sql AS $$
+    UPDATE prebuild_pool_state SET seen_at = seen_at - interval '61 min'
+$$;
+
+-- Milliseconds of folds that renew all of it, and of plans that look at every agent instead.
+CREATE TABLE bench.fold_times (fold float8, plan float8);
+CREATE PROCEDURE bench.folds(turns int) LANGUAGE plpgsql AS $$
+DECLARE
+    took float8;
+BEGIN
+    PERFORM bench.set_health(true);
+    FOR turn IN 1 .. turns LOOP
+        took := bench.milliseconds('SELECT * FROM prebuild_plan()');
+        INSERT INTO bench.fold_times VALUES (bench.milliseconds('SELECT prebuild_fold()'), took);
+        IF (SELECT min(seen_at) < now() - interval '30 min' FROM prebuild_pool_state) THEN
+            RAISE EXCEPTION 'the fold has renewed nothing';
+        END IF;
+        COMMIT;
+        IF turn < turns THEN
+            PERFORM bench.age();
+        END IF;
+        COMMIT;
+    END LOOP;
+END
+$$;
+
+-- Microseconds of a heartbeat with the trigger of an attached control plane on its row, and without it. In turns
+-- of 500, within the server: no client, no commit of each.
+CREATE TABLE bench.beat_times (attached float8, detached float8);
+CREATE FUNCTION bench.beats_of() RETURNS float8 LANGUAGE plpgsql SET search_path = public, bench, pg_temp AS $$
+DECLARE
+    agents uuid[] := ARRAY(SELECT bench.id('prebuild agent', n) FROM generate_series(1, 500) n);
+    began timestamptz := clock_timestamp();
+BEGIN
+    FOR n IN 1 .. 500 LOOP
+        -- as coderd does
+        UPDATE workspace_agents SET first_connected_at = first_connected_at, last_connected_at = clock_timestamp(),
+            last_connected_replica_id = NULL, disconnected_at = NULL, updated_at = clock_timestamp()
+        WHERE id = agents[n];
+    END LOOP;
+    RETURN extract(epoch FROM clock_timestamp() - began) * 1000000 / 500;
+END
+$$;
+CREATE PROCEDURE bench.beats(turns int) LANGUAGE plpgsql AS $$
+DECLARE
+    attached float8;
+BEGIN
+    FOR turn IN 1 .. turns LOOP
+        ALTER TABLE public.workspace_agents ENABLE ALWAYS TRIGGER prebuild_pool_log;
+        attached := bench.beats_of();
+        COMMIT;
+        ALTER TABLE public.workspace_agents DISABLE TRIGGER prebuild_pool_log;
+        INSERT INTO bench.beat_times VALUES (attached, bench.beats_of());
+        COMMIT;
+    END LOOP;
+END
+$$;

@@ -24,7 +24,8 @@ CREATE TYPE @extschema@.prebuild_pool_member AS (
 	completed_at timestamptz,
 	job_never_taken boolean,
 	unwell boolean,
-	resources uuid[]
+	resources uuid[],
+	seen_at timestamptz
 );
 
 CREATE TABLE @extschema@.prebuild_pool_state OF @extschema@.prebuild_pool_member (

@@ -24,7 +24,8 @@ CREATE TYPE @extschema@.prebuild_state_row AS (
 	prebuild_status text,
 	cron_expression text,
 	sick integer,
-	staged boolean
+	staged boolean,
+	desired_source text
 );
 
 COMMENT ON TYPE @extschema@.prebuild_state_row IS

@@ -9,11 +9,14 @@ CREATE TABLE @extschema@.prebuild_demand_log (
 	preset_name text NOT NULL,
 	at timestamptz NOT NULL,
 	warm boolean NOT NULL,
+	counted boolean NOT NULL DEFAULT true,
 	PRIMARY KEY (control_plane, workspace_id)
 );
 CREATE INDEX prebuild_demand_log_preset_idx
 	ON @extschema@.prebuild_demand_log (control_plane, template_id, preset_name, at);
 CREATE INDEX prebuild_demand_log_at_idx ON @extschema@.prebuild_demand_log (at);
+CREATE INDEX prebuild_demand_log_uncounted_idx
+	ON @extschema@.prebuild_demand_log (control_plane) WHERE NOT counted;
 
 COMMENT ON TABLE @extschema@.prebuild_demand_log IS
 'Who asked for a preset, as far as passes have read it from the tables: one row for each workspace, without its user';
@@ -23,6 +26,8 @@ COMMENT ON COLUMN @extschema@.prebuild_demand_log.at IS
 'When somebody asked: the claim of a prebuild, or the first build of a workspace that got none';
 COMMENT ON COLUMN @extschema@.prebuild_demand_log.warm IS
 'Was there a prebuild to give away';
+COMMENT ON COLUMN @extschema@.prebuild_demand_log.counted IS
+'Is it in prebuild_preset_count; false from a claim until the next pass';
 
 -- The first build of each prebuild. outcome is NULL until it is known, then ready, failed, or canceled
 -- if the prebuild went before anybody could know.
@@ -66,6 +71,59 @@ CREATE TABLE @extschema@.prebuild_lead_time_stats (
 COMMENT ON TABLE @extschema@.prebuild_lead_time_stats IS
 'Histograms of lead times since the first pass, for the metrics';
 
+-- Like prebuild_lead_time_stats, of the prebuilds that somebody got.
+CREATE TABLE @extschema@.prebuild_claim_time_stats (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	claims bigint NOT NULL,
+	seconds double precision NOT NULL,
+	buckets bigint[] NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_claim_time_stats IS
+'Histograms of how long claimed prebuilds had waited since the first pass, for the metrics';
+
+CREATE TABLE @extschema@.prebuild_preset_count (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	counter text NOT NULL,
+	value double precision NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name, counter)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_preset_count IS
+'What passes have counted for the metrics of presets; it only grows';
+
+-- A row changes only when the number of eligible ones does.
+CREATE TABLE @extschema@.prebuild_idle (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	eligible bigint NOT NULL,
+	since timestamptz NOT NULL,
+	seconds double precision NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_idle IS
+'How long prebuilds have waited, in seconds, until "since"; and how many have been eligible from then on';
+
+-- Claims that find nothing must not wait for each other's row of the table above.
+CREATE TABLE @extschema@.prebuild_preset_count_log (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	counter text NOT NULL,
+	value double precision NOT NULL
+);
+ALTER TABLE @extschema@.prebuild_preset_count_log REPLICA IDENTITY FULL;
+
+COMMENT ON TABLE @extschema@.prebuild_preset_count_log IS
+'What the next pass adds to prebuild_preset_count';
+
 -- How far passes have read the builds of a control plane. It speaks of transaction ids and of a file,
 -- so a dump leaves it out, and a restored database reads everything again.
 CREATE TABLE @extschema@.prebuild_demand_marker (
@@ -75,7 +133,8 @@ CREATE TABLE @extschema@.prebuild_demand_marker (
 	done_from xid8,
 	round_from xid8 NOT NULL,
 	next_block bigint NOT NULL,
-	looked_at timestamptz NOT NULL
+	looked_at timestamptz NOT NULL,
+	idle_until timestamptz NOT NULL
 );
 
 COMMENT ON TABLE @extschema@.prebuild_demand_marker IS
@@ -95,7 +154,8 @@ BEGIN
 		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
 		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 		AND c.relname OPERATOR(pg_catalog.=) ANY
-			('{prebuild_demand_log,prebuild_lead_time_log,prebuild_lead_time_stats}')
+			('{prebuild_demand_log,prebuild_lead_time_log,prebuild_lead_time_stats,prebuild_claim_time_stats,
+				prebuild_idle,prebuild_preset_count,prebuild_preset_count_log}')
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 	END LOOP;

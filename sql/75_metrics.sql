@@ -16,7 +16,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET extra_float_digits = 1
 AS 'MODULE_PATHNAME', 'prebuild_metrics_read';
 
 COMMENT ON FUNCTION @extschema@.prebuild_metrics_read(timestamptz, text) IS
-'Metrics at a time, of one part (pool, history, demand, loop, metadata, identity or health) or all';
+'Metrics at a time, of one part (pool, history, demand, times, loop, metadata, identity or health) or all';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_metrics_read(timestamptz, text) FROM PUBLIC;
 
 CREATE VIEW @extschema@.prebuild_metrics AS

@@ -87,7 +87,8 @@ COMMENT ON COLUMN @extschema@.prebuild_worker_status.pool_unused IS
 ALTER TYPE @extschema@.prebuild_plan_row ADD ATTRIBUTE template_name text,
 	ADD ATTRIBUTE preset_name text;
 ALTER TYPE @extschema@.prebuild_state_row ADD ATTRIBUTE sick integer,
-	ADD ATTRIBUTE staged boolean;
+	ADD ATTRIBUTE staged boolean,
+	ADD ATTRIBUTE desired_source text;
 CREATE OR REPLACE FUNCTION @extschema@.prebuild_state(at timestamptz DEFAULT now())
 RETURNS SETOF @extschema@.prebuild_state_row
 LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1000 COST 100000
@@ -427,6 +428,7 @@ ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE completed_at timestamp
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE job_never_taken boolean CASCADE;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE unwell boolean CASCADE;
 ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE resources uuid[] CASCADE;
+ALTER TYPE @extschema@.prebuild_pool_member ADD ATTRIBUTE seen_at timestamptz CASCADE;
 
 CREATE FUNCTION @extschema@.prebuild_pool_touched_by_name() RETURNS trigger
 AS 'MODULE_PATHNAME'
@@ -658,11 +660,14 @@ CREATE TABLE @extschema@.prebuild_demand_log (
 	preset_name text NOT NULL,
 	at timestamptz NOT NULL,
 	warm boolean NOT NULL,
+	counted boolean NOT NULL DEFAULT true,
 	PRIMARY KEY (control_plane, workspace_id)
 );
 CREATE INDEX prebuild_demand_log_preset_idx
 	ON @extschema@.prebuild_demand_log (control_plane, template_id, preset_name, at);
 CREATE INDEX prebuild_demand_log_at_idx ON @extschema@.prebuild_demand_log (at);
+CREATE INDEX prebuild_demand_log_uncounted_idx
+	ON @extschema@.prebuild_demand_log (control_plane) WHERE NOT counted;
 
 COMMENT ON TABLE @extschema@.prebuild_demand_log IS
 'Who asked for a preset, as far as passes have read it from the tables: one row for each workspace, without its user';
@@ -672,6 +677,8 @@ COMMENT ON COLUMN @extschema@.prebuild_demand_log.at IS
 'When somebody asked: the claim of a prebuild, or the first build of a workspace that got none';
 COMMENT ON COLUMN @extschema@.prebuild_demand_log.warm IS
 'Was there a prebuild to give away';
+COMMENT ON COLUMN @extschema@.prebuild_demand_log.counted IS
+'Is it in prebuild_preset_count; false from a claim until the next pass';
 
 -- The first build of each prebuild. outcome is NULL until it is known, then ready, failed, or canceled
 -- if the prebuild went before anybody could know.
@@ -715,6 +722,59 @@ CREATE TABLE @extschema@.prebuild_lead_time_stats (
 COMMENT ON TABLE @extschema@.prebuild_lead_time_stats IS
 'Histograms of lead times since the first pass, for the metrics';
 
+-- Like prebuild_lead_time_stats, of the prebuilds that somebody got.
+CREATE TABLE @extschema@.prebuild_claim_time_stats (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	claims bigint NOT NULL,
+	seconds double precision NOT NULL,
+	buckets bigint[] NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_claim_time_stats IS
+'Histograms of how long claimed prebuilds had waited since the first pass, for the metrics';
+
+CREATE TABLE @extschema@.prebuild_preset_count (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	counter text NOT NULL,
+	value double precision NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name, counter)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_preset_count IS
+'What passes have counted for the metrics of presets; it only grows';
+
+-- A row changes only when the number of eligible ones does.
+CREATE TABLE @extschema@.prebuild_idle (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	eligible bigint NOT NULL,
+	since timestamptz NOT NULL,
+	seconds double precision NOT NULL,
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+
+COMMENT ON TABLE @extschema@.prebuild_idle IS
+'How long prebuilds have waited, in seconds, until "since"; and how many have been eligible from then on';
+
+-- Claims that find nothing must not wait for each other's row of the table above.
+CREATE TABLE @extschema@.prebuild_preset_count_log (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	counter text NOT NULL,
+	value double precision NOT NULL
+);
+ALTER TABLE @extschema@.prebuild_preset_count_log REPLICA IDENTITY FULL;
+
+COMMENT ON TABLE @extschema@.prebuild_preset_count_log IS
+'What the next pass adds to prebuild_preset_count';
+
 -- How far passes have read the builds of a control plane. It speaks of transaction ids and of a file,
 -- so a dump leaves it out, and a restored database reads everything again.
 CREATE TABLE @extschema@.prebuild_demand_marker (
@@ -724,7 +784,8 @@ CREATE TABLE @extschema@.prebuild_demand_marker (
 	done_from xid8,
 	round_from xid8 NOT NULL,
 	next_block bigint NOT NULL,
-	looked_at timestamptz NOT NULL
+	looked_at timestamptz NOT NULL,
+	idle_until timestamptz NOT NULL
 );
 
 COMMENT ON TABLE @extschema@.prebuild_demand_marker IS
@@ -744,7 +805,8 @@ BEGIN
 		JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
 		WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
 		AND c.relname OPERATOR(pg_catalog.=) ANY
-			('{prebuild_demand_log,prebuild_lead_time_log,prebuild_lead_time_stats}')
+			('{prebuild_demand_log,prebuild_lead_time_log,prebuild_lead_time_stats,prebuild_claim_time_stats,
+				prebuild_idle,prebuild_preset_count,prebuild_preset_count_log}')
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(relation, '');
 	END LOOP;
@@ -867,7 +929,7 @@ COMMENT ON FUNCTION @extschema@.prebuild_attach(boolean, boolean) IS
 COMMENT ON FUNCTION @extschema@.prebuild_detach() IS
 'Drop the extension''s triggers on the control plane''s tables';
 COMMENT ON FUNCTION @extschema@.prebuild_metrics_read(timestamptz, text) IS
-'Metrics at a time, of one part (pool, history, demand, loop, metadata, identity or health) or all';
+'Metrics at a time, of one part (pool, history, demand, times, loop, metadata, identity or health) or all';
 COMMENT ON VIEW @extschema@.prebuild_metrics IS
 'Metrics now; a histogram has a row for each of its buckets (label le), its sum and its count';
 COMMENT ON FUNCTION @extschema@.prebuild_unschedule() IS
@@ -1082,6 +1144,58 @@ COMMENT ON FUNCTION @extschema@.prebuild_recommend(timestamptz) IS
 'The prebuilds block to write into each template whose presets people ask for, the worst preset first; from the 90 days before a time. It changes nothing';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_recommend(timestamptz) FROM PUBLIC;
 
+-- What passes have chosen for presets in mode auto. kind and parameter are the policy: level, aim or
+-- price. learnt is what the policy has learnt of the weeks before learnt_at: policy_learnt.c reads it.
+CREATE TABLE @extschema@.prebuild_policy_choice (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	policy text NOT NULL,
+	kind text NOT NULL,
+	parameter double precision NOT NULL,
+	outcome text NOT NULL,
+	note text NOT NULL,
+	chosen_at timestamptz NOT NULL,
+	due_at timestamptz NOT NULL,
+	suspended boolean NOT NULL DEFAULT false,
+	demand integer,
+	hit_rate double precision,
+	idle interval,
+	configured_hit_rate double precision,
+	configured_idle interval,
+	learnt_at timestamptz,
+	learnt double precision[],
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+-- the numbers do not compress, and passes read them all
+ALTER TABLE @extschema@.prebuild_policy_choice ALTER COLUMN learnt SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE @extschema@.prebuild_policy_choice IS
+'The policy by which passes size each pool in mode auto, and what the backtest that chose it gave; passes write it';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.control_plane IS
+'Schema of the control plane that has the template';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.outcome IS
+'How the choice came out: another policy is better, the configuration was kept, best_effort (nothing reached the level at its worth), or, with what is configured, worse, too_little or failed';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.due_at IS
+'When a pass chooses anew';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.suspended IS
+'Another reconciler was at work when the last pass looked, so what is configured holds';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.demand IS
+'Demands in the last third of the backtest, of which hit_rate to configured_idle speak';
+
+-- A dump includes the rows.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_policy_choice';
+	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+END
+$$;
+
 ---- one look -----------------------------------------------------------------
 
 CREATE TYPE @extschema@.prebuild_health_row AS (
@@ -1187,7 +1301,7 @@ SELECT
 	CASE WHEN length(e.template_name) + length(e.preset_name) < 19
 		THEN e.template_name || '/' || e.preset_name
 		ELSE n.template || E'/\n' || n.preset END AS preset,
-	e.desired || CASE WHEN e.cron_expression IS NULL THEN ' preset' ELSE E'\nschedule' END AS desired,
+	e.desired || coalesce(CASE e.desired_source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.desired_source, '') AS desired,
 	e.eligible AS ready,
 	e.starting AS soon,
 	e.sick,
@@ -1206,7 +1320,7 @@ LEFT JOIN LATERAL (
 	SELECT to_char(f.starts_at, CASE WHEN f.starts_at < now() + interval '20 hours'
 		THEN 'HH24:MI' ELSE 'Dy HH24:MI' END) || E'\nto ' || f.desired AS change
 	FROM @extschema@.prebuild_forecast(e.preset_id, now(), now() + interval '7 days') f
-	WHERE e.active AND f.starts_at > now() AND f.desired <> e.desired
+	WHERE e.active AND e.desired_source IS DISTINCT FROM 'policy' AND f.starts_at > now() AND f.desired <> e.desired
 	ORDER BY f.starts_at LIMIT 1) next ON true
 ORDER BY e.rank, e.short DESC, e.cold DESC, e.template_name, e.preset_name, e.preset_id;
 

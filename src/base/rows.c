@@ -8,6 +8,7 @@
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/uuid.h"
 
@@ -47,6 +48,19 @@ char *
 row_text(uint64 row, int column)
 {
 	return TextDatumGetCString(row_get(row, column));
+}
+
+/* Return a copy of an array column; an empty array for NULL, which array_agg() says of no rows. */
+Datum
+row_array(uint64 row, int column, Oid *type)
+{
+	bool isnull;
+	Datum value = row_value(row, column, &isnull);
+
+	*type = SPI_gettypeid(SPI_tuptable->tupdesc, column);
+	if (isnull)
+		return PointerGetDatum(construct_empty_array(get_element_type(*type)));
+	return datumCopy(value, false, -1);
 }
 
 /* Return a uuid datum that points to the id itself. */

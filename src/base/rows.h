@@ -15,6 +15,7 @@ extern Datum row_value(uint64 row, int column, bool *isnull);
 extern Datum row_get(uint64 row, int column);
 extern Id row_id(uint64 row, int column);
 extern char *row_text(uint64 row, int column);
+extern Datum row_array(uint64 row, int column, Oid *type);
 
 /* An array parameter that grows. array_new() fixes its element type. */
 typedef struct ArrayParameter

@@ -63,14 +63,14 @@ trigger_watched(FunctionCallInfo fcinfo, bool by_name)
 	return watched;
 }
 
-/* Did an update change one of the watched columns? The table must have all of them. */
+/* Did an update change one of the first n watched columns? The table must have all that it watches. */
 bool
-trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched)
+trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched, int n)
 {
 	/* extract the columns once, instead of from the start for every column */
 	slot_getsomeattrs(trigger->tg_trigslot, watched->last);
 	slot_getsomeattrs(trigger->tg_newslot, watched->last);
-	for (int i = 0; i < watched->n; i++)
+	for (int i = 0; i < n; i++)
 		if (!same_column(trigger->tg_trigslot, trigger->tg_newslot, watched->columns[i]))
 			return true;
 	return false;

@@ -21,7 +21,8 @@ typedef struct WatchedColumns
 } WatchedColumns;
 
 extern const WatchedColumns *trigger_watched(FunctionCallInfo fcinfo, bool by_name);
-extern bool trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched);
+extern bool trigger_columns_changed(const TriggerData *trigger, const WatchedColumns *watched,
+									int n);
 extern const pg_uuid_t *trigger_id(const TriggerData *trigger, TupleTableSlot *row, int column);
 
 #endif /* PREBUILD_TRIGGER_ROWS_H */

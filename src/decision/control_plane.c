@@ -91,7 +91,7 @@ read_presets(PoolSnapshot *pool)
 				 " t.deprecated {<>} '', p.desired_instances::pg_catalog.int4,"
 				 " p.invalidate_after_secs::pg_catalog.int4, %s::pg_catalog.timestamptz,"
 				 " p.prebuild_status::pg_catalog.text, o.deleted::pg_catalog.bool, " PRESET_CAN_WANT
-				 ", p.scheduling_timezone::pg_catalog.text"
+				 ", COALESCE(p.scheduling_timezone::pg_catalog.text, '')"
 				 " FROM {cp}template_version_presets p"
 				 " JOIN {cp}template_versions v ON v.id {=} p.template_version_id"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id"

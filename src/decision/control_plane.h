@@ -14,6 +14,8 @@
 #include "decision/build_inputs.h"
 #include "decision/decision.h"
 #include "decision/stages.h"
+#include "demand/auto_target.h"
+#include "demand/sized_preset.h"
 
 /* What is known of a preset besides what the decision needs. */
 typedef struct PresetDetails
@@ -22,19 +24,21 @@ typedef struct PresetDetails
 	char *name;
 	char *template_name;
 	char *organization_name;
+	char *timezone; /* of its schedules; "" for none */
 	char *stored_status;
-	char *timezone;		   /* of its schedules */
 	char *cron_expression; /* the schedule that decided the desired instances, or NULL */
 	char *schedules_fault; /* a sentence that says why its schedules are ignored, or NULL */
 	bool organization_deleted;
-	bool can_want;	  /* at some time, by its desired instances or by a schedule */
+	SizingRules sizing;
+	bool can_want;	  /* at some time, by its desired instances or by a schedule, or in mode auto */
 	bool has_members; /* pool members whose latest build carries it or that belong to it now */
 
 	/* judgement_make() fills these */
-	BuildInputs *inputs; /* NULL if nobody checked the build */
-	Mark *invalid;		 /* the mark that the extension wrote validation_failed, or NULL */
-	Mark *unsupported;	 /* the mark that the preset is unsupported, or NULL */
-	Mark *failed;		 /* the mark that the preset failed in a pass, or NULL */
+	const AutoPreset *sized; /* how many it wants in mode auto; NULL in other modes */
+	BuildInputs *inputs;	 /* NULL if nobody checked the build */
+	Mark *invalid;			 /* the mark that the extension wrote validation_failed, or NULL */
+	Mark *unsupported;		 /* the mark that the preset is unsupported, or NULL */
+	Mark *failed;			 /* the mark that the preset failed in a pass, or NULL */
 } PresetDetails;
 
 /*

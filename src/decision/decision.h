@@ -85,7 +85,8 @@ typedef struct Preset
 	Id active_version_id; /* the template's */
 	bool template_deleted;
 	bool template_deprecated;
-	int32_t scheduled; /* instances wanted at the time, by number or schedule (active or not) */
+	/* instances wanted at the time, by number, schedule or policy (active or not) */
+	int32_t scheduled;
 	int32_t invalidate_after_secs;
 	bool has_last_invalidated_at;
 	int64_t last_invalidated_at;
@@ -202,6 +203,8 @@ extern bool decision_needs_check(const Preset *preset);
 extern bool decision_keeps_health(const Preset *preset);
 extern bool decision_rolls(const HealthPolicy *policy);
 extern bool decision_needs_attempts(const PoolSnapshot *snapshot, const PoolMember *member);
+extern bool decision_needs_seen_at(const PoolSnapshot *snapshot, const PoolMember *member,
+								   int64_t at);
 extern bool decision_needs_health(const PoolSnapshot *snapshot, const PoolMember *member);
 extern int decision_acting_preset(const PoolMember *member);
 extern void decision_settle(PoolSnapshot *snapshot, const DecisionSettings *settings);

@@ -40,6 +40,26 @@ decision_rolls(const HealthPolicy *policy)
 	return !(policy->max_unavailable.percent && policy->max_unavailable.value >= 100);
 }
 
+/* True if a member's agent, seen last at its "seen_at", has been silent for longer than the grace. */
+static bool
+is_silent(const PoolMember *member, const HealthPolicy *policy, int64_t at)
+{
+	return policy->disconnected_grace > 0 && member->seen_at != INT64_MAX &&
+		   age_of(member->seen_at, at) > (uint64_t) policy->disconnected_grace;
+}
+
+/*
+ * True if the caller has to find out when a member's agents were seen last, and "seen_at" is only a
+ * lower bound of that. If the bound lies within the grace, so does every later time, and the member
+ * is not sick by either.
+ */
+bool
+decision_needs_seen_at(const PoolSnapshot *snapshot, const PoolMember *member, int64_t at)
+{
+	return is_running(member) && member->current_preset >= 0 &&
+		   is_silent(member, &snapshot->presets[member->current_preset].policy, at);
+}
+
 /* Why a running member is sick at a time, by a policy. */
 Sickness
 health_sickness(const PoolMember *member, const HealthPolicy *policy, int64_t at)
@@ -51,8 +71,7 @@ health_sickness(const PoolMember *member, const HealthPolicy *policy, int64_t at
 	if (policy->unready_grace > 0 && !member->ready &&
 		age_of(member->completed_at, at) > (uint64_t) policy->unready_grace)
 		return SICK_UNREADY;
-	if (policy->disconnected_grace > 0 && member->seen_at != INT64_MAX &&
-		age_of(member->seen_at, at) > (uint64_t) policy->disconnected_grace)
+	if (is_silent(member, policy, at))
 		return SICK_DISCONNECTED;
 	return SICK_NOT;
 }

@@ -118,6 +118,7 @@ judgement_make(TimestampTz at)
 	judgement->pool = pool;
 	judgement->settings = current_settings(at);
 	apply_marks(pool);
+	auto_sizing_apply(pool, at, &judgement->sizing);
 	member_health_find_seen(pool, at);
 	member_health_find_attempts(pool);
 	decision_judge(pool, &judgement->settings);

@@ -6,6 +6,7 @@
 #ifndef PREBUILD_JUDGEMENT_H
 #define PREBUILD_JUDGEMENT_H
 
+#include "decision/auto_sizing.h"
 #include "decision/control_plane.h"
 #include "decision/decision.h"
 #include "decision/stages.h"
@@ -15,6 +16,7 @@ typedef struct Judgement
 	PoolSnapshot *pool; /* settled; each preset has its details */
 	DecisionSettings settings;
 	Stages stages;
+	AutoSizing sizing;
 } Judgement;
 
 extern Judgement *judgement_make(TimestampTz at);

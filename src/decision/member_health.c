@@ -5,9 +5,10 @@
  *	  only if a policy or a surplus makes it matter, and only of the members for which it does.
  *
  *	  An agent moves last_connected_at with every heartbeat. The kept pool does not log that. It
- *	  keeps the ids of the resources that have the member's agents, which seldom change; a reader
- *	  probes the agents by that and gets only those that have been silent for the shortest grace.
- *	  A reader of the tables gets to the agents anyway, and finds out there (AGENTS_OF_MEMBER).
+ *	  keeps a time since which the member's agents have been seen, and folds renew it before the
+ *	  grace is over (pool_seen.c). So a reader looks at the agents of those members alone that seem
+ *	  to be disconnected. It finds the agents by their resources, whose ids are kept, too. A reader
+ *	  of the tables gets to the agents anyway, and finds out there (AGENTS_OF_MEMBER).
  *
  *	  All statements read the control plane's tables in the active snapshot.
  */
@@ -30,15 +31,6 @@ typedef struct MemberResource
 	Id id;
 	PoolMember *member;
 } MemberResource;
-
-/* True for a running member whose preset replaces disconnected members. */
-static bool
-may_be_disconnected(const PoolSnapshot *pool, const PoolMember *member)
-{
-	return member->transition == TRANSITION_START && member->job_status == JOB_SUCCEEDED &&
-		   member->resources != NULL && member->current_preset >= 0 &&
-		   pool->presets[member->current_preset].policy.disconnected_grace > 0;
-}
 
 /* Add a member's resources to an array. Returns the array, which may have moved. */
 static MemberResource *
@@ -65,52 +57,44 @@ add_resources(MemberResource *resources, int *n, int *room, PoolMember *member)
 }
 
 /*
- * Find out which members of the stored pool have an agent that was connected once and has not been
- * seen for the shortest grace of any preset. Fills their seen_at. Does nothing if no preset has such
- * a grace, and for members from the tables, which know it. SPI must be connected.
+ * Find out when the agents of those members were seen last that are disconnected at a time, as far
+ * as the stored pool knows. Fills their seen_at. Members from the tables know it. SPI must be
+ * connected.
  */
 void
 member_health_find_seen(PoolSnapshot *pool, TimestampTz at)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZOID };
+	static const Oid argtypes[] = { UUIDARRAYOID };
 	ArrayParameter *ids = array_new(UUIDOID);
-	int room = pool->nmembers + 1;
-	MemberResource *resources;
-	Datum values[2];
-	int64_t shortest = INT64_MAX;
+	int room = 16;
+	MemberResource *resources = palloc_array(MemberResource, room);
+	Datum values[1];
 	int n = 0;
-	uint64 nsilent;
+	uint64 nagents;
 
-	for (int i = 0; i < pool->npresets; i++)
-	{
-		int64_t grace = pool->presets[i].policy.disconnected_grace;
-
-		if (grace > 0 && grace < shortest)
-			shortest = grace;
-	}
-	if (shortest == INT64_MAX)
-		return;
-
-	resources = palloc_array(MemberResource, room);
 	for (int i = 0; i < pool->nmembers; i++)
-		if (may_be_disconnected(pool, &pool->members[i]))
-			resources = add_resources(resources, &n, &room, &pool->members[i]);
+	{
+		PoolMember *member = &pool->members[i];
+
+		if (member->resources == NULL || !decision_needs_seen_at(pool, member, at))
+			continue;
+		resources = add_resources(resources, &n, &room, member);
+		member->seen_at = INT64_MAX;
+	}
 	if (n == 0)
 		return;
 	qsort(resources, n, sizeof(MemberResource), id_compare);
 	for (int i = 0; i < n; i++)
 		array_add_id(ids, &resources[i].id);
 	values[0] = array_datum(ids);
-	values[1] = TimestampTzGetDatum(at - shortest);
-	nsilent = plan_execute(&plan,
+	nagents = plan_execute(&plan,
 						   "SELECT wa.resource_id::pg_catalog.uuid,"
 						   " " AGENT_SEEN_AT "::pg_catalog.timestamptz"
 						   " FROM {cp}workspace_agents wa WHERE wa.resource_id {=} ANY ($1)"
-						   " AND NOT wa.deleted AND wa.parent_id IS NULL"
-						   " AND wa.first_connected_at IS NOT NULL AND " AGENT_SEEN_AT " {<} $2",
-						   PLAN_READ, 2, argtypes, values, NULL);
-	for (uint64 i = 0; i < nsilent; i++)
+						   " AND NOT wa.deleted AND wa.parent_id IS NULL AND " HAS_BEEN_CONNECTED,
+						   PLAN_READ, 1, argtypes, values, NULL);
+	for (uint64 i = 0; i < nagents; i++)
 	{
 		Id id = row_id(i, 1);
 		int64_t seen_at = DatumGetTimestampTz(row_get(i, 2));

@@ -19,8 +19,8 @@
 #define IS_SILENT_SINCE(time)                                                                      \
 	"EXISTS (SELECT FROM {cp}workspace_resources r, LATERAL ("                                     \
 	"  SELECT FROM {cp}workspace_agents wa WHERE wa.resource_id {=} r.id AND NOT wa.deleted"       \
-	"   AND wa.parent_id IS NULL AND wa.first_connected_at IS NOT NULL"                            \
-	"   AND " AGENT_SEEN_AT " {<} " time " OFFSET 0) a WHERE r.job_id {=} b.job_id)"
+	"   AND wa.parent_id IS NULL AND " HAS_BEEN_CONNECTED "   AND " AGENT_SEEN_AT " {<} " time     \
+	" OFFSET 0) a WHERE r.job_id {=} b.job_id)"
 
 extern void member_health_find_seen(PoolSnapshot *pool, TimestampTz at);
 extern void member_health_find_attempts(PoolSnapshot *pool);

@@ -8,7 +8,9 @@
 #include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 
+#include "decision/control_plane.h"
 #include "decision/plan_reasons.h"
+#include "demand/backtest.h"
 
 /* An amount as one sets it. */
 static char *
@@ -118,6 +120,21 @@ reason_again(const Preset *preset, PoolMember *const *members, int count)
 					preset->policy.delete_retries);
 }
 
+/* Say why a preset in mode auto wants so many, as the end of a reason. palloc'd. */
+static char *
+reason_to_want(const Preset *preset)
+{
+	const AutoPreset *sized = preset->details->sized;
+
+	if (sized == NULL)
+		return pstrdup("");
+	if (sized->source != AUTO_POLICY)
+		return psprintf("; mode auto: %s", auto_reason(sized));
+	return psprintf("; mode auto, policy \"%s\" wants %d: %s",
+					backtest_policy_name(&sized->choice->policy), sized->target,
+					auto_reason(sized));
+}
+
 /* Say why some members of a preset go. All have the same verdict. */
 char *
 reason_to_go(const Preset *preset, PoolMember *const *members, int count)
@@ -140,8 +157,9 @@ reason_to_go(const Preset *preset, PoolMember *const *members, int count)
 		case VERDICT_DELETE_SICK:
 			return reason_sick(preset, members, count);
 		case VERDICT_DELETE_EXTRANEOUS:
-			return psprintf("%d valid ones are running, %d are desired%s", preset->valid,
-							preset->desired, reason_for_choice(members, count));
+			return psprintf("%d valid ones are running, %d are desired%s%s", preset->valid,
+							preset->desired, reason_for_choice(members, count),
+							reason_to_want(preset));
 		case VERDICT_DELETE_LEFT:
 			return psprintf("%d left by failed, canceled or stopped builds for more than %s%s",
 							count, span_text(preset->policy.failed_retention),
@@ -168,6 +186,7 @@ reason_missing(const Preset *preset)
 						 preset->waiting, amount_text(preset->policy.max_surge));
 	if (preset->capped > 0)
 		appendStringInfo(&text, "; %d withheld by %s", preset->capped, preset->capped_by);
+	appendStringInfoString(&text, reason_to_want(preset));
 	return text.data;
 }
 

@@ -1,7 +1,8 @@
 /*
  * policy.c
- *	  Read how presets' pools are kept. The value is that of the preset's row in prebuild_policy, or
- *	  where that is NULL, of its template's row, or where that is NULL, of the session's setting.
+ *	  Read how presets' pools are kept and sized. The value is that of the preset's row in
+ *	  prebuild_policy, or where that is NULL, of its template's row, or where that is NULL, of the
+ *	  session's setting.
  */
 #include "compat.h"
 
@@ -22,8 +23,12 @@
 #define POLICY_ROWS                                                                                \
 	"SELECT y.template_id, y.preset_name, y.unready_grace, y.disconnected_grace,"                  \
 	" y.failed_retention, y.failed_keep, y.delete_retries, y.hard_limit_retry,"                    \
-	" y.require_provisioner, y.max_unavailable, y.max_surge"                                       \
+	" y.require_provisioner, y.max_unavailable, y.max_surge, y.mode, y.min_instances,"             \
+	" y.max_instances, y.service_level"                                                            \
 	" FROM {ext}prebuild_policy y WHERE y.control_plane {=} $1"
+
+/* The first of the columns of sizing_rules_overlay(). */
+#define SIZING_COLUMN 12
 
 /* Where the policy of a template's presets stands in SPI_tuptable. */
 typedef struct PolicyRow
@@ -141,26 +146,32 @@ sort_rows(uint64 n)
 	return rows;
 }
 
-/* The policy of a preset, from what the settings say and n sorted rows. */
-static HealthPolicy
-policy_from(const HealthPolicy *settings, const PolicyRow *rows, uint64 n, const Id *template_id,
-			const char *preset_name)
+/*
+ * Put what n sorted rows say of a preset over what the settings say: over its policy and, unless that
+ * is NULL, over its sizing.
+ */
+static void
+overlay_rows(HealthPolicy *policy, SizingRules *sizing, const PolicyRow *rows, uint64 n,
+			 const Id *template_id, const char *preset_name)
 {
-	const PolicyRow of_template = { *template_id, NULL, 0 };
-	const PolicyRow of_preset = { *template_id, preset_name, 0 };
-	HealthPolicy policy = *settings;
-	const PolicyRow *found = bsearch(&of_template, rows, n, sizeof(PolicyRow), compare_rows);
+	const PolicyRow keys[] = { { *template_id, NULL, 0 }, { *template_id, preset_name, 0 } };
 
-	if (found != NULL)
-		overlay(&policy, found->row);
-	found = bsearch(&of_preset, rows, n, sizeof(PolicyRow), compare_rows);
-	if (found != NULL)
-		overlay(&policy, found->row);
-	return policy;
+	for (size_t i = 0; i < lengthof(keys); i++)
+	{
+		const PolicyRow *found = bsearch(&keys[i], rows, n, sizeof(PolicyRow), compare_rows);
+
+		if (found == NULL)
+			continue;
+		overlay(policy, found->row);
+		if (sizing != NULL)
+			sizing_rules_overlay(sizing, found->row, SIZING_COLUMN);
+	}
+	if (sizing != NULL)
+		sizing_rules_settle(sizing);
 }
 
 /*
- * Fill the policy of each preset, by one statement, in the active snapshot. Template and name of
+ * Fill the policy and the sizing of each preset, by one statement, in the active snapshot. Template and name of
  * the presets must be known. SPI must be connected.
  */
 void
@@ -174,7 +185,10 @@ policies_read(PoolSnapshot *pool)
 	uint64 n;
 
 	for (int i = 0; i < pool->npresets; i++)
+	{
 		pool->presets[i].policy = settings;
+		pool->presets[i].details->sizing = sizing_rules_default();
+	}
 	if (!has_policies())
 		return;
 	n = plan_execute(&plan, POLICY_ROWS, PLAN_READ_OWN, 1, argtypes, values, NULL);
@@ -183,8 +197,8 @@ policies_read(PoolSnapshot *pool)
 	{
 		Preset *preset = &pool->presets[i];
 
-		preset->policy =
-			policy_from(&settings, rows, n, &preset->template_id, preset->details->name);
+		overlay_rows(&preset->policy, &preset->details->sizing, rows, n, &preset->template_id,
+					 preset->details->name);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -206,7 +220,7 @@ policy_of(const Id *template_id, const char *preset_name)
 		return policy;
 	n = plan_execute(&plan, POLICY_ROWS " AND y.template_id {=} $2", PLAN_READ_OWN, 2, argtypes,
 					 values, NULL);
-	policy = policy_from(&policy, sort_rows(n), n, template_id, preset_name);
+	overlay_rows(&policy, NULL, sort_rows(n), n, template_id, preset_name);
 	SPI_freetuptable(SPI_tuptable);
 	return policy;
 }

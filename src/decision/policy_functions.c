@@ -17,8 +17,10 @@
 #include "base/plans.h"
 #include "base/rows.h"
 #include "catalog/control_plane_catalog.h"
+#include "catalog/other_reconciler.h"
 #include "decision/amount.h"
 #include "decision/policy.h"
+#include "demand/policy_choice.h"
 #include "settings.h"
 
 PG_FUNCTION_INFO_V1(prebuild_set_policy);
@@ -202,6 +204,28 @@ report_change(const pg_uuid_t *template_id, char *detail)
 	events_write(&batch, GetCurrentTransactionStartTimestamp());
 }
 
+/* Refuse mode auto while another reconciler works. Reads with the caller's rights. SPI is connected. */
+static void
+check_auto(FunctionCallInfo fcinfo)
+{
+	if (strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_MODE)), "auto") == 0)
+		other_reconciler_refuse("coderd's reconciler keeps the number of prebuilds that templates "
+								"say, and would undo what a policy wants. Turn it off, and set the "
+								"mode an hour later; until then the mode \"advise\" has "
+								"prebuild_recommend() say what to write into the template.");
+}
+
+/*
+ * Have passes choose policies anew for the presets that arguments 0 and 1 name: a template and, unless
+ * it is NULL, a name. SPI is connected.
+ */
+static void
+renew_choices(FunctionCallInfo fcinfo)
+{
+	policy_choices_renew((const Id *) PG_GETARG_UUID_P(0),
+						 PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
+}
+
 /* What an event says of the row "y": who has changed it ($1), and what it is. */
 #define CHANGE(policy)                                                                             \
 	" RETURNING pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('by', $1,"              \
@@ -242,6 +266,7 @@ prebuild_set_policy(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	check_target(fcinfo);
+	check_auto(fcinfo);
 	values[0] = CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
 	values[1] = CStringGetTextDatum(setting_control_plane_schema);
 	for (int i = 0; i < NARGUMENTS; i++)
@@ -256,6 +281,7 @@ prebuild_set_policy(PG_FUNCTION_ARGS)
 			  : UPSERT("(control_plane, template_id, preset_name) WHERE preset_name IS NOT NULL"),
 		PLAN_FRESH_OWN, NARGUMENTS + 2, argtypes, values, nulls);
 	report_change(PG_GETARG_UUID_P(ARG_TEMPLATE_ID), row_text(0, 1));
+	renew_choices(fcinfo);
 	plans_leave();
 	PG_RETURN_VOID();
 }
@@ -285,7 +311,10 @@ prebuild_unset_policy(PG_FUNCTION_ARGS)
 						 "  OR (y.preset_name IS NULL AND $4 IS NULL))" CHANGE("NULL"),
 						 PLAN_FRESH_OWN, 4, argtypes, values, nulls) > 0;
 	if (found)
+	{
 		report_change(PG_GETARG_UUID_P(0), row_text(0, 1));
+		renew_choices(fcinfo);
+	}
 	plans_leave();
 	PG_RETURN_BOOL(found);
 }

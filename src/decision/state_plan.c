@@ -95,6 +95,7 @@ prebuild_state(PG_FUNCTION_ARGS)
 		result_put_text(&row, preset->kept ? details->cron_expression : NULL);
 		result_put_int4(&row, preset->sick);
 		result_put_bool(&row, preset->kept && !preset->active);
+		result_put_text(&row, auto_sizing_source(preset));
 		result_row_store(rsinfo, &row);
 	}
 	plans_leave();

@@ -18,13 +18,11 @@
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "catalog/control_plane_catalog.h"
+#include "demand/auto_target.h"
 #include "demand/backtest.h"
 #include "settings.h"
 
 PG_FUNCTION_INFO_V1(prebuild_backtest);
-
-/* How often passes come that nobody has set, in seconds: as coderd's do, and those of pg_cron. */
-#define USUAL_PASS_INTERVAL 60
 
 /* Return the highest of the steps' values. */
 static int
@@ -70,8 +68,6 @@ backtest_make(const SizedPreset *preset, const PresetHistory *history, Timestamp
 			  TimestampTz to, double service_level)
 {
 	Backtest *backtest = palloc0_object(Backtest);
-	int pass_interval =
-		setting_reconcile_interval > 0 ? setting_reconcile_interval : USUAL_PASS_INTERVAL;
 
 	backtest->preset = preset;
 	backtest->past = preset_past(preset, history, from, to);
@@ -79,12 +75,7 @@ backtest_make(const SizedPreset *preset, const PresetHistory *history, Timestamp
 		(ChoiceSettings){ .from = from,
 						  .to = to,
 						  .service_level = service_level,
-						  .policy = { .min_instances = preset->rules.min_instances,
-									  .max_instances = preset->rules.max_instances,
-									  .scale_in_delay = setting_scale_in_delay * DEMAND_SECOND,
-									  .pass_interval = pass_interval * DEMAND_SECOND,
-									  .default_lead =
-										  Max(setting_default_lead_time, 1) * DEMAND_SECOND },
+						  .policy = sizing_policy_settings(&preset->rules),
 						  /* the worker also runs a pass when something happens */
 						  .prompt = setting_reconcile_interval > 0,
 						  .expire_after = Max(preset->invalidate_after_secs, 0) * DEMAND_SECOND,
@@ -166,8 +157,8 @@ backtest_service_level(FunctionCallInfo fcinfo, int number, const SizedPreset *p
 }
 
 /* Say how the choice came out. palloc'd. */
-static char *
-choice_note(const Backtest *backtest)
+char *
+backtest_choice_note(const Backtest *backtest)
 {
 	const ChoiceResult *result = &backtest->result;
 	const ChoiceCandidate *chosen = &result->candidates[result->chosen];
@@ -256,7 +247,7 @@ store_rows(ReturnSetInfo *set, const Backtest *backtest)
 	{
 		const ChoiceCandidate *candidate = &result->candidates[i];
 		bool chosen = i == result->chosen;
-		char *note = chosen ? choice_note(backtest) : candidate_note(backtest, candidate);
+		char *note = chosen ? backtest_choice_note(backtest) : candidate_note(backtest, candidate);
 
 		if (i == 0 && !backtest->preset->configured)
 			note = psprintf("the active version has no such preset; %s", note != NULL ? note : "");

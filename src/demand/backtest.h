@@ -33,6 +33,7 @@ extern void backtest_simulate(Backtest *backtest, const DemandHistory *past, con
 extern char *backtest_policy_name(const Policy *policy);
 extern char *backtest_share(const SimulatorFigures *figures);
 extern void backtest_check_range(TimestampTz from, TimestampTz to);
+extern char *backtest_choice_note(const Backtest *backtest);
 extern TimestampTz backtest_time(FunctionCallInfo fcinfo, int number, const char *name);
 extern double backtest_service_level(FunctionCallInfo fcinfo, int number,
 									 const SizedPreset *preset);

@@ -51,6 +51,7 @@
 #include "demand/demand_marker.h"
 #include "demand/demand_sql.h"
 #include "demand/lead_time_log.h"
+#include "demand/preset_counts.h"
 #include "settings.h"
 
 /*
@@ -184,11 +185,10 @@ gather(uint64 n, TimestampTz oldest)
 	return found;
 }
 
-/* Write demands into the log, each once. */
+/* Write demands into the log, each once, by a statement. */
 static void
-write_demands(const Found *found)
+write_demands(KeptPlan *plan, const char *statement, const Found *found)
 {
-	static KeptPlan plan;
 	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID,		   TEXTARRAYOID,
 									BOOLARRAYOID, TIMESTAMPTZARRAYOID, TEXTOID };
 	Datum values[] = {
@@ -197,14 +197,62 @@ write_demands(const Found *found)
 		array_datum(found->times),		CStringGetTextDatum(setting_control_plane_schema)
 	};
 
-	if (found->workspaces->n > 0)
-		plan_execute(&plan,
-					 "INSERT INTO {ext}prebuild_demand_log"
-					 " (control_plane, workspace_id, template_id, preset_name, warm, at)"
-					 " SELECT $6, d.workspace_id, d.template_id, d.preset_name, d.warm, d.at"
-					 " FROM {unnest 5} d (workspace_id, template_id, preset_name, warm, at)"
-					 " ON CONFLICT (control_plane, workspace_id) DO NOTHING",
-					 PLAN_FRESH_OWN, 6, argtypes, values, NULL);
+	plan_execute(plan, statement, PLAN_FRESH_OWN, 6, argtypes, values, NULL);
+}
+
+#define WRITE_DEMANDS(counted)                                                                     \
+	"INSERT INTO {ext}prebuild_demand_log"                                                         \
+	" (control_plane, workspace_id, template_id, preset_name, warm, at, counted)"                  \
+	" SELECT $6, d.workspace_id, d.template_id, d.preset_name, d.warm, d.at, " counted             \
+	" FROM {unnest 5} d (workspace_id, template_id, preset_name, warm, at)"                        \
+	" ON CONFLICT (control_plane, workspace_id) DO NOTHING"
+
+/*
+ * Write the demands of a step, and count them together with those that claims have written since the
+ * last pass. Of the warm ones whose lead time is known this also says how long the prebuild had
+ * waited. A pass has written the lead times of its step before.
+ */
+static void
+write_and_count(const Found *found)
+{
+	static KeptPlan plan;
+
+	write_demands(
+		&plan,
+		"WITH written AS (" WRITE_DEMANDS(
+			"true") "  RETURNING workspace_id, template_id, preset_name, warm, at),"
+					" claimed AS (UPDATE {ext}prebuild_demand_log u SET counted = true"
+					"  WHERE u.control_plane {=} $6 AND NOT u.counted"
+					"  RETURNING u.workspace_id, u.template_id, u.preset_name, u.warm, u.at),"
+					" asked AS (SELECT w.* FROM written w UNION ALL SELECT c.* FROM claimed c),"
+					" counted AS (INSERT INTO {ext}prebuild_preset_count AS k (control_plane,"
+					"   template_id, preset_name, counter, value)"
+					"  SELECT $6, a.template_id, a.preset_name,"
+					"   CASE WHEN a.warm THEN '" COUNT_WARM "' ELSE '" COUNT_COLD "' END,"
+					"   pg_catalog.count(*) FROM asked a GROUP BY 1, 2, 3, 4"
+					"  ON CONFLICT (control_plane, template_id, preset_name, counter)"
+					"   DO UPDATE SET value = k.value {+} excluded.value)"
+					" INSERT INTO {ext}prebuild_claim_time_stats AS s (control_plane, template_id,"
+					"  preset_name, claims, seconds, buckets)"
+					" SELECT $6, c.template_id, c.preset_name, pg_catalog.max(c.claims),"
+					"  pg_catalog.max(c.seconds), pg_catalog.array_agg(c.up_to ORDER BY c.bound)"
+					" FROM (SELECT t.template_id, t.preset_name, b.bound,"
+					"   pg_catalog.count(*) FILTER (WHERE t.seconds {<=} b.bound) AS up_to,"
+					"   pg_catalog.count(*) AS claims, pg_catalog.sum(t.seconds) AS seconds"
+					"  FROM (SELECT a.template_id, a.preset_name, GREATEST(0::pg_catalog.float8,"
+					"    (pg_catalog.date_part('epoch', a.at) {-}"
+					"     pg_catalog.date_part('epoch', l.built_at)) {-}"
+					"    (l.waiting {+} l.building {+} l.starting)) AS seconds"
+					"   FROM asked a, LATERAL (SELECT x.* FROM {ext}prebuild_lead_time_log x"
+					"    WHERE x.control_plane {=} $6 AND x.workspace_id {=} a.workspace_id"
+					"    AND x.outcome {=} 'ready' OFFSET 0) l WHERE a.warm) t,"
+					"   pg_catalog.unnest(" CLAIM_TIME_BOUNDS "::pg_catalog.float8[]) b (bound)"
+					"  GROUP BY t.template_id, t.preset_name, b.bound) c"
+					" GROUP BY c.template_id, c.preset_name"
+					" ON CONFLICT (control_plane, template_id, preset_name) DO UPDATE SET"
+					"  claims = s.claims {+} excluded.claims, seconds = s.seconds {+} excluded.seconds,"
+					"  buckets = " ADDED_BUCKETS,
+		found);
 }
 
 /* Delete demands from before "oldest". */
@@ -243,9 +291,10 @@ measure(const DemandMarker *marker, Found *found, TimestampTz at, TimestampTz ol
  * is constant, and so is the number of blocks. Reads in the active snapshot; the caller holds lock
  * 7. SPI must be connected. Does nothing with a script that has no log.
  */
-void
+DemandUpdate
 demand_log_update(TimestampTz at)
 {
+	DemandUpdate result = { 0 };
 	DemandMarker marker;
 	TimestampTz now = Min(at, GetCurrentTimestamp());
 	TimestampTz oldest = now - setting_demand_retention * INT64CONST(60) * USECS_PER_SEC;
@@ -253,16 +302,22 @@ demand_log_update(TimestampTz at)
 	Found found;
 
 	if (!demand_marker_read(&marker))
-		return;
+		return result;
 	if (marker.next_block == 0)
 		marker.round_from = demand_snapshot_from();
 	until = marker.next_block + (marker.done ? STEP : FIRST_STEP);
 	found = gather(
 		read_step(&marker, until, (marker.stored ? Min(marker.looked_at, now) : now) - OVERLAP),
 		oldest);
-	write_demands(&found);
 	measure(&marker, &found, at, oldest);
+	if (found.workspaces->n > 0 || marker.uncounted)
+		write_and_count(&found);
 	marker.looked_at = now;
+	result.counts_wait = marker.counts_wait;
+	/* a clock that goes back must not make a counter fall */
+	marker.idle_until = marker.stored ? Max(marker.idle_until, now) : now;
+	result.idle_until = marker.idle_until;
+	result.first = !marker.stored;
 	marker.next_block = until;
 	if (until >= marker.blocks)
 	{
@@ -276,6 +331,7 @@ demand_log_update(TimestampTz at)
 		lead_times_prune(oldest, now);
 	}
 	demand_marker_write(&marker);
+	return result;
 }
 
 /*
@@ -288,6 +344,7 @@ void
 demand_log_claim(const Id *workspace_id, const Id *template_id, const char *preset_name,
 				 TimestampTz at)
 {
+	static KeptPlan plan;
 	Found found = { array_new(UUIDOID),		   array_new(UUIDOID), array_new(TEXTOID),
 					array_new(TIMESTAMPTZOID), array_new(BOOLOID), NULL };
 	Oid log = get_relname_relid("prebuild_demand_log", plans_extension_schema());
@@ -299,5 +356,5 @@ demand_log_claim(const Id *workspace_id, const Id *template_id, const char *pres
 	array_add_text(found.presets, preset_name);
 	array_add(found.times, TimestampTzGetDatum(at));
 	array_add(found.warm, BoolGetDatum(true));
-	write_demands(&found);
+	write_demands(&plan, WRITE_DEMANDS("false"), &found);
 }

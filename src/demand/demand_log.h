@@ -11,7 +11,15 @@
 
 #include "base/id.h"
 
-extern void demand_log_update(TimestampTz at);
+/* What a pass has to count besides demands. */
+typedef struct DemandUpdate
+{
+	TimestampTz idle_until; /* the time that preset_idle_write() takes; 0 without a log */
+	bool first;				/* there was no pass before, as far as anybody knows */
+	bool counts_wait;		/* preset_counts_keep() has something to move */
+} DemandUpdate;
+
+extern DemandUpdate demand_log_update(TimestampTz at);
 extern void demand_log_claim(const Id *workspace_id, const Id *template_id, const char *preset_name,
 							 TimestampTz at);
 

@@ -98,6 +98,7 @@ take_row(DemandMarker *marker)
 
 	marker->stored = true;
 	marker->looked_at = DatumGetTimestampTz(row_get(0, 6));
+	marker->idle_until = DatumGetTimestampTz(row_get(0, 7));
 	if (DatumGetObjectId(row_get(0, 1)) != marker->table || !marker->readable_by_block)
 		return;
 	if (!isnull && is_recent(DatumGetFullTransactionId(done_from)))
@@ -130,12 +131,18 @@ demand_marker_read(DemandMarker *marker)
 	(void) plan_execute(
 		&plan,
 		"SELECT m.builds, m.filenode, m.done_from, m.round_from, m.next_block, m.looked_at,"
+		" m.idle_until,"
 		" ARRAY(SELECT l.workspace_id FROM {ext}prebuild_lead_time_log l"
 		"  WHERE l.control_plane {=} $1 AND l.outcome IS NULL"
-		"  ORDER BY l.built_at LIMIT " OPEN_AT_ONCE ")"
+		"  ORDER BY l.built_at LIMIT " OPEN_AT_ONCE "),"
+		" EXISTS (SELECT FROM {ext}prebuild_demand_log d WHERE d.control_plane {=} $1"
+		"  AND NOT d.counted),"
+		" EXISTS (SELECT FROM {ext}prebuild_preset_count_log c WHERE c.control_plane {=} $1)"
 		" FROM (SELECT 1) one LEFT JOIN {ext}prebuild_demand_marker m ON m.control_plane {=} $1",
 		PLAN_READ_OWN, 1, argtypes, values, NULL);
-	marker->open = datumCopy(row_get(0, 7), false, -1);
+	marker->open = datumCopy(row_get(0, 8), false, -1);
+	marker->uncounted = DatumGetBool(row_get(0, 9));
+	marker->counts_wait = DatumGetBool(row_get(0, 10));
 	(void) row_value(0, 1, &isnull);
 	if (!isnull)
 		take_row(marker);
@@ -160,26 +167,27 @@ void
 demand_marker_write(const DemandMarker *marker)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TEXTOID, OIDOID,  OIDOID,		 XID8OID,
-									XID8OID, INT8OID, TIMESTAMPTZOID };
+	static const Oid argtypes[] = { TEXTOID, OIDOID,  OIDOID,		  XID8OID,
+									XID8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID };
 	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema),
 					   ObjectIdGetDatum(marker->table),
 					   ObjectIdGetDatum(marker->filenode),
 					   FullTransactionIdGetDatum(marker->done_from),
 					   FullTransactionIdGetDatum(marker->round_from),
 					   Int64GetDatum((int64) marker->next_block),
-					   TimestampTzGetDatum(marker->looked_at) };
-	char nulls[] = "       ";
+					   TimestampTzGetDatum(marker->looked_at),
+					   TimestampTzGetDatum(marker->idle_until) };
+	char nulls[] = "        ";
 
 	if (!marker->done)
 		nulls[3] = 'n';
-	plan_execute(
-		&plan,
-		"INSERT INTO {ext}prebuild_demand_marker AS m (control_plane, builds, filenode,"
-		" done_from, round_from, next_block, looked_at) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-		" ON CONFLICT (control_plane) DO UPDATE SET builds = excluded.builds,"
-		" filenode = excluded.filenode, done_from = excluded.done_from,"
-		" round_from = excluded.round_from, next_block = excluded.next_block,"
-		" looked_at = excluded.looked_at",
-		PLAN_FRESH_OWN, 7, argtypes, values, nulls);
+	plan_execute(&plan,
+				 "INSERT INTO {ext}prebuild_demand_marker AS m (control_plane, builds, filenode,"
+				 " done_from, round_from, next_block, looked_at, idle_until)"
+				 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+				 " ON CONFLICT (control_plane) DO UPDATE SET builds = excluded.builds,"
+				 " filenode = excluded.filenode, done_from = excluded.done_from,"
+				 " round_from = excluded.round_from, next_block = excluded.next_block,"
+				 " looked_at = excluded.looked_at, idle_until = excluded.idle_until",
+				 PLAN_FRESH_OWN, 8, argtypes, values, nulls);
 }

@@ -25,7 +25,11 @@ typedef struct DemandMarker
 	FullTransactionId round_from; /* if next_block > 0: the same of the blocks before it */
 	BlockNumber next_block;
 	TimestampTz looked_at; /* time of the last pass */
-	Datum open;			   /* uuid[]: prebuilds whose lead time is not known yet */
+	TimestampTz
+		idle_until;	  /* until when prebuilds of the last pass have waited; it never goes back */
+	Datum open;		  /* uuid[]: prebuilds whose lead time is not known yet */
+	bool uncounted;	  /* claims have logged demands that passes have not counted */
+	bool counts_wait; /* in the log of preset_counts.c */
 } DemandMarker;
 
 extern bool demand_log_exists(void);

@@ -263,6 +263,15 @@ estimate_bursts(const DemandHistory *past, int64_t at, int64_t lead, const Deman
 	return found > expected ? found / expected - 1 : 0;
 }
 
+/* Compute the sums from the cells. */
+void
+demand_rates_sum(DemandRates *rates)
+{
+	rates->sums[0] = 0;
+	for (int i = 0; i < RATE_CELLS; i++)
+		rates->sums[i + 1] = rates->sums[i] + rates->cells[i] / RATE_CELLS_OF_HOUR;
+}
+
 /*
  * Estimate the rates from the last whole weeks before a time, which are counted back from it. With
  * fewer than two such weeks, or no demand in them, weeks is 0 and the rest undefined.
@@ -285,9 +294,7 @@ demand_rates(const DemandHistory *past, int64_t at, int64_t lead, DemandRates *r
 		return;
 	}
 	estimate_cells(counts, worth / RATE_CELLS_OF_HOUR, rates->cells);
-	rates->sums[0] = 0;
-	for (int i = 0; i < RATE_CELLS; i++)
-		rates->sums[i + 1] = rates->sums[i] + rates->cells[i] / RATE_CELLS_OF_HOUR;
+	demand_rates_sum(rates);
 	estimate_level(past, at, of_weeks, rates);
 	rates->bursts = estimate_bursts(past, at, lead, rates);
 }

@@ -28,6 +28,7 @@
 #include "demand/demand_marker.h"
 #include "demand/demand_sql.h"
 #include "demand/lead_time_log.h"
+#include "demand/preset_counts.h"
 #include "settings.h"
 
 /* A prebuild that is not ready after so long is a failure. */
@@ -203,8 +204,17 @@ lead_times_write(const LeadTime *times, int n, TimestampTz oldest)
 		" ON CONFLICT (control_plane, workspace_id) DO UPDATE SET outcome = excluded.outcome,"
 		"  waiting = excluded.waiting, building = excluded.building, starting = excluded.starting"
 		" WHERE l.outcome IS NULL AND excluded.outcome IS NOT NULL"
-		" RETURNING l.template_id, l.preset_name, l.outcome, l.waiting {+} l.building {+} l.starting"
-		"  AS seconds)"
+		" RETURNING l.template_id, l.preset_name, l.outcome, l.waiting, l.building, l.starting,"
+		"  l.waiting {+} l.building {+} l.starting AS seconds),"
+		" parts AS (INSERT INTO {ext}prebuild_preset_count AS k (control_plane, template_id,"
+		"   preset_name, counter, value)"
+		"  SELECT $9, w.template_id, w.preset_name, p.part, pg_catalog.sum(p.seconds)"
+		"  FROM written w, LATERAL (VALUES ('" COUNT_WAITING "', w.waiting),"
+		"   ('" COUNT_BUILDING "', w.building), ('" COUNT_STARTING
+		"', w.starting)) p (part, seconds)"
+		"  WHERE w.outcome {=} 'ready' GROUP BY w.template_id, w.preset_name, p.part"
+		"  ON CONFLICT (control_plane, template_id, preset_name, counter)"
+		"   DO UPDATE SET value = k.value {+} excluded.value)"
 		" INSERT INTO {ext}prebuild_lead_time_stats AS s (control_plane, template_id, preset_name,"
 		"  builds, seconds, buckets)"
 		" SELECT $9, c.template_id, c.preset_name, pg_catalog.max(c.builds),"
@@ -217,9 +227,7 @@ lead_times_write(const LeadTime *times, int n, TimestampTz oldest)
 		" GROUP BY c.template_id, c.preset_name"
 		" ON CONFLICT (control_plane, template_id, preset_name) DO UPDATE SET"
 		"  builds = s.builds {+} excluded.builds, seconds = s.seconds {+} excluded.seconds,"
-		"  buckets = ARRAY(SELECT u.was {+} u.is_new FROM ROWS FROM (pg_catalog.unnest(s.buckets),"
-		"   pg_catalog.unnest(excluded.buckets)) WITH ORDINALITY u (was, is_new, position)"
-		"   ORDER BY u.position)",
+		"  buckets = " ADDED_BUCKETS,
 		PLAN_FRESH_OWN, lengthof(columns) + 1, argtypes, values, NULL);
 }
 
@@ -284,6 +292,25 @@ lead_times_metrics(void)
 		"SELECT s.template_id, s.preset_name, u.bound, u.builds, s.builds, s.seconds"
 		" FROM {ext}prebuild_lead_time_stats s, ROWS FROM (pg_catalog.unnest(" BOUNDS
 		"::pg_catalog.float8[]), pg_catalog.unnest(s.buckets)) u (bound, builds)"
+		" WHERE s.control_plane {=} $1",
+		PLAN_READ_OWN, 1, argtypes, values, NULL);
+}
+
+/* As lead_times_metrics(), of how long claimed prebuilds had waited. */
+uint64
+claim_times_metrics(void)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { TEXTOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema) };
+
+	if (!demand_log_exists())
+		return 0;
+	return plan_execute(
+		&plan,
+		"SELECT s.template_id, s.preset_name, u.bound, u.claims, s.claims, s.seconds"
+		" FROM {ext}prebuild_claim_time_stats s, ROWS FROM (pg_catalog.unnest(" CLAIM_TIME_BOUNDS
+		"::pg_catalog.float8[]), pg_catalog.unnest(s.buckets)) u (bound, claims)"
 		" WHERE s.control_plane {=} $1",
 		PLAN_READ_OWN, 1, argtypes, values, NULL);
 }

@@ -41,7 +41,17 @@ typedef struct LeadTime
 	double parts[LEAD_TIME_PARTS]; /* in seconds; only if ready or failed */
 } LeadTime;
 
-/* The columns of lead_times_metrics(). */
+/* Upper bounds of the buckets of claims, in seconds. One more bucket has all. */
+#define CLAIM_TIME_BOUNDS                                                                          \
+	"'{60,300,900,1800,3600,7200,14400,28800,57600,86400,172800,345600,604800,Infinity}'"
+
+/* The buckets of a kept histogram "s" with those of a new one, as an expression of SQL. */
+#define ADDED_BUCKETS                                                                              \
+	"ARRAY(SELECT u.was {+} u.is_new FROM ROWS FROM (pg_catalog.unnest(s.buckets),"                \
+	" pg_catalog.unnest(excluded.buckets)) WITH ORDINALITY u (was, is_new, position)"              \
+	" ORDER BY u.position)"
+
+/* The columns of lead_times_metrics() and claim_times_metrics(). */
 #define LEAD_TIME_METRIC_COLUMNS 6
 
 extern LeadTime lead_time_of_row(uint64 row);
@@ -49,5 +59,6 @@ extern LeadTime *lead_times_measure(const ArrayParameter *workspaces, TimestampT
 extern void lead_times_write(const LeadTime *times, int n, TimestampTz oldest);
 extern void lead_times_prune(TimestampTz oldest, TimestampTz at);
 extern uint64 lead_times_metrics(void);
+extern uint64 claim_times_metrics(void);
 
 #endif /* PREBUILD_LEAD_TIME_LOG_H */

@@ -43,15 +43,22 @@ answer_configured(const DemandHistory *past, int64_t at, PolicyReason reason, Po
 	answer->until = round_down(at, RATE_CELL) + RATE_CELL;
 }
 
+/* Has the demand stopped? */
+bool
+policy_is_silent(const DemandHistory *past, int64_t at)
+{
+	return past->ndemands >= POLICY_DEMANDS_MIN &&
+		   at - past->demands[past->ndemands - 1] >= POLICY_SILENCE;
+}
+
 /*
- * Has the demand stopped? Answers the least then. It is asked before anything is fitted, because the
+ * Answer the least if the demand has stopped. It is asked before anything is fitted, because the
  * weeks of a fit would remember the demand for months.
  */
 static bool
 answer_silence(const DemandHistory *past, int64_t at, PolicyAnswer *answer)
 {
-	if (past->ndemands < POLICY_DEMANDS_MIN ||
-		at - past->demands[past->ndemands - 1] < POLICY_SILENCE)
+	if (!policy_is_silent(past, at))
 		return false;
 	answer->target = 0;
 	answer->reason = POLICY_SILENT;
@@ -83,18 +90,19 @@ policy_memo_next(PolicyMemo *memo)
 	memo->day_before = none;
 }
 
-static int64_t
-last_monday(int64_t at)
+/* Return the Monday at midnight UTC up to which policies learn for a time. */
+int64_t
+policy_learns_at(int64_t at)
 {
 	return round_down(at - DEMAND_FIRST_MONDAY, DEMAND_WEEK) + DEMAND_FIRST_MONDAY;
 }
 
 /* Return the pattern of the weeks before, learnt at the first question of a week. */
-static const PolicyPattern *
-learn_pattern(const PolicySettings *settings, const DemandHistory *past, int64_t at,
-			  PolicyMemo *memo)
+const PolicyPattern *
+policy_learn_pattern(const PolicySettings *settings, const DemandHistory *past, int64_t at,
+					 PolicyMemo *memo)
 {
-	int64_t monday = last_monday(at);
+	int64_t monday = policy_learns_at(at);
 	int64_t slot = (monday / DEMAND_WEEK) % memo->npatterns;
 	PolicyPattern *pattern = &memo->patterns[slot < 0 ? slot + memo->npatterns : slot];
 	DemandHistory known;
@@ -109,12 +117,12 @@ learn_pattern(const PolicySettings *settings, const DemandHistory *past, int64_t
 	return pattern;
 }
 
-/* Fit the schedule to the weeks before, at the first question of a week. */
-static void
-learn_schedule(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
-			   int64_t at, PolicyMemo *memo)
+/* Fit the memo's schedule to the weeks before, at the first question of a week. */
+void
+policy_learn_schedule(const Policy *policy, const PolicySettings *settings,
+					  const DemandHistory *past, int64_t at, PolicyMemo *memo)
 {
-	int64_t monday = last_monday(at);
+	int64_t monday = policy_learns_at(at);
 	int64_t weeks = (monday - past->began) / DEMAND_WEEK;
 	DemandHistory known;
 	DemandLead lead;
@@ -260,7 +268,7 @@ static void
 answer_forecast(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
 				int64_t at, PolicyMemo *memo, PolicyAnswer *answer)
 {
-	const PolicyPattern *pattern = learn_pattern(settings, past, at, memo);
+	const PolicyPattern *pattern = policy_learn_pattern(settings, past, at, memo);
 
 	if (pattern->rates.weeks == 0 || pattern->rates.demands < POLICY_DEMANDS_MIN)
 	{
@@ -277,7 +285,7 @@ static void
 answer_schedule(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
 				int64_t at, PolicyMemo *memo, PolicyAnswer *answer)
 {
-	learn_schedule(policy, settings, past, at, memo);
+	policy_learn_schedule(policy, settings, past, at, memo);
 	if (memo->needs.demands < POLICY_DEMANDS_MIN)
 		answer_configured(past, at, POLICY_TOO_LITTLE, answer);
 	else
@@ -300,7 +308,8 @@ policy_target(const Policy *policy, const PolicySettings *settings, const Demand
 			answer_configured(past, at, POLICY_SAYS, answer);
 			return; /* the bounds are the policies' */
 		case POLICY_FIXED:
-			answer->target = policy->level;
+			if (!answer_silence(past, at, answer))
+				answer->target = policy->level;
 			break;
 		case POLICY_WEEK:
 			answer->target = week_schedule_level(policy->week, past, at, &answer->until);

@@ -102,6 +102,13 @@ typedef struct PolicyMemo
 	DemandWeek day_before;
 } PolicyMemo;
 
+extern bool policy_is_silent(const DemandHistory *past, int64_t at);
+extern int64_t policy_learns_at(int64_t at);
+extern const PolicyPattern *policy_learn_pattern(const PolicySettings *settings,
+												 const DemandHistory *past, int64_t at,
+												 PolicyMemo *memo);
+extern void policy_learn_schedule(const Policy *policy, const PolicySettings *settings,
+								  const DemandHistory *past, int64_t at, PolicyMemo *memo);
 extern void policy_memo_init(PolicyMemo *memo, PolicyPattern *patterns, int npatterns);
 extern void policy_memo_next(PolicyMemo *memo);
 extern void policy_target(const Policy *policy, const PolicySettings *settings,

@@ -255,6 +255,9 @@ order_build(Simulation *sim)
 		took = like->took;
 		build.fails = like->failed;
 	}
+	/* the next pass orders again what fails, so failing at once must not stop the clock */
+	if (build.fails && took < sim->settings->pass_interval)
+		took = sim->settings->pass_interval;
 	sim->orders++;
 	sim->figures->created++;
 	sim->figures->building += took;

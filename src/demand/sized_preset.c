@@ -119,23 +119,48 @@ read_schedules(const PresetChoice *choice, SizedPresets *presets)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* Put what row number "row" of prebuild_policy says, and what it leaves NULL not, over rules. */
-static void
-overlay(SizingRules *rules, uint64 row)
+/* Return the rules where prebuild_policy says nothing. */
+SizingRules
+sizing_rules_default(void)
+{
+	return (SizingRules){ "off", 0, DEFAULT_MOST, DEFAULT_SERVICE_LEVEL };
+}
+
+/*
+ * Put what row number "row" of prebuild_policy says, and what it leaves NULL not, over rules. Its mode
+ * is in a column of SPI_tuptable, its bounds and level in the next ones. The template's row comes
+ * before the preset's, and then sizing_rules_settle().
+ */
+void
+sizing_rules_overlay(SizingRules *rules, uint64 row, int column)
 {
 	bool isnull;
 	Datum value;
 
-	rules->mode = row_text(row, 3);
-	value = row_value(row, 4, &isnull);
+	rules->mode = row_text(row, column);
+	value = row_value(row, column + 1, &isnull);
 	if (!isnull)
 		rules->min_instances = bounded(DatumGetInt32(value));
-	value = row_value(row, 5, &isnull);
+	value = row_value(row, column + 2, &isnull);
 	if (!isnull)
 		rules->max_instances = bounded(DatumGetInt32(value));
-	value = row_value(row, 6, &isnull);
+	value = row_value(row, column + 3, &isnull);
 	if (!isnull)
 		rules->service_level = DatumGetFloat8(value);
+}
+
+/* Make rules consistent that may come from two rows. */
+void
+sizing_rules_settle(SizingRules *rules)
+{
+	rules->max_instances = Max(rules->max_instances, rules->min_instances);
+}
+
+/* Do passes size the pools? */
+bool
+sizing_rules_are_auto(const SizingRules *rules)
+{
+	return strcmp(rules->mode, "auto") == 0;
 }
 
 static int
@@ -162,7 +187,7 @@ read_rules(SizedPresets *presets)
 
 	for (int i = 0; i < presets->n; i++)
 	{
-		presets->presets[i].rules = (SizingRules){ "off", 0, DEFAULT_MOST, DEFAULT_SERVICE_LEVEL };
+		presets->presets[i].rules = sizing_rules_default();
 		sorted[i] = &presets->presets[i];
 	}
 	/* not with the install script of 0.1 */
@@ -191,16 +216,11 @@ read_rules(SizedPresets *presets)
 			found--;
 		for (; found < sorted + presets->n && compare_template_and_name(found, &of_key) == 0;
 			 found++)
-			overlay(&(*found)->rules, row);
+			sizing_rules_overlay(&(*found)->rules, row, 3);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	for (int i = 0; i < presets->n; i++)
-	{
-		SizingRules *rules = &presets->presets[i].rules;
-
-		/* they may come from two rows */
-		rules->max_instances = Max(rules->max_instances, rules->min_instances);
-	}
+		sizing_rules_settle(&presets->presets[i].rules);
 }
 
 /* Read the chosen presets, of one name in a version one. */

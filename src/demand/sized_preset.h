@@ -43,6 +43,10 @@ typedef struct SizedPresets
 	SizedPreset *presets; /* ordered by the name of the template, its id, the name of the preset */
 } SizedPresets;
 
+extern SizingRules sizing_rules_default(void);
+extern void sizing_rules_overlay(SizingRules *rules, uint64 row, int column);
+extern void sizing_rules_settle(SizingRules *rules);
+extern bool sizing_rules_are_auto(const SizingRules *rules);
 extern SizedPresets sized_presets_active(void);
 extern SizedPreset *sized_preset_by_id(const Id *id);
 extern SizedPreset *sized_preset_by_name(const Id *template_id, const char *name);

@@ -2,8 +2,9 @@
  * target.c
  *	  SQL function prebuild_target(): what the policy of a preset says at a time.
  *
- *	  The policy is the one that a backtest of the days before chooses. Both see nothing from the time
- *	  on: only demands from before it are read, and of builds only those that had ended.
+ *	  In mode auto the policy is the one that passes have chosen, and the answer is theirs. Otherwise
+ *	  it is the one that a backtest of the days before chooses. Both see nothing from the time on: only
+ *	  demands from before it are read, and of builds only those that had ended.
  */
 #include "compat.h"
 
@@ -14,6 +15,7 @@
 #include "base/plans.h"
 #include "base/result_row.h"
 #include "catalog/control_plane_catalog.h"
+#include "demand/auto_target.h"
 #include "demand/backtest.h"
 
 PG_FUNCTION_INFO_V1(prebuild_target);
@@ -35,35 +37,61 @@ too_little(const Backtest *backtest)
 	}
 }
 
-/* Say why a policy wants what it wants. palloc'd. */
-static char *
-reason_of(const Backtest *backtest, const Policy *policy, const PolicyAnswer *answer)
+/* A target, as a row. */
+typedef struct TargetRow
 {
-	char *why = too_little(backtest);
+	int target;
+	char *policy;
+	char *reason;
+} TargetRow;
 
-	if (why != NULL)
-		return why;
-	if (answer->reason == POLICY_SILENT)
-		return psprintf("nobody has asked for %d days: the least",
-						(int) (POLICY_SILENCE / DEMAND_DAY));
-	if (answer->reason == POLICY_TOO_LITTLE)
-		return pstrdup("too little demand to learn from yet: what is configured holds");
-	switch (policy->kind)
-	{
-		case POLICY_CONFIGURED:
-			return psprintf("nothing was better by more than 5 %% over %d days", BACKTEST_DAYS);
-		case POLICY_FORECAST:
-			return psprintf(
-				"for %.2f demands an hour, %.2f times what the weeks before say of this time, and "
-				"the %.0f s that a new prebuild takes",
-				answer->rate, answer->factor, (double) answer->lead / DEMAND_SECOND);
-		case POLICY_SCHEDULE:
-		case POLICY_WEEK:
-			return pstrdup("the level of this hour in the schedule that fits the weeks before");
-		case POLICY_FIXED:
-			break;
-	}
-	return psprintf("the least number that would have been enough over %d days", BACKTEST_DAYS);
+/*
+ * Take the target of a preset in mode auto by the policy that passes have chosen for it. Returns false
+ * if no pass had chosen by that time.
+ */
+static bool
+target_by_choice(const SizedPreset *preset, TimestampTz at, TargetRow *row)
+{
+	DemandHistory now = { 0 };
+	AutoPreset sized = { .template_id = preset->template_id,
+						 .name = preset->name,
+						 .timezone = preset->timezone,
+						 .rules = &preset->rules };
+
+	preset_past_configure(&now, preset, at, at + DEMAND_DAY);
+	sized.configured = (int) demand_step_value(now.configured, now.nconfigured, at, 0);
+	(void) auto_targets(&sized, 1, &preset->template_id, at);
+	if (sized.source == AUTO_NOT_CHOSEN || sized.source == AUTO_CHOSEN_LATER)
+		return false;
+	*row = (TargetRow){ sized.target, backtest_policy_name(&sized.choice->policy),
+						auto_reason(&sized) };
+	return true;
+}
+
+/* Take the target of a preset by the policy that a backtest of the days before chooses. */
+static void
+target_by_backtest(const SizedPreset *preset, TimestampTz at, TargetRow *row)
+{
+	HistoryRange range =
+		preset_past_range(&preset->template_id, preset->name, at - BACKTEST_DAYS * DEMAND_DAY, at);
+	PresetHistories histories = preset_histories_read(&range);
+	Backtest *backtest =
+		backtest_make(preset, preset_history_find(&histories, &preset->template_id, preset->name),
+					  at - BACKTEST_DAYS * DEMAND_DAY, at, preset->rules.service_level);
+	const Policy *policy = &backtest->result.candidates[backtest->result.chosen].policy;
+	DemandHistory past = demand_history_before(&backtest->past, at);
+	PolicyAnswer answer;
+
+	policy_memo_next(&backtest->room.memo);
+	policy_target(policy, &backtest->settings.policy, &past, at, &backtest->room.memo, &answer);
+	row->target = answer.target;
+	row->policy = backtest_policy_name(policy);
+	row->reason = too_little(backtest);
+	if (row->reason != NULL)
+		return;
+	/* the bounds hold for a choice; without one the configuration does, as it is */
+	row->target = Min(Max(answer.target, preset->rules.min_instances), preset->rules.max_instances);
+	row->reason = policy_reason(policy, &answer);
 }
 
 /* prebuild_target(preset_id uuid, at timestamptz): one row */
@@ -73,12 +101,7 @@ prebuild_target(PG_FUNCTION_ARGS)
 	MemoryContext caller = CurrentMemoryContext;
 	TimestampTz at = backtest_time(fcinfo, 1, "at");
 	const SizedPreset *preset;
-	HistoryRange range;
-	PresetHistories histories;
-	DemandHistory past;
-	Backtest *backtest;
-	const Policy *policy;
-	PolicyAnswer answer;
+	TargetRow target;
 	ResultRow row;
 	Datum result;
 
@@ -86,25 +109,12 @@ prebuild_target(PG_FUNCTION_ARGS)
 	plans_enter(fcinfo);
 	control_plane_require();
 	preset = sized_preset_by_id((const Id *) PG_GETARG_UUID_P(0));
-	range =
-		preset_past_range(&preset->template_id, preset->name, at - BACKTEST_DAYS * DEMAND_DAY, at);
-	histories = preset_histories_read(&range);
-	backtest =
-		backtest_make(preset, preset_history_find(&histories, &preset->template_id, preset->name),
-					  at - BACKTEST_DAYS * DEMAND_DAY, at, preset->rules.service_level);
-	policy = &backtest->result.candidates[backtest->result.chosen].policy;
-	past = demand_history_before(&backtest->past, at);
-	policy_memo_next(&backtest->room.memo);
-	policy_target(policy, &backtest->settings.policy, &past, at, &backtest->room.memo, &answer);
-	/* the bounds hold for a choice; without one the configuration does, as it is */
-	if (too_little(backtest) == NULL)
-		answer.target =
-			Min(Max(answer.target, preset->rules.min_instances), preset->rules.max_instances);
-
+	if (!sizing_rules_are_auto(&preset->rules) || !target_by_choice(preset, at, &target))
+		target_by_backtest(preset, at, &target);
 	row.n = 0;
-	result_put_int4(&row, answer.target);
-	result_put_text(&row, backtest_policy_name(policy));
-	result_put_text(&row, reason_of(backtest, policy, &answer));
+	result_put_int4(&row, target.target);
+	result_put_text(&row, target.policy);
+	result_put_text(&row, target.reason);
 	/* the result outlives SPI's memory */
 	MemoryContextSwitchTo(caller);
 	result = result_row_datum(fcinfo, &row);

@@ -28,7 +28,8 @@ prebuild_identity_changed(PG_FUNCTION_ARGS)
 						errmsg("prebuild_identity_changed() must be called by an AFTER trigger for "
 							   "each row on UPDATE OF columns")));
 	watched = trigger_watched(fcinfo, false);
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !trigger_columns_changed(trigger, watched))
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) &&
+		!trigger_columns_changed(trigger, watched, watched->n))
 		return PointerGetDatum(NULL);
 	/* take the id from the old row, because cached identities have that one */
 	id = trigger_id(trigger, trigger->tg_trigslot, watched->columns[0]);

@@ -536,6 +536,16 @@ batcher_half_full(void)
 		   hash_get_num_entries(entries) > max_agents() / 2;
 }
 
+/* Return what share of the buffer is in use, from 0 to 1: of its memory, or of its entries. */
+double
+batcher_used(void)
+{
+	double memory = (double) pg_atomic_read_u64(&batcher->used) / (double) batcher->area_size;
+	double agents = (double) hash_get_num_entries(entries) / (double) max_agents();
+
+	return Min(Max(memory, agents), 1.0);
+}
+
 /*
  * Wait for the sessions that are putting a report into the buffer, by taking each partition's lock
  * in turn. If the slot's state has changed before to one that does not buffer, no report follows.

@@ -89,6 +89,7 @@ extern bool batcher_copy(int slot, const pg_uuid_t *agent, BatcherCopy *copy);
 extern void batcher_forget(int slot, const pg_uuid_t *agent, uint64 sequence);
 extern void batcher_forget_all(int slot);
 extern bool batcher_half_full(void);
+extern double batcher_used(void);
 extern void batcher_fence(void);
 
 #endif /* PREBUILD_METADATA_BATCHER_H */

@@ -116,6 +116,22 @@ slot_here(void)
 	return worker_slots_count() > 0 ? worker_slot_here() : NO_SLOT;
 }
 
+/*
+ * Say what share of the buffer, of all databases, is in use, and how many entries of this database
+ * wait. Returns false if the server does not buffer reports of this database.
+ */
+bool
+metadata_stats_buffer(double *used, int64 *waiting)
+{
+	int slot = slot_here();
+
+	if (slot == NO_SLOT)
+		return false;
+	*used = batcher_used();
+	*waiting = (int64) pg_atomic_read_u64(&batcher_database(slot)->waiting);
+	return true;
+}
+
 /* Copy the statistics of a slot's database. Takes the stats_lock. */
 static void
 copy_stats(int slot, FlushStats *stats)

@@ -18,6 +18,7 @@ typedef struct BufferRoom
 } BufferRoom;
 
 extern BufferRoom metadata_stats_room(void);
+extern bool metadata_stats_buffer(double *used, int64 *waiting);
 extern void metadata_stats_batch(int slot, FlushReason reason, const BatcherCopy *copies,
 								 int ncopies, const MetadataCounts *counts, TimestampTz start);
 extern void metadata_stats_refused(int slot, int64 n, const char *message);

@@ -18,8 +18,11 @@
 #include "base/arguments.h"
 #include "catalog/control_plane_catalog.h"
 #include "decision/judgement.h"
-#include "demand/lead_time_log.h"
+#include "demand/auto_target.h"
 #include "metrics/checks.h"
+#include "metrics/demand_metrics.h"
+#include "metrics/loop_metrics.h"
+#include "metrics/metric_rows.h"
 #include "pass/pass_stats.h"
 #include "pass/pause.h"
 #include "base/plans.h"
@@ -29,27 +32,8 @@
 
 PG_FUNCTION_INFO_V1(prebuild_metrics_read);
 
-#define LABELS                                                                                     \
-	"pg_catalog.jsonb_build_object('template_name', s.template_name,"                              \
-	" 'preset_name', s.preset_name, 'organization_name', s.organization_name)"
-
 /* What the metrics of the pool tell of a preset, in columns. */
-#define POOL_COLUMNS 13
-
-/* Add one metric without labels. */
-static void
-put_value(ReturnSetInfo *rsinfo, const char *name, double value, const char *help)
-{
-	ResultRow row;
-
-	row.n = 0;
-	result_put_text(&row, name);
-	result_put_json(&row, "{}");
-	result_put_float8(&row, value);
-	result_put_text(&row, "gauge");
-	result_put_text(&row, help);
-	result_row_store(rsinfo, &row);
-}
+#define POOL_COLUMNS 15
 
 /*
  * Judge the control plane, without the warnings of a pass, which each scrape would repeat. Like
@@ -68,15 +52,33 @@ judge(TimestampTz at)
 	return pool;
 }
 
+/*
+ * Add what the policy of a preset in mode auto wants, and how many demands an hour it expects; NULL for
+ * what it does not say, or if the preset is in another mode.
+ */
+static void
+add_policy(ArrayParameter *targets, ArrayParameter *rates, const AutoPreset *sized)
+{
+	if (sized == NULL)
+		array_add_null(targets);
+	else
+		array_add(targets, Int32GetDatum(sized->target));
+	if (sized == NULL || sized->source != AUTO_POLICY ||
+		sized->choice->policy.kind != POLICY_FORECAST)
+		array_add_null(rates);
+	else
+		array_add(rates, Float8GetDatum(sized->answer.rate));
+}
+
 /* Gather what the metrics tell of presets of active versions: an array for each column. */
 static void
 gather_presets(const PoolSnapshot *pool, Datum *arrays)
 {
 	ArrayParameter *columns[POOL_COLUMNS] = {
-		array_new(TEXTOID), array_new(TEXTOID), array_new(TEXTOID), array_new(INT4OID),
-		array_new(INT4OID), array_new(INT4OID), array_new(BOOLOID), array_new(BOOLOID),
-		array_new(BOOLOID), array_new(BOOLOID), array_new(INT4OID), array_new(INT4OID),
-		array_new(INT4OID)
+		array_new(TEXTOID), array_new(TEXTOID), array_new(TEXTOID),	 array_new(INT4OID),
+		array_new(INT4OID), array_new(INT4OID), array_new(BOOLOID),	 array_new(BOOLOID),
+		array_new(BOOLOID), array_new(BOOLOID), array_new(INT4OID),	 array_new(INT4OID),
+		array_new(INT4OID), array_new(INT4OID), array_new(FLOAT8OID)
 	};
 
 	for (int i = 0; i < pool->npresets; i++)
@@ -98,6 +100,7 @@ gather_presets(const PoolSnapshot *pool, Datum *arrays)
 		array_add(columns[10], Int32GetDatum(preset->sick));
 		array_add(columns[11], Int32GetDatum(preset->serving));
 		array_add(columns[12], Int32GetDatum(preset->waiting));
+		add_policy(columns[13], columns[14], preset->details->sized);
 	}
 	for (int i = 0; i < POOL_COLUMNS; i++)
 		arrays[i] = array_datum(columns[i]);
@@ -112,7 +115,7 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 												INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
 												BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
 												BOOLARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
-												INT4ARRAYOID };
+												INT4ARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID };
 	Datum values[POOL_COLUMNS];
 
 	gather_presets(judge(at), values);
@@ -120,20 +123,21 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 		rsinfo,
 		plan_execute(
 			&plan,
-			"SELECT m.name::pg_catalog.text, " LABELS ","
+			"SELECT m.name::pg_catalog.text, " PRESET_LABELS ","
 			" m.value::pg_catalog.float8, 'gauge'::pg_catalog.text, m.help::pg_catalog.text"
 			" FROM (SELECT p.template_name, p.preset_name, p.organization_name,"
 			"   pg_catalog.sum(p.desired), pg_catalog.sum(p.running), pg_catalog.sum(p.eligible),"
 			"   pg_catalog.bool_or(p.hard_limited), pg_catalog.bool_or(p.validation_failed),"
 			"   pg_catalog.bool_or(p.backing_off), pg_catalog.bool_or(p.no_provisioner),"
-			"   pg_catalog.sum(p.sick), pg_catalog.sum(p.serving), pg_catalog.sum(p.waiting)"
-			"  FROM {unnest 13} p (template_name, preset_name, organization_name, desired, running,"
+			"   pg_catalog.sum(p.sick), pg_catalog.sum(p.serving), pg_catalog.sum(p.waiting),"
+			"   pg_catalog.sum(p.target), pg_catalog.sum(p.rate)"
+			"  FROM {unnest 15} p (template_name, preset_name, organization_name, desired, running,"
 			"   eligible, hard_limited, validation_failed, backing_off, no_provisioner, sick,"
-			"   serving, waiting)"
+			"   serving, waiting, target, rate)"
 			"  GROUP BY p.template_name, p.preset_name, p.organization_name)"
 			"  s (template_name, preset_name, organization_name, desired, running, eligible,"
 			"   hard_limited, validation_failed, backing_off, no_provisioner, sick, serving,"
-			"   waiting),"
+			"   waiting, target, rate),"
 			" LATERAL (VALUES"
 			"  ('coderd_prebuilt_workspaces_desired', s.desired,"
 			"   'Prebuilt workspaces that a preset should have'),"
@@ -151,16 +155,19 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			"  ('prebuild_ext_preset_backing_off', CASE WHEN s.backing_off THEN 1 END,"
 			"   '1 for a preset that passes do not build for now because builds failed, absent"
 			" otherwise'),"
-			"  ('prebuild_ext_preset_no_provisioner', CASE WHEN s.no_provisioner THEN 1 END,"
-			"   '1 for a preset that no live provisioner daemon can build, absent otherwise'),"
-			"  ('prebuild_ext_preset_sick', CASE WHEN s.sick {>} 0 THEN s.sick END,"
-			"   'Prebuilt workspaces of a preset that are sick, absent if there are none'),"
-			"  ('prebuild_ext_preset_serving', CASE WHEN s.serving {>} 0 THEN s.serving END,"
+			"  ('prebuild_ext_preset_no_provisioner', CASE WHEN s.no_provisioner THEN 1 ELSE 0 END,"
+			"   '1 for a preset that no live provisioner daemon can build, otherwise 0'),"
+			"  ('prebuild_ext_preset_sick', s.sick, 'Prebuilt workspaces of a preset that are sick'),"
+			"  ('prebuild_ext_preset_serving', s.serving,"
 			"   'Expired prebuilt workspaces of a preset that stay until their replacements are"
-			" ready, absent if there are none'),"
-			"  ('prebuild_ext_preset_waiting', CASE WHEN s.waiting {>} 0 THEN s.waiting END,"
-			"   'Prebuilt workspaces that a preset gets after expired ones have gone, absent if"
-			" there are none'))"
+			" ready'),"
+			"  ('prebuild_ext_preset_waiting', s.waiting,"
+			"   'Prebuilt workspaces that a preset gets after expired ones have gone'),"
+			"  ('prebuild_ext_preset_policy_target', s.target,"
+			"   'Prebuilt workspaces that a preset in mode auto should have, absent in other modes'),"
+			"  ('prebuild_ext_preset_forecast_demands_per_hour', s.rate,"
+			"   'Demands an hour that the policy of a preset in mode auto expects, absent if it expects"
+			" none in particular'))"
 			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
 			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",
@@ -214,10 +221,11 @@ put_history(ReturnSetInfo *rsinfo)
 		rsinfo,
 		plan_execute(
 			&plan,
-			"SELECT m.name::pg_catalog.text, " LABELS ","
+			"SELECT m.name::pg_catalog.text, " PRESET_LABELS ","
 			" m.value::pg_catalog.float8, 'counter'::pg_catalog.text, m.help::pg_catalog.text"
 			" FROM (SELECT t.name, p.name, o.name, pg_catalog.sum(c.created),"
-			"   pg_catalog.sum(c.failed), pg_catalog.sum(c.claimed), pg_catalog.sum(c.replaced)"
+			"   pg_catalog.sum(c.failed), pg_catalog.sum(c.claimed),"
+			"   COALESCE(pg_catalog.sum(c.replaced), 0)"
 			"  FROM ("
 			"   SELECT w.template_id, b.template_version_preset_id, pg_catalog.count(*),"
 			"    pg_catalog.count(*) FILTER (WHERE j.job_status {=} 'failed'),"
@@ -255,70 +263,16 @@ put_history(ReturnSetInfo *rsinfo)
 			PLAN_READ, 3, argtypes, values, NULL));
 }
 
-/* Read the histograms of lead times as columns for unnest(). */
-static void
-read_lead_times(ArrayParameter **columns)
-{
-	uint64 n = lead_times_metrics();
-
-	/* the rows stay until SPI_finish, so the arrays may point into them */
-	for (uint64 i = 0; i < n; i++)
-		for (int column = 0; column < LEAD_TIME_METRIC_COLUMNS; column++)
-			array_add(columns[column], row_get(i, column + 1));
-}
-
-/* demand: lead times of presets of templates that are not deleted */
-static void
-put_demand(ReturnSetInfo *rsinfo)
-{
-	static KeptPlan plan;
-	static const Oid argtypes[LEAD_TIME_METRIC_COLUMNS] = { UUIDARRAYOID,	TEXTARRAYOID,
-															FLOAT8ARRAYOID, INT8ARRAYOID,
-															INT8ARRAYOID,	FLOAT8ARRAYOID };
-	ArrayParameter *columns[LEAD_TIME_METRIC_COLUMNS] = {
-		array_new(UUIDOID), array_new(TEXTOID), array_new(FLOAT8OID),
-		array_new(INT8OID), array_new(INT8OID), array_new(FLOAT8OID)
-	};
-	Datum values[LEAD_TIME_METRIC_COLUMNS];
-
-	read_lead_times(columns);
-	for (int i = 0; i < LEAD_TIME_METRIC_COLUMNS; i++)
-		values[i] = array_datum(columns[i]);
-	result_store_rows(
-		rsinfo,
-		plan_execute(
-			&plan,
-			"SELECT 'prebuild_ext_lead_time_seconds' {||} m.suffix, " LABELS
-			" {||} m.bound, m.value::pg_catalog.float8, 'histogram'::pg_catalog.text,"
-			" 'Time from the creation of a prebuilt workspace until its agents are ready, in"
-			" seconds'::pg_catalog.text"
-			" FROM (SELECT t.name, h.preset_name, o.name, h.bound, pg_catalog.sum(h.builds),"
-			"   pg_catalog.sum(h.all_builds), pg_catalog.sum(h.seconds)"
-			"  FROM {unnest 6} h (template_id, preset_name, bound, builds, all_builds, seconds)"
-			"  JOIN {cp}templates t ON t.id {=} h.template_id AND NOT t.deleted"
-			"  JOIN {cp}organizations o ON o.id {=} t.organization_id"
-			"  GROUP BY t.name, h.preset_name, o.name, h.bound)"
-			"  s (template_name, preset_name, organization_name, bound, builds, all_builds,"
-			"   seconds),"
-			" LATERAL (SELECT '_bucket', pg_catalog.jsonb_build_object('le',"
-			"   CASE WHEN s.bound {=} 'Infinity' THEN '+Inf' ELSE s.bound::pg_catalog.text END),"
-			"   s.builds::pg_catalog.float8"
-			"  UNION ALL SELECT '_sum', '{}', s.seconds WHERE s.bound {=} 'Infinity'"
-			"  UNION ALL SELECT '_count', '{}', s.all_builds WHERE s.bound {=} 'Infinity')"
-			"  m (suffix, bound, value)"
-			" ORDER BY s.template_name, s.preset_name, s.organization_name, s.bound, m.suffix",
-			PLAN_READ, LEAD_TIME_METRIC_COLUMNS, argtypes, values, NULL));
-}
-
 /* loop: the state of the reconciliation itself */
 static void
 put_loop(ReturnSetInfo *rsinfo, TimestampTz at)
 {
-	put_value(rsinfo, "coderd_prebuilt_workspaces_reconciliation_paused", pause_is_on() ? 1 : 0,
-			  "1 while reconciliation is paused, otherwise 0");
-	put_value(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
-			  (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
-			  "Unix time of these metrics, in seconds");
+	metric_put_gauge(rsinfo, "coderd_prebuilt_workspaces_reconciliation_paused",
+					 pause_is_on() ? 1 : 0, "1 while reconciliation is paused, otherwise 0");
+	metric_put_gauge(rsinfo, "coderd_prebuilt_workspaces_metrics_last_updated",
+					 (double) (at - SetEpochTimestamp()) / USECS_PER_SEC,
+					 "Unix time of these metrics, in seconds");
+	put_loop_state(rsinfo, at);
 	result_store_rows(rsinfo,
 					  pass_stats_metrics("coderd_prebuilds_reconciliation_duration_seconds",
 										 "Duration of passes of the reconciliation, in seconds"));
@@ -371,6 +325,7 @@ put_metadata(ReturnSetInfo *rsinfo)
 			"  m (suffix, bound, value)"
 			" ORDER BY h.histogram, h.reason, h.upper_bound, m.suffix",
 			PLAN_READ_OWN, 0, NULL, NULL, NULL));
+	put_buffer_state(rsinfo);
 }
 
 /*
@@ -420,8 +375,8 @@ put_health(ReturnSetInfo *rsinfo, TimestampTz at)
 }
 
 /* The parts, in the order of the result. */
-static const char *const parts[] = { "pool",	 "history",	 "demand", "loop",
-									 "metadata", "identity", "health" };
+static const char *const parts[] = { "pool", "history",	 "demand",	 "times",
+									 "loop", "metadata", "identity", "health" };
 
 /* Raise an error for an unknown part. */
 static void
@@ -430,10 +385,11 @@ check_part(const char *part)
 	for (size_t i = 0; i < lengthof(parts); i++)
 		if (strcmp(part, parts[i]) == 0)
 			return;
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("unrecognized part of the metrics: \"%s\"", part),
-					errhint("Valid parts are pool, history, demand, loop, metadata, identity and "
-							"health.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unrecognized part of the metrics: \"%s\"", part),
+			 errhint("Valid parts are pool, history, demand, times, loop, metadata, identity "
+					 "and health.")));
 }
 
 static bool
@@ -462,7 +418,9 @@ prebuild_metrics_read(PG_FUNCTION_ARGS)
 	if (wanted(part, "history"))
 		put_history(rsinfo);
 	if (wanted(part, "demand"))
-		put_demand(rsinfo);
+		put_demand(rsinfo, at);
+	if (wanted(part, "times"))
+		put_times(rsinfo);
 	if (wanted(part, "loop"))
 		put_loop(rsinfo, at);
 	if (wanted(part, "metadata"))

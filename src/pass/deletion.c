@@ -13,6 +13,8 @@
 #include "base/ids.h"
 #include "base/plans.h"
 #include "base/rows.h"
+#include "decision/control_plane.h"
+#include "demand/preset_counts.h"
 #include "pass/build_rows.h"
 #include "pass/deletion.h"
 #include "catalog/provisioner_daemons.h"
@@ -164,4 +166,33 @@ deletion_write(PoolMember *const *members, int n, TimestampTz at, int64_t *clock
 	}
 	SPI_freetuptable(SPI_tuptable);
 	bury_workspaces(buried, at);
+}
+
+/* The reasons of the counters, by verdict. */
+static const char *const reasons[] = { [VERDICT_CANCEL] = COUNT_DELETED "canceled",
+									   [VERDICT_DELETE_INACTIVE] = COUNT_DELETED "inactive",
+									   [VERDICT_DELETE_EXPIRED] = COUNT_DELETED "expired",
+									   [VERDICT_DELETE_SICK] = COUNT_DELETED "sick",
+									   [VERDICT_DELETE_EXTRANEOUS] = COUNT_DELETED "extraneous",
+									   [VERDICT_DELETE_LEFT] = COUNT_DELETED "cleaned",
+									   [VERDICT_DELETE_AGAIN] = COUNT_DELETED "again" };
+
+/*
+ * Count members that have just got delete builds, for the metrics. One that belongs to no preset that
+ * is left has no name to be counted by. SPI must be connected.
+ */
+void
+deletion_count(const PoolSnapshot *pool, PoolMember *const *members, int n)
+{
+	PresetCounts counts = preset_counts_new();
+
+	for (int i = 0; i < n; i++)
+	{
+		int preset = decision_acting_preset(members[i]);
+
+		if (preset >= 0)
+			preset_counts_add(&counts, &pool->presets[preset].template_id,
+							  pool->presets[preset].details->name, reasons[members[i]->verdict], 1);
+	}
+	preset_counts_write(&counts);
 }

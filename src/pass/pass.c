@@ -29,6 +29,8 @@
 #include "catalog/constraints.h"
 #include "decision/past_failures.h"
 #include "demand/demand_log.h"
+#include "demand/preset_counts.h"
+#include "pass/choosing.h"
 #include "pass/membership.h"
 #include "pass/pass.h"
 #include "pass/pass_stats.h"
@@ -355,8 +357,29 @@ static bool
 update_demand(void *argument)
 {
 	const Pass *pass = argument;
+	const PoolSnapshot *pool = pass->judgement->pool;
+	DemandUpdate update = demand_log_update(pass->at);
+	PresetCounts eligible = preset_counts_new();
+	const PresetCounts none = preset_counts_new();
 
-	demand_log_update(pass->at);
+	for (int i = 0; i < pool->npresets; i++)
+		if (pool->presets[i].eligible > 0)
+			preset_counts_add(&eligible, &pool->presets[i].template_id,
+							  pool->presets[i].details->name, COUNT_IDLE,
+							  pool->presets[i].eligible);
+	if (update.idle_until != 0)
+		preset_idle_write(&eligible, update.idle_until, update.first);
+	if (update.counts_wait)
+		preset_counts_keep(&none);
+	return true;
+}
+
+static bool
+choose_policies(void *argument)
+{
+	const Pass *pass = argument;
+
+	choosing_run(pass->judgement, pass->at);
 	return true;
 }
 
@@ -495,6 +518,8 @@ pass_run(Pass *pass)
 				 "events of deletes that failed were not written", NULL);
 		prune(pass);
 		do_aside(pass, update_demand, "the log of demands", "could not update the log of demands",
+				 NULL);
+		do_aside(pass, choose_policies, "the choice of policies", "could not choose policies",
 				 NULL);
 		attempt(pass, "the record of the pass", sum_up, pass);
 		if (!pass->folded)

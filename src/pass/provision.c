@@ -317,6 +317,7 @@ provision_presets(const Judgement *judgement, Preset *const *presets, int nprese
 	nmembers = pool_lock(members, nmembers);
 	nmembers = cancel_jobs(members, nmembers, judgement->settings.at);
 	deletion_write(members, nmembers, judgement->settings.at, clock, &totals, jobs);
+	deletion_count(judgement->pool, members, nmembers);
 	past_failures_remember(judgement->pool, members, nmembers);
 	status_write_sick(judgement->pool, members, nmembers, judgement->settings.at);
 	create_prebuilds(presets, npresets, clock, &totals, jobs);

@@ -29,6 +29,7 @@
 #include "catalog/control_plane_catalog.h"
 #include "decision/judgement.h"
 #include "decision/past_failures.h"
+#include "demand/preset_counts.h"
 #include "pass/deletion.h"
 #include "pass/wakeup.h"
 #include "pool/pool_lock.h"
@@ -152,6 +153,7 @@ clean(void *argument)
 		return true;
 	guc_level = plans_control_plane_path();
 	deletion_write(members, n, cleaning->at, &clock, &totals, jobs);
+	deletion_count(pool, members, n);
 	past_failures_remember(pool, members, n);
 	AtEOXact_GUC(true, guc_level);
 	for (int i = 0; i < n; i++)
@@ -251,6 +253,7 @@ prebuild_retry(PG_FUNCTION_ARGS)
 	array_add_id(presets, &preset_id);
 	array_add(until, TimestampTzGetDatum(at));
 	past_failures_forgive(presets, until);
+	preset_counts_note(&preset_id, COUNT_RETRIES);
 	event_add(&batch, "retried", &template_id, &preset_id, NULL, detail_by(NULL));
 	events_write(&batch, at);
 	plans_leave();

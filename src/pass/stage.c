@@ -26,6 +26,7 @@
 #include "base/result_row.h"
 #include "base/rows.h"
 #include "catalog/control_plane_catalog.h"
+#include "catalog/other_reconciler.h"
 #include "decision/judgement.h"
 #include "pass/pass_lock.h"
 #include "pass/pass_request.h"
@@ -137,41 +138,6 @@ require_stageable(const Target *target)
 				 errmsg("version %s of template \"%s\" cannot be staged: %s",
 						id_text(&target->stage.version_id), target->stage.template_name, fault),
 				 hint != NULL ? errhint("%s", hint) : 0));
-}
-
-/*
- * Raise object_in_use if another reconciler builds prebuilds in this database. It would delete the
- * staged ones, whose version is not active. Its builds have other ids than ours, which are of
- * version 5: see ids.c.
- */
-static void
-require_no_other_reconciler(void)
-{
-	static KeptPlan plan;
-	static const Oid argtypes[] = { TIMESTAMPTZOID };
-	Datum values[] = { TimestampTzGetDatum(GetCurrentTimestamp() - USECS_PER_HOUR) };
-
-	if (plan_execute(&plan,
-					 "SELECT b.id::pg_catalog.uuid, b.created_at::pg_catalog.timestamptz"
-					 " FROM {cp}workspace_builds b"
-					 " WHERE b.initiator_id {=} '" SYSTEM_USER "'::pg_catalog.uuid"
-					 " AND b.build_number {=} 1 AND b.created_at {>} $1"
-					 " AND pg_catalog.substr(b.id::pg_catalog.text, 15, 1) {<>} '5'"
-					 " ORDER BY b.created_at DESC LIMIT 1",
-					 PLAN_FRESH, 1, argtypes, values, NULL) > 0)
-	{
-		Id build_id = row_id(0, 1);
-
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another reconciler works on this control plane"),
-				 errdetail("Prebuild build %s, of %s, is not by prebuild_ext.", id_text(&build_id),
-						   timestamptz_to_str(DatumGetTimestampTz(row_get(0, 2)))),
-				 errhint("coderd's reconciler deletes prebuilds of versions that are not active, "
-						 "staged ones too. Turn it off, and stage an hour later or with force => "
-						 "true.")));
-	}
-	SPI_freetuptable(SPI_tuptable);
 }
 
 /* What to do with a version that is staged. */
@@ -310,7 +276,9 @@ prebuild_stage(PG_FUNCTION_ARGS)
 	read_target(&target, &version_id);
 	require_stageable(&target);
 	if (!PG_GETARG_BOOL(4))
-		require_no_other_reconciler();
+		other_reconciler_refuse("coderd's reconciler deletes prebuilds of versions that are not "
+								"active, staged ones too. Turn it off, and stage an hour later or "
+								"with force => true.");
 	end_old_stage(&target, &batch);
 	store_stage(&target, &options);
 	event_add(&batch, "staged", &target.stage.template_id, NULL, NULL,

@@ -45,10 +45,23 @@
 	NEXT(completed_at)
 #define RESOURCE_COLUMNS(FIRST, NEXT) FIRST(job_id) NEXT(id)
 #define AGENT_COLUMNS(FIRST, NEXT)                                                                 \
+	AGENT_OTHERS(FIRST, NEXT)                                                                      \
+	AGENT_TIMES(NEXT)
+#define AGENT_OTHERS(FIRST, NEXT)                                                                  \
 	FIRST(resource_id)                                                                             \
 	NEXT(lifecycle_state)                                                                          \
 	NEXT(deleted)                                                                                  \
 	NEXT(parent_id)
+
+/*
+ * When an agent was connected: see AGENT_SEEN_AT in pool_sql.h. An agent moves these with every
+ * heartbeat, so the trigger logs a row only if the agent has been seen less lately than before.
+ */
+#define AGENT_TIMES(NEXT)                                                                          \
+	NEXT(first_connected_at)                                                                       \
+	NEXT(last_connected_at)                                                                        \
+	NEXT(disconnected_at)
+#define NUMBER_OF_AGENT_TIMES 3
 
 /* The columns of such a list as a text for SQL. */
 #define FIRST_NAME(column) #column
@@ -70,7 +83,14 @@
 	NEXT("workspace_builds", "workspace", COLUMN_NAMES(BUILD_COLUMNS))                             \
 	NEXT("provisioner_jobs", "job", COLUMN_NAMES(JOB_COLUMNS))                                     \
 	NEXT("workspace_resources", "job", COLUMN_NAMES(RESOURCE_COLUMNS))                             \
-	NEXT("workspace_agents", "resource", COLUMN_NAMES(AGENT_COLUMNS) ", name")
+	NEXT("workspace_agents", KIND_OF_AGENT, AGENT_NAMES)
+#define AGENT_NAMES COLUMN_NAMES(AGENT_OTHERS) ", name" AGENT_TIMES(NEXT_NAME)
+
+/*
+ * The kind of workspace_agents: "resource", with AGENT_TIMES as the last columns. It has the first
+ * letter of "resource", which is all that the library of 0.1 looks at.
+ */
+#define KIND_OF_AGENT "resource_seen"
 
 /*
  * The columns of a member after its key, which is the control plane and the workspace's id:
@@ -80,13 +100,15 @@
  *										HEALTH, too, gets all from one look at the agents
  *	  HEALTH(name, type, value, field)	the same, but only health needs it and it costs look-ups:
  *										statements on the tables leave it NULL unless health is on
+ *	  BOUND(name, type, value, field)	the same, but the stored value is a lower bound of the value:
+ *										changes that raise the value are not logged. NULL is infinity
  *	  COMPUTED(name, type, value)		a column that only statements on the tables have
  *
  * type: of pg_catalog. value: in SQL, of the workspace "w" and its latest build "b", with the terms
  * of pool_sql.h. field: of struct PoolMember, as KIND(name), or NONE if no decision needs it. The
  * kinds are in pool_member.h (how the struct declares them) and pool_members.c (how to read them).
  */
-#define MEMBER_COLUMNS(KEPT, AGENTS, HEALTH, COMPUTED)                                             \
+#define MEMBER_COLUMNS(KEPT, AGENTS, HEALTH, BOUND, COMPUTED)                                      \
 	KEPT(name, text, "w.name", NONE)                                                               \
 	KEPT(template_id, uuid, "w.template_id", ID(template_id))                                      \
 	KEPT(created_at, timestamptz, "w.created_at", TIME(created_at))                                \
@@ -118,10 +140,12 @@
 	HEALTH(unwell, bool, IS_SICK, KNOWN_FLAG(unwell))                                              \
 	/* the resources whose agents count, by which those are found that are disconnected */         \
 	HEALTH(resources, _uuid, RESOURCES_WITH_AGENTS, POINTER(resources))                            \
+	/* when the agent was seen last that has been silent the longest, of those ever connected */   \
+	BOUND(seen_at, timestamptz, SILENT_SINCE, TIME_OR_NEVER(seen_at))                              \
 	COMPUTED(started_at, timestamptz, "b.started_at")
 
 /* The kept columns alone. */
-#define KEPT_COLUMNS(KEPT) MEMBER_COLUMNS(KEPT, KEPT, KEPT, NOT_KEPT)
+#define KEPT_COLUMNS(KEPT) MEMBER_COLUMNS(KEPT, KEPT, KEPT, KEPT, NOT_KEPT)
 #define NOT_KEPT(name, type, value)
 
 #endif /* PREBUILD_MEMBER_COLUMNS_H */

@@ -10,6 +10,9 @@
  *
  *	  If an update moves a row, the trigger logs both ids, so that a reader finds what the row led
  *	  to before and what it leads to now: see the proof in README.md.
+ *
+ *	  An agent moves the times of its connection with every heartbeat. The stored pool has a time
+ *	  since which an agent has been seen, so the trigger logs only a step back.
  */
 #include "compat.h"
 
@@ -23,6 +26,7 @@
 #include "replication/logicalworker.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 #include "utils/xid8.h"
 
@@ -30,6 +34,7 @@
 #include "base/result_row.h"
 #include "base/trigger_rows.h"
 #include "base/versions.h"
+#include "pool/member_columns.h"
 
 PG_FUNCTION_INFO_V1(prebuild_pool_touched);
 PG_FUNCTION_INFO_V1(prebuild_pool_touched_by_name);
@@ -86,12 +91,62 @@ is_systems(const TriggerData *trigger, TupleTableSlot *row, int column)
 	return owner != NULL && id_is_system_user(owner);
 }
 
-/* Log a row. kind: see prebuild_pool_touched(). */
+/*
+ * When an agent was seen last, of a row of workspace_agents; DT_NOEND if it has never been connected.
+ * times: the columns AGENT_TIMES. Like AGENT_SEEN_AT in pool_sql.h. Raises nothing.
+ */
+static TimestampTz
+seen_at(TupleTableSlot *row, const int16 *times)
+{
+	TimestampTz latest = DT_NOBEGIN;
+
+	if (slot_attisnull(row, times[0]))
+		return DT_NOEND;
+	for (int i = 0; i < NUMBER_OF_AGENT_TIMES; i++)
+	{
+		bool null;
+		Datum time = slot_getattr(row, times[i], &null);
+
+		if (!null)
+			latest = Max(latest, DatumGetTimestampTz(time));
+	}
+	return latest;
+}
+
+/*
+ * After an update, has an agent been seen less lately than before? times: the columns AGENT_TIMES. If
+ * they are of another type, any change may mean that.
+ */
+static bool
+is_seen_earlier(const TriggerData *trigger, const WatchedColumns *watched, const int16 *times)
+{
+	TupleDesc columns = RelationGetDescr(trigger->tg_relation);
+
+	for (int i = 0; i < NUMBER_OF_AGENT_TIMES; i++)
+		if (TupleDescAttr(columns, times[i] - 1)->atttypid != TIMESTAMPTZOID)
+			return trigger_columns_changed(trigger, watched, watched->n);
+	return seen_at(trigger->tg_newslot, times) < seen_at(trigger->tg_trigslot, times);
+}
+
+/* Has an update changed what the pool depends on? kind: see prebuild_pool_touched(). */
+static bool
+is_changed(const TriggerData *trigger, const char *kind, const WatchedColumns *watched)
+{
+	int others = watched->n - NUMBER_OF_AGENT_TIMES;
+
+	if (strcmp(kind, KIND_OF_AGENT) != 0 || others <= 0)
+		return trigger_columns_changed(trigger, watched, watched->n);
+	return trigger_columns_changed(trigger, watched, others) ||
+		   is_seen_earlier(trigger, watched, watched->columns + others);
+}
+
+/* Log a row. argument: the kind, see prebuild_pool_touched(). */
 static void
-log_row(FunctionCallInfo fcinfo, char kind, const WatchedColumns *watched)
+log_row(FunctionCallInfo fcinfo, const char *argument, const WatchedColumns *watched)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	bool updated = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+	char kind = argument[0];
 	const pg_uuid_t *id;
 	const pg_uuid_t *new_id;
 
@@ -102,7 +157,7 @@ log_row(FunctionCallInfo fcinfo, char kind, const WatchedColumns *watched)
 			return;
 		kind = 'w';
 	}
-	if (updated && !trigger_columns_changed(trigger, watched))
+	if (updated && !is_changed(trigger, argument, watched))
 		return;
 
 	id = trigger_id(trigger, trigger->tg_trigslot, watched->columns[0]);
@@ -146,8 +201,8 @@ not_attached(const char *function)
 /*
  * Trigger: log the row. Runs after each row of the tables that attached_triggers.c lists. The
  * argument is the kind of the id: workspace, job or resource, or pool for the ids of workspaces
- * themselves, of which it logs only the system user's. The first of the trigger's columns holds the
- * id.
+ * themselves, of which it logs only the system user's. With KIND_OF_AGENT, the trigger's last columns
+ * are AGENT_TIMES. The first of the trigger's columns holds the id.
  *
  * After a TRUNCATE, log only that something has changed. The fingerprint does not show a TRUNCATE
  * if the same transaction made the table's file, because then the table keeps the file.
@@ -160,7 +215,7 @@ prebuild_pool_touched(PG_FUNCTION_ARGS)
 	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 		log_anything(fcinfo);
 	else if (called_for_row(fcinfo, 1, 1, 2))
-		log_row(fcinfo, trigger->tg_trigger->tgargs[0][0], trigger_watched(fcinfo, false));
+		log_row(fcinfo, trigger->tg_trigger->tgargs[0], trigger_watched(fcinfo, false));
 	else
 		not_attached("prebuild_pool_touched");
 	return PointerGetDatum(NULL);
@@ -180,7 +235,7 @@ prebuild_pool_touched_by_name(PG_FUNCTION_ARGS)
 		not_attached("prebuild_pool_touched_by_name");
 	watched = trigger_watched(fcinfo, true);
 	if (watched->complete)
-		log_row(fcinfo, trigger->tg_trigger->tgargs[0][0], watched);
+		log_row(fcinfo, trigger->tg_trigger->tgargs[0], watched);
 	else
 		log_anything(fcinfo);
 	return PointerGetDatum(NULL);

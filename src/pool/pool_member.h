@@ -56,6 +56,7 @@ typedef enum Sickness
 #define FIELD_NONE
 #define FIELD_ID(name) Id name;
 #define FIELD_TIME(name) int64_t name;
+#define FIELD_TIME_OR_NEVER(name) int64_t name; /* INT64_MAX for NULL */
 #define FIELD_NUMBER(name) int32_t name;
 #define FIELD_END_TIME(name) int64_t name;
 #define FIELD_FLAG(name) bool name;
@@ -74,16 +75,11 @@ typedef struct PoolMember
 	Id id;
 	/*
 	 * "unwell" is known of running members, if the policy of their preset asks for health or
-	 * decision_needs_health(). "resources" is the reader's own.
+	 * decision_needs_health(). "resources" is the reader's own. "seen_at" is known of running
+	 * members, if the policy of their preset has a grace for it. If the stored pool has an earlier
+	 * time, and both lie within the grace, "seen_at" is that one.
 	 */
 	KEPT_COLUMNS(FIELD_OF_COLUMN)
-
-	/*
-	 * When the agent that was seen the longest ago was seen last, among those that have ever been
-	 * connected; INT64_MAX without one. Known for running members, if the policy of their preset
-	 * has a grace for it. From the stored pool: only if that is longer ago than the shortest grace.
-	 */
-	int64_t seen_at;
 
 	/*
 	 * Delete builds in a row, the latest included. Known for members for which

@@ -144,24 +144,21 @@ parse_transition(const char *transition)
 enum
 {
 	COLUMN_id = 1,
-	KEPT_COLUMNS(NUMBER_OF_COLUMN) COLUMN_seen_at
+	KEPT_COLUMNS(NUMBER_OF_COLUMN)
 };
 
-/*
- * Every member that has a build. What only health needs comes from "health", which names a column.
- * Last comes when the agent was seen that has been silent the longest, where that is asked.
- */
+/* Every member that has a build. "agents" and "health" name the columns that come from its agents. */
 #define NULL_COLUMN(name, type, value, field) ", NULL::pg_catalog." #type
 #define NAME_IN_G(name, type, value, field) ", g." #name
-#define NO_SEEN_AT ", NULL::pg_catalog.timestamptz"
-#define MEMBERS_WITH_BUILD(agents, health, seen_at, members)                                       \
-	"SELECT m.id" MEMBER_COLUMNS(NAME_IN_M, agents, health, NOT_KEPT) seen_at                      \
-		" FROM" members " WHERE m.build_id IS NOT NULL ORDER BY m.id"
+#define MEMBERS_WITH_BUILD(agents, health, members)                                                \
+	"SELECT m.id" MEMBER_COLUMNS(NAME_IN_M, agents, health, health,                                \
+								 NOT_KEPT) " FROM" members                                         \
+										   " WHERE m.build_id IS NOT NULL ORDER BY m.id"
 
 /*
  * Run the query for every pool member that has a build, on the tables or on a view of the stored
- * pool. health: also look up what only health needs. The stored pool has all of that but when agents
- * were seen. Leaves the rows in SPI_tuptable and returns their number.
+ * pool. health: also look up what only health needs, which the stored pool has. Leaves the rows in
+ * SPI_tuptable and returns their number.
  */
 static uint64
 ask_for_members(bool health)
@@ -170,17 +167,15 @@ ask_for_members(bool health)
 	PoolView view;
 
 	if (pool_view_open(&view))
-		return plan_execute(&stored_plan,
-							MEMBERS_WITH_BUILD(NAME_IN_M, NAME_IN_M, NO_SEEN_AT, STORED_MEMBERS),
+		return plan_execute(&stored_plan, MEMBERS_WITH_BUILD(NAME_IN_M, NAME_IN_M, STORED_MEMBERS),
 							PLAN_READ_OWN, lengthof(view.values), view.argtypes, view.values, NULL);
 	if (health)
-		return plan_execute(&health_plan,
-							MEMBERS_WITH_BUILD(NAME_IN_G, NAME_IN_G, ", g.seen_at",
-											   TABLE_MEMBERS "," AGENTS_OF_MEMBER),
-							PLAN_READ, 0, NULL, NULL, NULL);
-	return plan_execute(&plan,
-						MEMBERS_WITH_BUILD(NAME_IN_M, NULL_COLUMN, NO_SEEN_AT, TABLE_MEMBERS),
-						PLAN_READ, 0, NULL, NULL, NULL);
+		return plan_execute(
+			&health_plan,
+			MEMBERS_WITH_BUILD(NAME_IN_G, NAME_IN_G, TABLE_MEMBERS "," AGENTS_OF_MEMBER), PLAN_READ,
+			0, NULL, NULL, NULL);
+	return plan_execute(&plan, MEMBERS_WITH_BUILD(NAME_IN_M, NULL_COLUMN, TABLE_MEMBERS), PLAN_READ,
+						0, NULL, NULL, NULL);
 }
 
 /* Read the preset in a column of a member's row. Returns false for NULL. */
@@ -219,6 +214,9 @@ column_or(uint64 row, int number, Datum value_for_null)
 #define READ_NONE
 #define READ_ID(name) member->name = row_id(row, COLUMN_##name);
 #define READ_TIME(name) member->name = DatumGetTimestampTz(row_get(row, COLUMN_##name));
+#define READ_TIME_OR_NEVER(name)                                                                   \
+	member->name =                                                                                 \
+		DatumGetTimestampTz(column_or(row, COLUMN_##name, TimestampTzGetDatum(DT_NOEND)));
 #define READ_NUMBER(name) member->name = DatumGetInt32(row_get(row, COLUMN_##name));
 #define READ_END_TIME(name)                                                                        \
 	member->name = DatumGetTimestampTz(                                                            \
@@ -241,8 +239,6 @@ read_member(uint64 row, PoolMember *member)
 	KEPT_COLUMNS(READ_COLUMN)
 	if (member->transition != TRANSITION_START || member->job_status != JOB_SUCCEEDED)
 		member->ready = member->unwell = false;
-	member->seen_at =
-		DatumGetTimestampTz(column_or(row, COLUMN_seen_at, TimestampTzGetDatum(DT_NOEND)));
 }
 
 /*

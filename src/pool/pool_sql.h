@@ -96,15 +96,24 @@
 	"  ORDER BY r.id)"
 
 /*
- * When an agent "wa" was seen last, of those that have ever been connected. An agent that is
- * connected moves last_connected_at with each heartbeat, which the log's triggers do not watch. So
- * only statements on the tables may use it.
+ * When an agent "wa" was seen last; for agents with HAS_BEEN_CONNECTED. An agent that is connected
+ * moves last_connected_at with each heartbeat, which the log's triggers do not log. So a stored time
+ * is a lower bound. seen_at() in pool_log.c says the same in C.
  */
 #define AGENT_SEEN_AT "GREATEST(wa.first_connected_at, wa.last_connected_at, wa.disconnected_at)"
+#define HAS_BEEN_CONNECTED "wa.first_connected_at IS NOT NULL"
+#define SEEN_AT_IF_EVER "CASE WHEN " HAS_BEEN_CONNECTED " THEN " AGENT_SEEN_AT " END"
+
+/* When the agent was seen last that has been silent the longest; NULL if none has been connected. */
+#define SILENT_SINCE                                                                               \
+	"(SELECT pg_catalog.min(a.seen_at) FROM " RESOURCES " r, LATERAL ("                            \
+	"   SELECT " SEEN_AT_IF_EVER " AS seen_at FROM " AGENTS " wa"                                  \
+	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"     \
+	"  WHERE r.job_id {=} b.job_id)"
 
 /*
- * All that health asks of the agents of a member "m", as "g", by one look at them: the columns AGENTS
- * and HEALTH, but for the resources, and when the one was seen that has been silent the longest.
+ * All that health asks of the agents of a member "m", as "g", by one look at them: the columns AGENTS,
+ * HEALTH and BOUND, but for the resources.
  */
 #define AGENTS_OF_MEMBER                                                                           \
 	" LATERAL (SELECT COALESCE(pg_catalog.bool_and(a.ready), false) AS ready,"                     \
@@ -112,24 +121,24 @@
 	"   NULL::pg_catalog._uuid AS resources, pg_catalog.min(a.seen_at) AS seen_at"                 \
 	"  FROM " RESOURCES " r, LATERAL (SELECT wa.lifecycle_state {=} 'ready' AS ready,"             \
 	"    wa.lifecycle_state::pg_catalog.text {=} ANY (" SICK_STATES ") AS sick,"                   \
-	"    CASE WHEN wa.first_connected_at IS NOT NULL THEN " AGENT_SEEN_AT " END AS seen_at"        \
-	"    FROM {cp}workspace_agents wa"                                                             \
+	"    " SEEN_AT_IF_EVER " AS seen_at FROM " AGENTS " wa"                                        \
 	"    WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL OFFSET 0) a"    \
 	"  WHERE r.job_id {=} m.job_id) g"
 
 /*
- * What is kept of the agents of the latest build "b", as "g", by one look at them: IS_READY, IS_SICK
- * and RESOURCES_WITH_AGENTS.
+ * What is kept of the agents of the latest build "b", as "g", by one look at them: IS_READY, IS_SICK,
+ * RESOURCES_WITH_AGENTS and SILENT_SINCE.
  */
 #define AGENTS_OF_BUILD                                                                            \
 	" LATERAL (SELECT COALESCE(pg_catalog.bool_and(a.ready), false) AS ready,"                     \
 	"   COALESCE(pg_catalog.bool_or(a.sick), false) AS unwell,"                                    \
 	"   COALESCE(pg_catalog.array_agg(r.id::pg_catalog.uuid ORDER BY r.id)"                        \
-	"    FILTER (WHERE a.ready IS NOT NULL), '{}') AS resources"                                   \
+	"    FILTER (WHERE a.ready IS NOT NULL), '{}') AS resources,"                                  \
+	"   pg_catalog.min(a.seen_at) AS seen_at"                                                      \
 	"  FROM " RESOURCES " r, LATERAL ("                                                            \
 	"   SELECT pg_catalog.bool_and(wa.lifecycle_state {=} 'ready') AS ready,"                      \
 	"    pg_catalog.bool_or(wa.lifecycle_state::pg_catalog.text {=} ANY (" SICK_STATES             \
-	")) AS sick"                                                                                   \
+	")) AS sick, pg_catalog.min(" SEEN_AT_IF_EVER ") AS seen_at"                                   \
 	"   FROM " AGENTS " wa"                                                                        \
 	"   WHERE wa.resource_id {=} r.id AND NOT wa.deleted AND wa.parent_id IS NULL) a"              \
 	"  WHERE r.job_id {=} b.job_id) g"
@@ -151,6 +160,7 @@
 #define VALUE_IN_G(name, type, value, field) ", g." #name
 #define MEMBER                                                                                     \
 	"ROW($1, w.id::pg_catalog.uuid" MEMBER_COLUMNS(VALUE_OF_COLUMN, VALUE_IN_G, VALUE_IN_G,        \
+												   VALUE_IN_G,                                     \
 												   NOT_KEPT) ")::{ext}prebuild_pool_member"
 
 /*
@@ -159,8 +169,9 @@
  * that a statement names. For PLAN_READ.
  */
 #define TABLE_MEMBERS                                                                              \
-	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(                                         \
-		NAMED_KEPT_VALUE, NAMED_KEPT_VALUE, NAMED_KEPT_VALUE, NAMED_VALUE) POOL ") m"
+	" (SELECT w.id::pg_catalog.uuid AS id" MEMBER_COLUMNS(NAMED_KEPT_VALUE, NAMED_KEPT_VALUE,      \
+														  NAMED_KEPT_VALUE, NAMED_KEPT_VALUE,      \
+														  NAMED_VALUE) POOL ") m"
 
 /* True for a member "m" that runs, like IS_RUNNING. */
 #define MEMBER_IS_RUNNING "(m.transition {=} 'start' AND m.job_status {=} 'succeeded')"

@@ -13,7 +13,8 @@
  *	  the transaction, and takes its snapshot F after that lock. So folds run one after the other,
  *	  and each sees the one before. A fold tries to get the lock; a rebuild waits for it.
  *	  prebuild_detach() tries, too: it has locked the tables, for which a fold may be waiting.
- *	  Nobody else writes the state or removes from the log. Readers lock nothing.
+ *	  Nobody else writes the state or removes from the log. Readers lock nothing. A fold that finds
+ *	  the log empty may still write: it renews when agents were seen (pool_seen.c).
  *
  *	  A fold stores where F ends (log_from) and which transactions before that were in progress
  *	  (log_open, including its own). Every entry that F did not see is of those transactions or of
@@ -38,6 +39,7 @@
 #include "base/patience.h"
 #include "base/plans.h"
 #include "pool/pool_forget.h"
+#include "pool/pool_seen.h"
 #include "pool/pool_state.h"
 #include "pool/pool_touched.h"
 #include "pool/pool_trust.h"
@@ -232,7 +234,13 @@ bring_up_to_date(const PoolTrust *trust, int64 *entries)
 	int64 trimmed;
 
 	if (trust->trusted)
-		return fold(trust, entries);
+	{
+		bool stored = fold(trust, entries);
+
+		if (stored)
+			pool_seen_renew(trust->control_plane);
+		return stored;
+	}
 	if (trust->fingerprint != NULL)
 		return rebuild(trust, true, &trimmed);
 	pool_give_up(trust);

@@ -7,26 +7,12 @@
 #include "compat.h"
 
 #include "catalog/pg_type_d.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
 
 #include "base/plans.h"
 #include "pool/pool_sql.h"
 #include "pool/pool_touched.h"
 #include "base/rows.h"
-
-/* Copy a statement's array (empty for NULL, of no rows), so that it outlives the statement. */
-static Datum
-copy_array(int column, Oid *type)
-{
-	bool null;
-	Datum value = row_value(0, column, &null);
-
-	*type = SPI_gettypeid(SPI_tuptable->tupdesc, column);
-	if (null)
-		return PointerGetDatum(construct_empty_array(get_element_type(*type)));
-	return datumCopy(value, false, -1);
-}
 
 /*
  * Read the log in the active snapshot, at most this many entries, into an array of ids for each
@@ -56,7 +42,7 @@ read_log(const PoolTrust *trust, int64 most, Datum *by_kind, int64 *entries)
 		PLAN_READ_OWN, 4, argtypes, values, NULL);
 	*entries = DatumGetInt64(row_get(0, 1));
 	for (int i = 0; i < 3; i++)
-		by_kind[i] = copy_array(2 + i, &type);
+		by_kind[i] = row_array(0, 2 + i, &type);
 	truncated = DatumGetBool(row_get(0, 5));
 	SPI_freetuptable(SPI_tuptable);
 	return *entries <= most && !truncated;
@@ -92,8 +78,8 @@ compute_touched(Oid control_plane, const Datum *by_kind, Touched *touched)
 									" LEFT JOIN" LATEST_BUILD " ON true," AGENTS_OF_BUILD
 									" WHERE " IS_IN_POOL,
 		PLAN_READ, 4, argtypes, values, NULL);
-	touched->ids = copy_array(1, &type);
-	touched->members = copy_array(2, &touched->array_type);
+	touched->ids = row_array(0, 1, &type);
+	touched->members = row_array(0, 2, &touched->array_type);
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -121,7 +107,7 @@ pool_touched_all(Oid control_plane, Touched *all)
 
 	plan_execute(&plan, "SELECT pg_catalog.array_agg(" MEMBER ")" POOL_AND("," AGENTS_OF_BUILD),
 				 PLAN_READ, 1, argtypes, values, NULL);
-	all->members = copy_array(1, &all->array_type);
+	all->members = row_array(0, 1, &all->array_type);
 	SPI_freetuptable(SPI_tuptable);
 }
 

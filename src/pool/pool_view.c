@@ -19,6 +19,7 @@
 
 #include "catalog/control_plane_catalog.h"
 #include "base/plans.h"
+#include "pool/member_columns.h"
 #include "pool/pool_touched.h"
 #include "pool/pool_trust.h"
 #include "pool/pool_view.h"
@@ -197,6 +198,25 @@ say_not_in_use(const char *reason)
 		 hint ? errhint("%s", hint) : 0));
 }
 
+/*
+ * All of a row of prebuild_pool_member except the columns of kind BOUND, and whether one of these
+ * is stored as a later time than it is.
+ */
+#define KEPT_OF_M(name, type, value, field) ", m." #name
+#define KEPT_OF_D(name, type, value, field) ", d." #name
+#define NOT_EXACT(name, type, value, field)
+#define EXACT_OF_M                                                                                 \
+	"ROW(m.control_plane, m.id" MEMBER_COLUMNS(KEPT_OF_M, KEPT_OF_M, KEPT_OF_M, NOT_EXACT,         \
+											   NOT_KEPT) ")"
+#define EXACT_OF_D                                                                                 \
+	"ROW(d.control_plane, d.id" MEMBER_COLUMNS(KEPT_OF_D, KEPT_OF_D, KEPT_OF_D, NOT_EXACT,         \
+											   NOT_KEPT) ")"
+#define OR_PASSED(name, type, value, field)                                                        \
+	" OR COALESCE(m." #name ", 'infinity') {>} COALESCE(d." #name ", 'infinity')"
+#define IS_DIFFERENT                                                                               \
+	EXACT_OF_M " IS DISTINCT FROM " EXACT_OF_D MEMBER_COLUMNS(NOT_EXACT, NOT_EXACT, NOT_EXACT,     \
+															  OR_PASSED, NOT_KEPT)
+
 /* SQL: prebuild_verify() */
 Datum
 prebuild_verify(PG_FUNCTION_ARGS)
@@ -223,7 +243,7 @@ prebuild_verify(PG_FUNCTION_ARGS)
 					  "SELECT COALESCE(m.id, d.id), m::{ext}prebuild_pool_member,"
 					  " d::{ext}prebuild_pool_member FROM" STORED_MEMBERS
 					  " FULL JOIN pg_catalog.unnest($4) AS d ON d.id {=} m.id"
-					  " WHERE ROW(m.*) IS DISTINCT FROM ROW(d.*) ORDER BY 1",
+					  " WHERE " IS_DIFFERENT " ORDER BY 1",
 					  PLAN_READ_OWN, 4, argtypes, values, NULL, rsinfo);
 	}
 	else

@@ -199,11 +199,11 @@ SELECT is((SELECT string_agg(format('%s %s', x.name, l.outcome), ', ' ORDER BY x
 SELECT is(pass(t0() + interval '2 days'), '', 'two days later');
 SELECT is((SELECT l.outcome FROM prebuild_lead_time_log l WHERE l.workspace_id = w('lead-starting')), 'failed', 'what is not ready failed');
 -- metrics
-SELECT is((SELECT string_agg(format('%s %s', m.labels ->> 'le', m.value), ', ' ORDER BY m.ordinality) FROM prebuild_metrics_read(t0(), 'demand') WITH ORDINALITY m
+SELECT is((SELECT string_agg(format('%s %s', m.labels ->> 'le', m.value), ', ' ORDER BY m.ordinality) FROM prebuild_metrics_read(t0(), 'times') WITH ORDINALITY m
 	WHERE m.labels ->> 'preset_name' = 'lead'),
 	'5 0, 10 0, 20 0, 30 0, 45 0, 60 0, 90 0, 120 1, 180 1, 240 2, 300 2, 450 4, 600 5, 900 5, 1200 5, 1800 5, 3600 7, +Inf 7,  7,  7665', 'the histogram');
 DO $$ BEGIN UPDATE templates SET deleted = true WHERE name = 'lead'; END $$;
-SELECT is((SELECT count(*)::int FROM prebuild_metrics_read(t0(), 'demand') m WHERE m.labels ->> 'template_name' = 'lead'), 0, 'deleted templates have none');
+SELECT is((SELECT count(*)::int FROM prebuild_metrics_read(t0()) m WHERE m.labels ->> 'template_name' = 'lead'), 0, 'deleted templates have none');
 SELECT raises(statement, state, message, NULL, label) FROM (VALUES
 	($$SELECT prebuild_lead_time(NULL, 'one')$$, '22004', '"template_id" must not be null', 'no template'),
 	($$SELECT prebuild_lead_time(t('one'), NULL)$$, '22004', '"preset_name" must not be null', 'no preset'),

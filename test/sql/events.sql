@@ -42,7 +42,7 @@ $$ SELECT sum(value) FROM prebuild_metrics_read(t0(), 'history') WHERE name ~ 'r
 
 -- without a notification queue
 DO $$ BEGIN PERFORM claimed_one(); END $$;
-SELECT is(replaced(), NULL, 'no series before the first one');
+SELECT is(replaced(), 0::float8, 'none before the first one');
 SELECT is(track(), true, 'recorded');
 SELECT is(count(*), 1::bigint, 'an event') FROM prebuild_event WHERE kind = 'resource_replaced';
 SELECT is(e::text, format('(resource_replaced,%s,%s,%s,t,t)', t('a'), p('a'), w('c-1')), 'which says what of')

@@ -13,13 +13,13 @@ $$;
 CREATE FUNCTION fixture.pool(template text) RETURNS text LANGUAGE sql STABLE AS
 $$
 	SELECT string_agg(replace(name, 'coderd_prebuilt_workspaces_', '') || ' ' || value, ', ' ORDER BY name)
-	FROM prebuild_metrics_read(t0()) m WHERE labels ->> 'template_name' = template
+	FROM prebuild_metrics_read(t0()) m WHERE labels ->> 'template_name' = template AND name ~ 'coderd|backing'
 $$;
 
 DO $$ BEGIN PERFORM control_plane('cp_metrics'); END $$;
 SELECT is(string_agg(name || ' ' || type, ', ' ORDER BY name),
 	'coderd_prebuilt_workspaces_metrics_last_updated gauge, coderd_prebuilt_workspaces_reconciliation_paused gauge',
-	'an empty control plane') FROM prebuild_metrics_read(t0()) WHERE name !~ 'duration|metadata|health';
+	'an empty control plane') FROM prebuild_metrics_read(t0()) WHERE name !~ 'duration|metadata|pool_log|health';
 SELECT is(metric('coderd_prebuilt_workspaces_metrics_last_updated'), extract(epoch FROM t0())::double precision,
 	'the time is the one that was asked for');
 SELECT is(metric('coderd_prebuilt_workspaces_reconciliation_paused'), 0::double precision, 'not paused');
@@ -70,20 +70,20 @@ DO $$ BEGIN
 	PERFORM prebuild('plain', 'pl-1');
 END $$;
 SELECT is(pool('wanted'), 'desired 3, eligible 0, running 0', 'nothing yet');
-SELECT is(pool('building'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, running 0', 'one being built');
-SELECT is(pool('ready'), 'claimed_total 0, created_total 1, desired 1, eligible 1, failed_total 0, running 1', 'one that is ready');
-SELECT is(pool('unready'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, running 1', 'one that is not ready');
-SELECT is(pool('expiring'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, running 1', 'one that is expired');
-SELECT is(pool('failing'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 1, running 0, prebuild_ext_preset_backing_off 1', 'one that failed lately');
-SELECT is(pool('failed'), 'claimed_total 0, created_total 3, desired 1, eligible 0, failed_total 3, preset_hard_limited 1, running 0', 'three that failed');
+SELECT is(pool('building'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 0', 'one being built');
+SELECT is(pool('ready'), 'claimed_total 0, created_total 1, desired 1, eligible 1, failed_total 0, resource_replacements_total 0, running 1', 'one that is ready');
+SELECT is(pool('unready'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 1', 'one that is not ready');
+SELECT is(pool('expiring'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 1', 'one that is expired');
+SELECT is(pool('failing'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 1, resource_replacements_total 0, running 0, prebuild_ext_preset_backing_off 1', 'one that failed lately');
+SELECT is(pool('failed'), 'claimed_total 0, created_total 3, desired 1, eligible 0, failed_total 3, preset_hard_limited 1, resource_replacements_total 0, running 0', 'three that failed');
 SELECT is(pool('invalid'), 'desired 1, eligible 0, preset_validation_failed 1, running 0', 'one that cannot be built');
-SELECT is(pool('claimed'), 'claimed_total 1, created_total 1, desired 1, eligible 0, failed_total 0, running 0', 'one that was claimed');
+SELECT is(pool('claimed'), 'claimed_total 1, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 0', 'one that was claimed');
 SELECT is(pool('made'), 'desired 1, eligible 0, running 0', 'one that a user made from the preset');
-SELECT is(pool('stopped'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, running 0', 'one that is stopped');
+SELECT is(pool('stopped'), 'claimed_total 0, created_total 1, desired 1, eligible 0, failed_total 0, resource_replacements_total 0, running 0', 'one that is stopped');
 SELECT is(pool('gone'), NULL, 'nothing of a deleted template');
-SELECT is(pool('old'), 'claimed_total 0, created_total 1, failed_total 0', 'of a version that is not active, what was');
+SELECT is(pool('old'), 'claimed_total 0, created_total 1, failed_total 0, resource_replacements_total 0', 'of a version that is not active, what was');
 SELECT is(pool('none'), 'desired 0, eligible 0, running 0', 'a preset that wants none');
-SELECT is(pool('plain'), 'claimed_total 0, created_total 1, failed_total 0', 'a preset without desired instances, what was');
+SELECT is(pool('plain'), 'claimed_total 0, created_total 1, failed_total 0, resource_replacements_total 0', 'a preset without desired instances, what was');
 SELECT is(array_agg(DISTINCT type)::text, '{gauge}', 'gauges')
 FROM prebuild_metrics_read(t0()) WHERE name ~ 'desired|running|eligible|limited|validation|updated|paused|backing';
 SELECT is(array_agg(DISTINCT type)::text, '{counter}', 'counters')
@@ -94,9 +94,9 @@ FROM prebuild_metrics_read(t0()) WHERE name = 'coderd_prebuilt_workspaces_desire
 
 -- the same, a pass later
 DO $$ BEGIN PERFORM pass(); END $$;
-SELECT is(pool('wanted'), 'claimed_total 0, created_total 3, desired 3, eligible 0, failed_total 0, running 0', 'three are made');
+SELECT is(pool('wanted'), 'claimed_total 0, created_total 3, desired 3, eligible 0, failed_total 0, resource_replacements_total 0, running 0', 'three are made');
 DO $$ BEGIN PERFORM finish_jobs(t0()); END $$;
-SELECT is(pool('wanted'), 'claimed_total 0, created_total 3, desired 3, eligible 3, failed_total 0, running 3', 'and ready');
+SELECT is(pool('wanted'), 'claimed_total 0, created_total 3, desired 3, eligible 3, failed_total 0, resource_replacements_total 0, running 3', 'and ready');
 
 -- templates of one name in two organizations; presets of one name in two versions
 DO $$ BEGIN
@@ -173,10 +173,11 @@ DO $$ BEGIN
 	PERFORM prebuild('a', 'a-1');
 END $$;
 SELECT is((SELECT count(*) FROM prebuild_metrics_read(t0())),
-	(SELECT count(*) FROM unnest('{pool,history,loop,metadata,health}'::text[]) part, prebuild_metrics_read(t0(), part)),
+	(SELECT count(*) FROM unnest('{pool,history,demand,times,loop,metadata,health}'::text[]) part, prebuild_metrics_read(t0(), part)),
 	'the parts are the whole');
 SELECT is(array_agg(DISTINCT name ORDER BY name)::text,
-	'{coderd_prebuilt_workspaces_desired,coderd_prebuilt_workspaces_eligible,coderd_prebuilt_workspaces_running}', 'pool')
+	'{coderd_prebuilt_workspaces_desired,coderd_prebuilt_workspaces_eligible,coderd_prebuilt_workspaces_running,'
+	'prebuild_ext_preset_no_provisioner,prebuild_ext_preset_serving,prebuild_ext_preset_sick,prebuild_ext_preset_waiting}', 'pool')
 FROM prebuild_metrics_read(t0(), 'pool');
 SELECT is(string_agg(concat_ws(' ', replace(name, 'coderd_agentapi_metadata_', ''), labels ->> 'reason', value), ', '),
 	'batches_total capacity 0, batches_total manual 0, batches_total scheduled 0, batches_total shutdown 0, '

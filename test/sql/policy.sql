@@ -9,7 +9,7 @@ CREATE FUNCTION fixture.metrics(preset_name text) RETURNS text LANGUAGE plpgsql 
 $$
 BEGIN
 	RETURN (SELECT string_agg(format('%s %s', m.name, m.value), ', ' ORDER BY m.name) FROM prebuild_metrics_read(t0(), 'pool') m
-		WHERE m.labels ->> 'preset_name' = metrics.preset_name AND m.name ~ '^prebuild_ext');
+		WHERE m.labels ->> 'preset_name' = metrics.preset_name AND m.name ~ '^prebuild_ext' AND m.value <> 0);
 END
 $$;
 CREATE FUNCTION fixture.reason(preset_name text, at timestamptz DEFAULT t0()) RETURNS text LANGUAGE plpgsql AS

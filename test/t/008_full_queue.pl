@@ -37,6 +37,9 @@ $node->safe_psql('postgres', q{
 cmp_ok($node->safe_psql($db, 'SELECT pg_notification_queue_usage()'),
 	'>', 0.5, 'the queue is over a half full');
 
+is($node->safe_psql($db, q{SELECT name, status FROM prebuild_health() WHERE name = 'notification_queue'}),
+	'notification_queue|fail', 'which is a finding');
+
 my ($status, $out, $err) = $node->psql($db, 'SELECT lock_acquired, created, failed FROM prebuild_reconcile()');
 is($status, 0, 'a pass does not fail');
 is($out, 't|3|0', 'and creates what is wanted');

@@ -12,7 +12,8 @@ my $transactions = $ENV{PREBUILD_POOL_TRANSACTIONS} // 1500;
 srand($ENV{PREBUILD_POOL_SEED} // time);
 
 my $primary = new_server('primary', 'max_prepared_transactions = 10', 'max_connections = 40',
-	'wal_level = replica', 'hot_standby_feedback = on', 'max_standby_streaming_delay = -1');
+	'wal_level = replica', 'hot_standby_feedback = on', 'max_standby_streaming_delay = -1',
+	q{prebuild.disconnected_grace = '1s'});
 my $db = new_control_plane($primary, 'fleet');
 $primary->safe_psql($db, q{
 	SELECT fixture.template('one'), fixture.version('one', 'v1');
@@ -39,14 +40,25 @@ $primary->safe_psql($db, q{
 	WHERE w.owner_id = prebuild_system_user() AND NOT w.deleted
 	AND b.transition = 'start' AND j.job_status = 'succeeded';
 
+	-- how many of these have an agent that has not been seen for a second
+	CREATE VIEW fixture.silent AS
+	SELECT r.id FROM fixture.running r WHERE r.current_preset_id IS NOT NULL AND EXISTS (
+		SELECT FROM workspace_builds b JOIN fixture.agent a ON a.job_id = b.job_id
+		WHERE b.workspace_id = r.id AND b.build_number =
+			(SELECT max(o.build_number) FROM workspace_builds o WHERE o.workspace_id = r.id)
+		AND a.first_connected_at IS NOT NULL
+		AND greatest(a.first_connected_at, a.last_connected_at, a.disconnected_at) < now() - interval '1 s');
+
 	-- how many rows prebuild_running() and the view do not have in common, in one snapshot
 	CREATE FUNCTION fixture.wrong() RETURNS bigint LANGUAGE sql STABLE AS $$
 		SELECT (SELECT count(*) FROM (TABLE fixture.running EXCEPT SELECT * FROM prebuild_running()) x)
 		     + (SELECT count(*) FROM (SELECT * FROM prebuild_running() EXCEPT TABLE fixture.running) x)
 		     + (SELECT count(*) FROM prebuild_verify())
+		     + abs((SELECT sum(sick) FROM prebuild_state()) - (SELECT count(*) FROM fixture.silent))
 	$$;
 } =~ s/(CREATE VIEW fixture\.running)/CREATE VIEW fixture.agent AS
-	SELECT r.job_id, a.lifecycle_state FROM workspace_resources r
+	SELECT r.job_id, a.lifecycle_state, a.first_connected_at, a.last_connected_at, a.disconnected_at
+	FROM workspace_resources r
 	JOIN workspace_agents a ON a.resource_id = r.id WHERE NOT a.deleted AND a.parent_id IS NULL;
 	$1/r);
 
@@ -59,7 +71,7 @@ $primary->safe_psql($db, q{
 		SELECT job_id FROM workspace_builds ORDER BY random() LIMIT 1 $$;
 	CREATE FUNCTION fixture.any_resource() RETURNS uuid LANGUAGE sql VOLATILE AS $$
 		SELECT id FROM workspace_resources ORDER BY random() LIMIT 1 $$;
-	CREATE FUNCTION fixture.change(kind int DEFAULT floor(random() * 22)::int) RETURNS void
+	CREATE FUNCTION fixture.change(kind int DEFAULT floor(random() * 28)::int) RETURNS void
 	LANGUAGE plpgsql AS $$
 	DECLARE
 		workspace uuid := fixture.any_workspace();
@@ -120,6 +132,13 @@ $primary->safe_psql($db, q{
 					(CASE WHEN random() < 0.8 THEN 'ready' ELSE 'starting' END)::workspace_agent_lifecycle_state,
 				deleted = random() < 0.1 WHERE id = agent;
 			WHEN 21 THEN DELETE FROM workspace_agents WHERE id = agent;
+			WHEN 22, 23, 24 THEN UPDATE workspace_agents SET first_connected_at = coalesce(first_connected_at, now()),
+				last_connected_at = clock_timestamp(), disconnected_at = NULL WHERE id = agent;
+			WHEN 25 THEN UPDATE workspace_agents SET disconnected_at = clock_timestamp() WHERE id = agent;
+			WHEN 26, 27 THEN UPDATE workspace_agents SET
+				first_connected_at = CASE WHEN random() < 0.8 THEN now() - random() * interval '5 s' END,
+				last_connected_at = CASE WHEN random() < 0.8 THEN now() - random() * interval '5 s' END,
+				disconnected_at = CASE WHEN random() < 0.3 THEN now() - random() * interval '5 s' END WHERE id = agent;
 		END CASE;
 	EXCEPTION
 		WHEN unique_violation OR foreign_key_violation OR not_null_violation THEN NULL;

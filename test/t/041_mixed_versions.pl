@@ -148,6 +148,17 @@ foreach my $version (releases())
 	ok($status == 0 || $error =~ /could not find function/, "$version: an upgrade before the restart: " . ($error || 'done'));
 	is($node->safe_psql('early', q{SELECT extversion FROM pg_extension WHERE extname = 'prebuild_ext'}),
 		$version, 'is undone where the library lacks something') if $status != 0;
+	# with data, too: the worker, the triggers and the kept pool go on as before
+	($status, undef, $error) = $node->psql($database, 'ALTER EXTENSION prebuild_ext UPDATE');
+	if ($status != 0)
+	{
+		like($error, qr/could not find function/, "$version, with data: the upgrade is refused");
+		is(sql(q{SELECT extversion FROM pg_extension WHERE extname = 'prebuild_ext'}), $version, 'and undone');
+		answers_are('after a try', 'old', 'false');
+		sql('SELECT mixed.write()');
+		is(sql('SELECT * FROM prebuild_verify()'), '', 'the kept pool is right');
+		worker_serves("$version, after a try", 1);
+	}
 	log_is_clean($from, "$version: an upgrade before the restart");
 	$node->safe_psql('postgres', 'DROP DATABASE early');
 	$node->restart;
@@ -180,7 +191,11 @@ foreach my $version (releases())
 	sql('ALTER EXTENSION prebuild_ext UPDATE');
 	my %now = map { $_ => 1 } split /\n/, sql($own_rows);
 	is(join("\n", grep { !$now{$_} } split /\n/, $rows), '', 'upgraded: events, marks and counts are kept');
+	# the triggers are those of before; a fold of the tables' owner mends them
+	answers_are('just upgraded', 'old', 'true');
+	sql('SELECT prebuild_fold()');
 	answers_are('upgraded', 'old', 'false');
+	is(sql(q{SELECT status FROM prebuild_health() WHERE name = 'versions'}), 'ok', 'upgraded: the versions fit');
 	sql('SELECT mixed.write()');
 	sql('SELECT prebuild_reconcile()');
 	my ($code, $differences, $notices) = $node->psql($database, 'SELECT * FROM prebuild_verify()');
@@ -212,6 +227,8 @@ foreach my $version (releases())
 	restart_with($old);
 	$from = -s $node->logfile;
 	answers_are('old library, new script', 'upgraded', 'true');
+	is(sql(q{SELECT name, status FROM prebuild_health() WHERE status <> 'ok'}), 'versions|fail',
+		'old library, new script: prebuild_health() says so') if $version eq '0.1';
 	sql('SELECT mixed.write()');
 	worker_serves('old library, new script', 0);
 	metadata_is_written('old library, new script', 0);

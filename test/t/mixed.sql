@@ -81,7 +81,7 @@ CREATE FUNCTION mixed.value(name text, type text) RETURNS text LANGUAGE sql SET 
 			('collected_at', '{2030-06-03 12:00Z}'), ('timezone', 'UTC'), ('range_start', '2030-06-03 00:00Z'),
 			('range_end', '2030-06-10 00:00Z'), ('part', 'pool'), ('role', 'postgres'),
 			('cron', CASE type WHEN 'text' THEN '* 9-18 * * 1-5' ELSE '{* 9-18 * * 1-5}' END),
-			('encoded', repeat('A', 22)), ('preset_name', 'small'), ('mode', 'off'), ('service_level', '0.9')) v (name, value) WHERE v.name = value.name LIMIT 1),
+			('encoded', repeat('A', 22)), ('preset_name', 'small'), ('mode', 'off'), ('service_level', '0.9'), ('policy', 'configured')) v (name, value) WHERE v.name = value.name LIMIT 1),
 		CASE type WHEN 'uuid' THEN 'gen_random_uuid()' WHEN 'boolean' THEN 'true' WHEN 'jsonb' THEN '''{}''::jsonb'
 			WHEN 'interval' THEN '''1 hour''::interval' WHEN 'timestamp with time zone' THEN '''2030-06-03 12:00Z''::timestamptz'
 			ELSE CASE WHEN type ~ '\[\]$' THEN format('''{}''::%s', type) ELSE format('''1''::%s', type) END END)

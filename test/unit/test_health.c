@@ -208,6 +208,46 @@ test_sickness(void **state)
 	}
 }
 
+/*
+ * A bound for which nobody has to find out when a member was seen decides like every later time. One
+ * for which somebody has to, is that of a running member that seems to be disconnected.
+ */
+static void
+test_bounds(void **state)
+{
+	static const Transition transitions[] = { TRANSITION_START, TRANSITION_STOP };
+	static const int64_t graces[] = { 0, 1, 5, INT64_MAX };
+	static const int64_t times[] = { INT64_MIN, 0, NOW - 6, NOW - 5, NOW - 1, NOW, NOW + 5, NEVER };
+
+	(void) state;
+	for (int transition = 0; transition < 2; transition++)
+		for (int grace = 0; grace < LENGTH(graces); grace++)
+			for (int bound = 0; bound < LENGTH(times); bound++)
+			{
+				Preset *preset;
+				PoolMember *member;
+				Sickness sickness;
+				bool needed;
+
+				start_case("bounds", 100 * transition + 10 * grace + bound);
+				preset = add_preset(1);
+				preset->policy.disconnected_grace = graces[grace];
+				member = add_member(transitions[transition], JOB_SUCCEEDED, 0);
+				member->ready = true;
+				member->seen_at = times[bound];
+				needed = decision_needs_seen_at(&pool.snapshot, member, NOW);
+				decide();
+				sickness = member->sickness;
+				CHECK(needed, transition == 0 && sickness == SICK_DISCONNECTED);
+				for (int later = bound; !needed && later < LENGTH(times); later++)
+				{
+					member->seen_at = times[later];
+					decide();
+					CHECK(member->sickness, sickness);
+				}
+			}
+}
+
 /* The ends of time: no arithmetic overflows. */
 static void
 test_infinite_times(void **state)
@@ -1175,6 +1215,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sickness),
+		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_infinite_times),
 		cmocka_unit_test(test_sick_ones_are_failures),
 		cmocka_unit_test(test_sick_and_expired),

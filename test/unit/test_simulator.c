@@ -108,6 +108,23 @@ test_target_falls_and_expiry(void **state)
 	assert_int_equal(figures.created, 3);
 }
 
+/* Builds that fail at once are ordered again by the next pass, not at the same moment for ever. */
+static void
+test_failures_in_no_time(void **state)
+{
+	static const int64_t demands[] = { 60 * DEMAND_SECOND };
+	static const DemandBuild builds[] = { { 0, 0, true } };
+	DemandHistory history = { .demands = demands, .ndemands = 1, .builds = builds, .nbuilds = 1 };
+	SimulatorSettings settings = { .to = 600 * DEMAND_SECOND, .pass_interval = 60 * DEMAND_SECOND };
+	Plan plan = { 1, { { INT64_MIN, 1 } } };
+	SimulatorFigures figures = run(&history, settings, &plan);
+
+	(void) state;
+	assert_int_equal(figures.warm, 1);
+	assert_int_equal(figures.created, 9);
+	assert_int_equal(figures.failed, 8);
+}
+
 static void
 test_split_adds_up(void **state)
 {
@@ -310,6 +327,8 @@ naive_pass(const SimulatorSettings *s, const DemandHistory *history, Plan *plan,
 
 			took = like->took;
 			fails = like->failed;
+			if (fails && took < s->pass_interval)
+				took = s->pass_interval;
 		}
 		(*orders)++;
 		figures->created++;
@@ -416,9 +435,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_by_hand),		   cmocka_unit_test(test_target_falls_and_expiry),
-		cmocka_unit_test(test_split_adds_up),  cmocka_unit_test(test_giving_up),
-		cmocka_unit_test(test_series_adds_up), cmocka_unit_test(test_against_every_second),
+		cmocka_unit_test(test_by_hand),
+		cmocka_unit_test(test_target_falls_and_expiry),
+		cmocka_unit_test(test_failures_in_no_time),
+		cmocka_unit_test(test_split_adds_up),
+		cmocka_unit_test(test_series_adds_up),
+		cmocka_unit_test(test_against_every_second),
+		cmocka_unit_test(test_giving_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,22 @@
+/*
+ * policy_learnt.h
+ *	  What a policy has learnt of the weeks before a Monday, as numbers that can be stored: with them
+ *	  it answers without these weeks. Pure: no server, no clock, no allocation.
+ */
+#ifndef PREBUILD_POLICY_LEARNT_H
+#define PREBUILD_POLICY_LEARNT_H
+
+#include "demand/policies.h"
+
+/* Numbers before those of the week's cells or hours. */
+#define POLICY_LEARNT_HEAD 7
+/* Numbers at most. */
+#define POLICY_LEARNT_MOST (POLICY_LEARNT_HEAD + RATE_CELLS)
+
+extern bool policy_learns(const Policy *policy);
+extern int policy_learnt(const Policy *policy, const PolicySettings *settings,
+						 const DemandHistory *past, int64_t at, PolicyMemo *memo, double *numbers);
+extern bool policy_recall(const Policy *policy, const double *numbers, int n, int64_t at,
+						  PolicyMemo *memo);
+
+#endif /* PREBUILD_POLICY_LEARNT_H */

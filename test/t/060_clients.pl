@@ -1,0 +1,99 @@
+# The programs of examples/clients: psql, Python, Go and Node do the same on the README's first preset, and say
+# the same. Each claim comes with its build, in one transaction: both or neither.
+use strict;
+use warnings;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrebuildTest;
+use Test::More;
+
+my $node = new_server('clients');
+my $db = 'controlplane';
+my $folder = PostgreSQL::Test::Utils::tempdir . '/clients';
+my $python = -x '/usr/bin/python3' ? '/usr/bin/python3' : 'python3';
+
+$node->safe_psql('postgres', "CREATE DATABASE $db");
+$node->safe_psql($db, 'CREATE EXTENSION prebuild_ext; SELECT prebuild_create_control_plane()');
+$node->safe_psql($db, slurp_file("$project/examples/first_preset.sql"));
+system_or_bail('cp', '-R', "$project/examples/clients", $folder);
+$ENV{PGHOST} = $node->host;
+$ENV{PGPORT} = $node->port;
+$ENV{PGDATABASE} = $db;
+$ENV{HOME} = PostgreSQL::Test::Utils::tempdir;
+# what was fetched and compiled once serves the next run
+my $kept = $ENV{GOCACHE} // "$ENV{HOME}/cache";
+$ENV{GOCACHE} = $kept;
+$ENV{GOPATH} = "$kept/path";
+$ENV{GOFLAGS} = '-modcacherw';
+$ENV{npm_config_cache} = "$kept/npm";
+chomp($ENV{PGUSER} = `id -un`);
+
+# Run a command in the folder of the examples: whether it succeeded, and what it printed and complained of.
+sub run
+{
+	my @command = @_;
+	my ($out, $err) = ('', '');
+	my $done = eval { IPC::Run::run(\@command, '<', '/dev/null', '>', \$out, '2>', \$err, 'init', sub { chdir $folder or die },
+		IPC::Run::timeout(240)) };
+
+	return ($done, $out, $err . ($@ // ''));
+}
+
+# Fetch and build what a program needs. Where that is not possible, say so.
+sub prepare
+{
+	my ($language, @command) = @_;
+	my ($done, undef, $error) = run(@command);
+
+	note("not run: $language, whose driver is not on this machine") unless $done;
+	diag("$language: $error") if !$done && $ENV{PREBUILD_CLIENTS};
+	ok($done, "$language has its driver") if $ENV{PREBUILD_CLIENTS};
+	return $done;
+}
+
+# Two prebuilds that are ready.
+sub fill
+{
+	$node->safe_psql($db, 'SELECT prebuild_reconcile()');
+	$node->safe_psql($db, slurp_file("$project/examples/finish_builds.sql"));
+	return;
+}
+
+my %program = (
+	psql => [ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-q', '-f', 'claim.sql', '-v' ],
+	python => [ $python, 'claim.py' ],
+	go => ["$folder/claim"],
+	node => [ 'node', 'claim.mjs' ]);
+my @languages = ('psql');
+push @languages, 'python' if prepare('python', $python, '-c', 'import psycopg');
+push @languages, 'go' if prepare('go', 'go', 'build', '-o', 'claim', '.');
+push @languages, 'node' if prepare('node', 'npm', 'install', '--silent', '--no-audit', '--no-fund');
+foreach my $language (@languages)
+{
+	my @command = @{ $program{$language} };
+	my $name = $language eq 'psql' ? 'name=of-psql' : "of-$language";
+	my $agent = qr/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
+
+	fill();
+	my ($done, $out, $err) = run(@command, $name);
+	# psql tells of the notification in its own words
+	$out =~ s/^Asynchronous notification "workspace_agent_metadata_batch" with payload "[\w+\/]{22}" received .*\n//gm;
+	ok($done, "$language: it runs") or diag($err);
+	like($out, qr/\Aa pass created 0\nclaimed of-$language\nthe plan: create 1\nheard of agent $agent\n\z/, "$language: and says what it did");
+	is($node->safe_psql($db, qq{SELECT b.build_number, b.transition, j.job_status, j.input ->> 'prebuilt_workspace_stage', u.username
+		FROM workspaces w JOIN workspace_builds b ON b.workspace_id = w.id JOIN provisioner_jobs j ON j.id = b.job_id
+		JOIN users u ON u.id = w.owner_id AND u.id = j.initiator_id WHERE w.name = 'of-$language' AND b.build_number > 1}),
+		'2|start|pending|2|ada', "$language: the claim has its build");
+
+	# a name that she has: neither claim nor build
+	fill();
+	($done, $out, $err) = run(@command, $name);
+	ok(!$done, "$language: a second one of that name fails");
+	like($err, qr/duplicate key|unique/i, "$language: by its name");
+	is($node->safe_psql($db, 'SELECT eligible FROM prebuild_state()'), 2, "$language: and the prebuilds stay");
+}
+is($node->safe_psql($db, q{SELECT count(*) FROM workspaces w WHERE owner_id <> prebuild_system_user()
+	AND NOT EXISTS (SELECT FROM workspace_builds b WHERE b.workspace_id = w.id AND b.initiator_id = w.owner_id)}), 0, 'no claim without its build');
+
+done_testing();
