@@ -103,7 +103,7 @@ SELECT
 	CASE WHEN length(e.template_name) + length(e.preset_name) < 19
 		THEN e.template_name || '/' || e.preset_name
 		ELSE n.template || E'/\n' || n.preset END AS preset,
-	e.desired || CASE e.desired_source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.desired_source AS desired,
+	e.desired || coalesce(CASE e.desired_source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.desired_source, '') AS desired,
 	e.eligible AS ready,
 	e.starting AS soon,
 	e.sick,
@@ -122,7 +122,7 @@ LEFT JOIN LATERAL (
 	SELECT to_char(f.starts_at, CASE WHEN f.starts_at < now() + interval '20 hours'
 		THEN 'HH24:MI' ELSE 'Dy HH24:MI' END) || E'\nto ' || f.desired AS change
 	FROM @extschema@.prebuild_forecast(e.preset_id, now(), now() + interval '7 days') f
-	WHERE e.active AND f.starts_at > now() AND f.desired <> e.desired
+	WHERE e.active AND e.desired_source IS DISTINCT FROM 'policy' AND f.starts_at > now() AND f.desired <> e.desired
 	ORDER BY f.starts_at LIMIT 1) next ON true
 ORDER BY e.rank, e.short DESC, e.cold DESC, e.template_name, e.preset_name, e.preset_id;
 

@@ -1144,6 +1144,58 @@ COMMENT ON FUNCTION @extschema@.prebuild_recommend(timestamptz) IS
 'The prebuilds block to write into each template whose presets people ask for, the worst preset first; from the 90 days before a time. It changes nothing';
 REVOKE ALL ON FUNCTION @extschema@.prebuild_recommend(timestamptz) FROM PUBLIC;
 
+-- What passes have chosen for presets in mode auto. kind and parameter are the policy: level, aim or
+-- price. learnt is what the policy has learnt of the weeks before learnt_at: policy_learnt.c reads it.
+CREATE TABLE @extschema@.prebuild_policy_choice (
+	control_plane text NOT NULL,
+	template_id uuid NOT NULL,
+	preset_name text NOT NULL,
+	policy text NOT NULL,
+	kind text NOT NULL,
+	parameter double precision NOT NULL,
+	outcome text NOT NULL,
+	note text NOT NULL,
+	chosen_at timestamptz NOT NULL,
+	due_at timestamptz NOT NULL,
+	suspended boolean NOT NULL DEFAULT false,
+	demand integer,
+	hit_rate double precision,
+	idle interval,
+	configured_hit_rate double precision,
+	configured_idle interval,
+	learnt_at timestamptz,
+	learnt double precision[],
+	PRIMARY KEY (control_plane, template_id, preset_name)
+);
+-- the numbers do not compress, and passes read them all
+ALTER TABLE @extschema@.prebuild_policy_choice ALTER COLUMN learnt SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE @extschema@.prebuild_policy_choice IS
+'The policy by which passes size each pool in mode auto, and what the backtest that chose it gave; passes write it';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.control_plane IS
+'Schema of the control plane that has the template';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.outcome IS
+'How the choice came out: another policy is better, the configuration was kept, best_effort (nothing reached the level at its worth), or, with what is configured, worse, too_little or failed';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.due_at IS
+'When a pass chooses anew';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.suspended IS
+'Another reconciler was at work when the last pass looked, so what is configured holds';
+COMMENT ON COLUMN @extschema@.prebuild_policy_choice.demand IS
+'Demands in the last third of the backtest, of which hit_rate to configured_idle speak';
+
+-- A dump includes the rows.
+DO LANGUAGE plpgsql $$
+DECLARE
+	relation regclass;
+BEGIN
+	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
+	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_policy_choice';
+	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
+END
+$$;
+
 ---- one look -----------------------------------------------------------------
 
 CREATE TYPE @extschema@.prebuild_health_row AS (
@@ -1249,7 +1301,7 @@ SELECT
 	CASE WHEN length(e.template_name) + length(e.preset_name) < 19
 		THEN e.template_name || '/' || e.preset_name
 		ELSE n.template || E'/\n' || n.preset END AS preset,
-	e.desired || CASE e.desired_source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.desired_source AS desired,
+	e.desired || coalesce(CASE e.desired_source WHEN 'schedule' THEN E'\n' ELSE ' ' END || e.desired_source, '') AS desired,
 	e.eligible AS ready,
 	e.starting AS soon,
 	e.sick,
@@ -1268,7 +1320,7 @@ LEFT JOIN LATERAL (
 	SELECT to_char(f.starts_at, CASE WHEN f.starts_at < now() + interval '20 hours'
 		THEN 'HH24:MI' ELSE 'Dy HH24:MI' END) || E'\nto ' || f.desired AS change
 	FROM @extschema@.prebuild_forecast(e.preset_id, now(), now() + interval '7 days') f
-	WHERE e.active AND f.starts_at > now() AND f.desired <> e.desired
+	WHERE e.active AND e.desired_source IS DISTINCT FROM 'policy' AND f.starts_at > now() AND f.desired <> e.desired
 	ORDER BY f.starts_at LIMIT 1) next ON true
 ORDER BY e.rank, e.short DESC, e.cold DESC, e.template_name, e.preset_name, e.preset_id;
 
@@ -1290,55 +1342,3 @@ COMMENT ON COLUMN @extschema@.prebuild_overview.age IS
 'Age of the oldest running prebuild, in hours and minutes, or in days';
 COMMENT ON COLUMN @extschema@.prebuild_overview.next IS
 'When schedules next change the desired number within a week, and to what';
-
--- What passes have chosen for presets in mode auto. kind and parameter are the policy: level, aim or
--- price. learnt is what the policy has learnt of the weeks before learnt_at: policy_learnt.c reads it.
-CREATE TABLE @extschema@.prebuild_policy_choice (
-	control_plane text NOT NULL,
-	template_id uuid NOT NULL,
-	preset_name text NOT NULL,
-	policy text NOT NULL,
-	kind text NOT NULL,
-	parameter double precision NOT NULL,
-	outcome text NOT NULL,
-	note text NOT NULL,
-	chosen_at timestamptz NOT NULL,
-	due_at timestamptz NOT NULL,
-	suspended boolean NOT NULL DEFAULT false,
-	demand integer,
-	hit_rate double precision,
-	idle interval,
-	configured_hit_rate double precision,
-	configured_idle interval,
-	learnt_at timestamptz,
-	learnt double precision[],
-	PRIMARY KEY (control_plane, template_id, preset_name)
-);
--- the numbers do not compress, and passes read them all
-ALTER TABLE @extschema@.prebuild_policy_choice ALTER COLUMN learnt SET STORAGE EXTERNAL;
-
-COMMENT ON TABLE @extschema@.prebuild_policy_choice IS
-'The policy by which passes size each pool in mode auto, and what the backtest that chose it gave; passes write it';
-COMMENT ON COLUMN @extschema@.prebuild_policy_choice.control_plane IS
-'Schema of the control plane that has the template';
-COMMENT ON COLUMN @extschema@.prebuild_policy_choice.outcome IS
-'How the choice came out: another policy is better, the configuration was kept, best_effort (nothing reached the level at its worth), or, with what is configured, worse, too_little or failed';
-COMMENT ON COLUMN @extschema@.prebuild_policy_choice.due_at IS
-'When a pass chooses anew';
-COMMENT ON COLUMN @extschema@.prebuild_policy_choice.suspended IS
-'Another reconciler was at work when the last pass looked, so what is configured holds';
-COMMENT ON COLUMN @extschema@.prebuild_policy_choice.demand IS
-'Demands in the last third of the backtest, of which hit_rate to configured_idle speak';
-
--- A dump includes the rows.
-DO LANGUAGE plpgsql $$
-DECLARE
-	relation regclass;
-BEGIN
-	SELECT c.oid INTO STRICT relation FROM pg_catalog.pg_class c
-	JOIN pg_catalog.pg_extension e ON e.extnamespace OPERATOR(pg_catalog.=) c.relnamespace
-	WHERE e.extname OPERATOR(pg_catalog.=) 'prebuild_ext'
-	AND c.relname OPERATOR(pg_catalog.=) 'prebuild_policy_choice';
-	PERFORM pg_catalog.pg_extension_config_dump(relation, '');
-END
-$$;

@@ -41,12 +41,11 @@ other_reconciler_refuse(const char *hint)
 					 " AND pg_catalog.substr(b.id::pg_catalog.text, 15, 1) {<>} '5'"
 					 " ORDER BY b.created_at DESC LIMIT 1",
 					 PLAN_FRESH, 1, argtypes, values, NULL) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another reconciler works on this control plane"),
-				 errdetail("Prebuild build %s, of %s, is not by prebuild_ext.",
-						   DatumGetCString(DirectFunctionCall1(uuid_out, row_get(0, 1))),
-						   timestamptz_to_str(DatumGetTimestampTz(row_get(0, 2)))),
-				 errhint("%s", hint)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("another reconciler works on this control plane"),
+						errdetail("Prebuild build %s, of %s, is not by prebuild_ext.",
+								  DatumGetCString(DirectFunctionCall1(uuid_out, row_get(0, 1))),
+								  timestamptz_to_str(DatumGetTimestampTz(row_get(0, 2)))),
+						errhint("%s", hint)));
 	SPI_freetuptable(SPI_tuptable);
 }

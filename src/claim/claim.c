@@ -2,16 +2,29 @@
  * claim.c
  *	  Give a prebuild to a user: the oldest eligible one of a preset that nobody else holds.
  *
- *	  A claim reads one preset and the pool, but not the workspaces of people. It orders the pool
- *	  members of the preset's template by age and fetches them from a cursor, a few at first and
- *	  then more at a time, until it can lock one. It returns no row at once only after a look that
- *	  found no candidate. A candidate that the look passed over may be free a moment later, because
- *	  its holder held it only for an instant or rolled back; or another prebuild may have replaced
- *	  it meanwhile. So the claim looks again, in a new snapshot and after short pauses, which take
- *	  LOOK_MS in total.
+ *	  A claim reads one preset and the pool, but not the workspaces of people. It tries the members
+ *	  of the preset in the order of claim_candidates.c, until it can lock one that is eligible.
+ *
+ *	  What no row means. A look has one snapshot. In it, every member that was eligible then is a
+ *	  candidate, also one that somebody has claimed or is deleting and has not committed, because he
+ *	  may roll back. The look passes over a candidate if it cannot lock it, or if it finds it changed
+ *	  once it has locked it. If it passed over any, there may be a prebuild for this claim now or
+ *	  soon: the holder held it only for an instant (for a foreign key), rolls back, or claimed it
+ *	  while another one became ready. Then the claim looks again, in a new snapshot. So in READ
+ *	  COMMITTED it returns no row only
+ *	  - after a look that passed over nothing: at the moment of its snapshot no prebuild was eligible
+ *	    but those that somebody took and committed;
+ *	  - or when others have held all that it saw for as long as a claim waits for that: PATIENCE_MS,
+ *	    or lock_timeout if the session has set a shorter one.
+ *	  No wait can promise more: nobody knows whether a transaction that holds a row will commit.
+ *
+ *	  Claims that look again wait in a queue (claim_queue.c), of which only the first one looks. It
+ *	  does so after short pauses, not when a row is free, because the server can wait for one row and
+ *	  not for the first of several. A claim that comes meanwhile may take what becomes free before
+ *	  it. That delays the first one in the queue, but misses nothing.
  *
  *	  All other waits (for a locked table, for a claim with the same name) take at most PATIENCE_MS
- *	  in total; see patience.c.
+ *	  in total, too; see patience.c.
  *
  *	  Locks: pool_lock_first() locks one candidate at a time and never waits. The lock protects the
  *	  row of the workspace and its builds. Once it holds the lock, the claim checks readiness,
@@ -25,6 +38,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -35,7 +49,6 @@
 
 #include "base/arguments.h"
 #include "decision/control_plane.h"
-#include "decision/member_health.h"
 #include "decision/policy.h"
 #include "catalog/control_plane_catalog.h"
 #include "base/injected_fault.h"
@@ -44,26 +57,18 @@
 #include "pool/pool_lock.h"
 #include "pool/pool_sql.h"
 #include "base/result_row.h"
+#include "claim/claim_candidates.h"
+#include "claim/claim_queue.h"
 #include "base/rows.h"
 #include "demand/demand_log.h"
 #include "demand/preset_counts.h"
 
-/* How long to pause in total between looks that passed over candidates, in milliseconds. */
-#define LOOK_MS 100
-
-/*
- * Bounds of the pause between two looks, in milliseconds. A random part of up to the same length is
- * added.
- */
+/* Bounds of the pause between two looks, in milliseconds. */
 #define MIN_PAUSE_MS 1
 #define MAX_PAUSE_MS 8
 
 /* How long a claim waits for other sessions in total, in milliseconds. */
 #define PATIENCE_MS 2000
-
-/* How many candidates to fetch at a time: at first, and at most. */
-#define MIN_FETCHED 4
-#define MAX_FETCHED 64
 
 /* Coder declares the column as varchar(64). */
 #define MAX_NAME_LENGTH 64
@@ -85,31 +90,9 @@ typedef struct Claim
 	Datum values[6];
 	char nulls[6];
 	ReturnSetInfo *result;
+	bool queued;	  /* it is the first in its preset's queue */
+	bool passed_over; /* the last look may have missed a candidate */
 } Claim;
-
-/*
- * Eligible prebuilds, oldest first. "narrowed" is a further condition on the pool. OFFSET keeps the
- * planner from flattening the sub-selects, so that it reads the pool by its owner, sorts it, and
- * looks up builds one by one only for as long as the claim fetches rows. $1: preset; $2: template;
- * $3: active version; $4: the time before which a prebuild is not given away; $5: that before which
- * it is expired, so that it is given away last; $6: an agent that was connected and has not been
- * seen since then makes a prebuild sick, or NULL. The other signs of sickness keep a prebuild from
- * being ready, and a sick one that is ready again is not sick.
- */
-#define ELIGIBLE(narrowed)                                                                         \
-	"SELECT w.id::pg_catalog.uuid, b.id::pg_catalog.uuid"                                          \
-	" FROM (SELECT o.id, o.created_at, o.created_at {<} $5 AS expired"                             \
-	"  FROM (SELECT w.id, w.created_at, w.template_id FROM {cp}workspaces w"                       \
-	"   WHERE " IS_IN_POOL narrowed " OFFSET 0) o"                                                 \
-	"  WHERE o.template_id {=} $2 AND o.created_at {>=} $4"                                        \
-	"  ORDER BY 3, o.created_at, o.id OFFSET 0) w," LATEST_BUILD " WHERE " IS_RUNNING              \
-	" AND b.template_version_id {=} $3 AND " CURRENT_PRESET " {=} $1 AND " IS_READY                \
-	" AND ($6 IS NULL OR NOT " IS_SILENT_SINCE("$6") ")"                                           \
-													 " ORDER BY w.expired, w.created_at, w.id"
-
-/* The types of the parameters of ELIGIBLE. */
-#define ELIGIBLE_PARAMETERS 6
-#define ELIGIBLE_TYPES UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID
 
 /* Raise an error unless the new owner exists, is not deleted and is not the system user. */
 static void
@@ -177,48 +160,17 @@ read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 	return found;
 }
 
-/* Set the parameters of ELIGIBLE. nulls: as SPI takes them. */
-static void
-eligible_parameters(const Claim *claim, const Preset *preset, Datum *values, char *nulls)
-{
-	int64_t expires_before = decision_expires_before(preset, claim->at);
-	int64_t grace = preset->policy.disconnected_grace;
-
-	memset(nulls, ' ', ELIGIBLE_PARAMETERS);
-	values[0] = id_datum(&preset->id);
-	values[1] = id_datum(&preset->template_id);
-	values[2] = id_datum(&preset->active_version_id);
-	/* expired ones that wait for their replacements still serve */
-	values[3] = TimestampTzGetDatum(decision_rolls(&preset->policy) ? DT_NOBEGIN : expires_before);
-	values[4] = TimestampTzGetDatum(expires_before);
-	values[5] = TimestampTzGetDatum(claim->at - grace);
-	if (grace == 0)
-		nulls[5] = 'n';
-}
-
-/*
- * True if a locked workspace is eligible now. Reads in a snapshot of this moment, at any isolation
- * level.
- */
+/* True if a locked workspace is eligible now. */
 static bool
 is_eligible_now(const Claim *claim, const Id *workspace_id)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { ELIGIBLE_TYPES, UUIDOID };
-	Datum values[ELIGIBLE_PARAMETERS + 1];
-	char nulls[ELIGIBLE_PARAMETERS + 1];
+	CandidateTerms terms;
 	Preset preset;
-	bool eligible;
 
 	if (!read_preset(claim, PLAN_READ_LATEST, &preset) || !decision_is_active(&preset))
 		return false;
-	eligible_parameters(claim, &preset, values, nulls);
-	values[ELIGIBLE_PARAMETERS] = id_datum(workspace_id);
-	nulls[ELIGIBLE_PARAMETERS] = ' ';
-	eligible = plan_execute(&plan, ELIGIBLE(" AND w.id {=} $7"), PLAN_READ_LATEST,
-							ELIGIBLE_PARAMETERS + 1, argtypes, values, nulls) > 0;
-	SPI_freetuptable(SPI_tuptable);
-	return eligible;
+	candidates_terms(&terms, &preset, claim->at);
+	return candidate_is_eligible_now(&terms, workspace_id);
 }
 
 /*
@@ -285,13 +237,24 @@ give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 	return given;
 }
 
+/* Leave the queue, if the claim is in it. */
+static void
+leave_queue(Claim *claim)
+{
+	if (claim->queued)
+		claim_queue_leave(&claim->preset_id);
+	claim->queued = false;
+}
+
 /*
  * Give away the first candidate that can be locked and is eligible. Returns false if there is none.
- * Sets *passed_over if it may have missed a candidate.
+ * Sets passed_over if it may have missed a candidate. argument: the claim.
  */
 static bool
-claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *passed_over)
+claim_one_of(void *argument, PoolMember *const *candidates, int n)
 {
+	Claim *claim = argument;
+
 	for (int first = 0; first < n;)
 	{
 		bool unchanged;
@@ -300,82 +263,62 @@ claim_one_of(const Claim *claim, PoolMember *const *candidates, int n, bool *pas
 		CHECK_FOR_INTERRUPTS();
 		/* others hold the ones in front, or claimed them since the look began */
 		if (position > first)
-			*passed_over = true;
+			claim->passed_over = true;
 		if (position == n)
 			return false;
 		if (unchanged && is_eligible_now(claim, &candidates[position]->id))
 		{
+			/* a write may wait for others */
+			leave_queue(claim);
 			if (give(claim, &candidates[position]->id, claim->result))
 				return true;
 		}
 		else if (!IsolationUsesXactSnapshot())
 			/* this one has changed since the look began, so others may have, too */
-			*passed_over = true;
+			claim->passed_over = true;
 		first = position + 1;
 	}
 	return false;
 }
 
 /*
- * Give away the oldest candidate that can be locked. Returns and sets *passed_over as
- * claim_one_of().
+ * Give away the oldest candidate that can be locked. Returns false if there is none, and sets
+ * passed_over if the look may have missed one. is_first: this is the claim's first look.
  */
 static bool
-claim_oldest(const Claim *claim, const Preset *preset, bool *passed_over)
+claim_oldest(Claim *claim, const Preset *preset, bool is_first)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { ELIGIBLE_TYPES };
-	PoolMember fetched[MAX_FETCHED] = { 0 };
-	PoolMember *candidates[MAX_FETCHED];
-	Datum values[ELIGIBLE_PARAMETERS];
-	char nulls[ELIGIBLE_PARAMETERS];
-	Portal portal;
-	bool given = false;
-	int n;
+	CandidateTerms terms;
 
 	injected_fault_point();
-	eligible_parameters(claim, preset, values, nulls);
-	portal = SPI_cursor_open(NULL, plan_get(&plan, ELIGIBLE(""), ELIGIBLE_PARAMETERS, argtypes),
-							 values, nulls, false);
-	for (int wanted = MIN_FETCHED; !given; wanted = Min(2 * wanted, MAX_FETCHED))
-	{
-		SPI_cursor_fetch(portal, true, wanted);
-		n = (int) SPI_processed;
-		for (int i = 0; i < n; i++)
-		{
-			fetched[i].id = row_id(i, 1);
-			fetched[i].build_id = row_id(i, 2);
-			candidates[i] = &fetched[i];
-		}
-		SPI_freetuptable(SPI_tuptable);
-		if (n == 0)
-			break;
-		given = claim_one_of(claim, candidates, n, passed_over);
-	}
-	SPI_cursor_close(portal);
-	return given;
+	candidates_terms(&terms, preset, claim->at);
+	if (is_first && candidates_offer_remembered(&terms, claim_one_of, claim))
+		return true;
+	claim->passed_over = false;
+	return candidates_offer(&terms, claim_one_of, claim);
 }
 
 /*
- * Let whoever holds a row for an instant, such as for a foreign key, finish. The pause is random,
- * so that claims that wait for the same row look at different times. Returns how long it was, in
- * microseconds. It counts no more than it asked for, because on a busy machine a process that
- * holds a row gets as little of the processor as this one.
+ * Let whoever holds a row go on. The first time, this waits for the claims in front, and later it
+ * pauses. Returns how long it was, in microseconds. A pause counts no more than it asked for, because
+ * on a busy machine a process that holds a row gets as little of the processor as this one.
  */
 static int64
-pause_before_look(int milliseconds, int most)
+wait_before_look(Claim *claim, int pause)
 {
 	TimestampTz began = GetCurrentTimestamp();
-	uint32 random = 0;
-	int asked;
 
-	(void) pg_strong_random(&random, sizeof(random));
-	asked = Min(milliseconds + (int) (random % milliseconds), most);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, asked,
+	if (!claim->queued)
+	{
+		claim->queued = claim_queue_enter(&claim->preset_id);
+		/* without patience, this is the last look */
+		return claim->queued ? GetCurrentTimestamp() - began : PG_INT32_MAX;
+	}
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause,
 					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
-	return Min(GetCurrentTimestamp() - began, asked * INT64CONST(1000));
+	return Min(GetCurrentTimestamp() - began, pause * INT64CONST(1000));
 }
 
 /* Look for a candidate, repeatedly, and give it away. argument: the claim. Always returns true. */
@@ -383,21 +326,24 @@ static bool
 look_and_give(void *argument)
 {
 	Claim *claim = argument;
-	int64 paused = 0;
+	/* patience.c has set the timeout, if the session has not */
+	int64 most = Min(LockTimeout, PATIENCE_MS) * INT64CONST(1000);
+	int64 waited = 0;
 
 	require_owner(claim->values[0]);
 	for (int pause = MIN_PAUSE_MS;; pause = Min(2 * pause, MAX_PAUSE_MS))
 	{
-		bool passed_over = false;
 		Preset preset;
 
 		if (!read_preset(claim, PLAN_FRESH, &preset))
 			argument_no_such_preset(id_datum(&claim->preset_id));
-		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, &passed_over) ||
-			!passed_over || paused >= LOOK_MS * INT64CONST(1000))
-			return true;
-		paused += pause_before_look(pause, LOOK_MS - (int) (paused / 1000));
+		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, waited == 0) ||
+			!claim->passed_over || waited >= most)
+			break;
+		waited += wait_before_look(claim, pause);
 	}
+	leave_queue(claim);
+	return true;
 }
 
 /* Read and check the arguments of prebuild_claim(). */
@@ -444,6 +390,7 @@ prebuild_claim(PG_FUNCTION_ARGS)
 	Claim claim;
 
 	read_arguments(fcinfo, &claim);
+	claim.queued = false;
 	PreventCommandIfReadOnly("prebuild_claim()");
 	InitMaterializedSRF(fcinfo, 0);
 	claim.result = (ReturnSetInfo *) fcinfo->resultinfo;

@@ -18,9 +18,8 @@ static bool
 is_sized(const Preset *preset)
 {
 	return sizing_rules_are_auto(&preset->details->sizing) &&
-		   (decision_is_active(preset) ||
-			(preset->staged_share > 0 && !preset->template_deleted &&
-			 !preset->template_deprecated));
+		   (decision_is_active(preset) || (preset->staged_share > 0 && !preset->template_deleted &&
+										   !preset->template_deprecated));
 }
 
 /*
@@ -36,8 +35,7 @@ find_others_build(const PoolSnapshot *pool, TimestampTz at)
 
 		if (member->by_system_user && member->build_number == 1 &&
 			member->build_created_at > at - OTHER_RECONCILER_LOOKBACK &&
-			member->build_created_at <= at &&
-			other_reconciler_made(&member->build_id))
+			member->build_created_at <= at && other_reconciler_made(&member->build_id))
 			return member;
 	}
 	return NULL;

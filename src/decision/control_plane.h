@@ -35,10 +35,10 @@ typedef struct PresetDetails
 
 	/* judgement_make() fills these */
 	const AutoPreset *sized; /* how many it wants in mode auto; NULL in other modes */
-	BuildInputs *inputs; /* NULL if nobody checked the build */
-	Mark *invalid;		 /* the mark that the extension wrote validation_failed, or NULL */
-	Mark *unsupported;	 /* the mark that the preset is unsupported, or NULL */
-	Mark *failed;		 /* the mark that the preset failed in a pass, or NULL */
+	BuildInputs *inputs;	 /* NULL if nobody checked the build */
+	Mark *invalid;			 /* the mark that the extension wrote validation_failed, or NULL */
+	Mark *unsupported;		 /* the mark that the preset is unsupported, or NULL */
+	Mark *failed;			 /* the mark that the preset failed in a pass, or NULL */
 } PresetDetails;
 
 /*

@@ -104,10 +104,9 @@ within_bounds(const DemandHistory *past, const PolicySettings *settings)
 	DemandStep *steps = palloc_array(DemandStep, past->nconfigured + 1);
 
 	for (int i = 0; i < past->nconfigured; i++)
-		steps[i] =
-			(DemandStep){ past->configured[i].from, Min(Max(past->configured[i].value,
-															settings->min_instances),
-														settings->max_instances) };
+		steps[i] = (DemandStep){ past->configured[i].from,
+								 Min(Max(past->configured[i].value, settings->min_instances),
+									 settings->max_instances) };
 	bounded.configured = steps;
 	return bounded;
 }
@@ -125,8 +124,7 @@ worse_lately(Backtest *backtest, const ChoiceCandidate *chosen, TimestampTz at)
 	DemandHistory bounded = within_bounds(&backtest->past, &backtest->settings.policy);
 	SimulatorFigures policys = play_lately(backtest, &backtest->past, &chosen->policy, at);
 	SimulatorFigures configureds = play_lately(backtest, &bounded, &configured, at);
-	double level =
-		Min(backtest->settings.service_level, simulator_hit_rate(&chosen->earlier));
+	double level = Min(backtest->settings.service_level, simulator_hit_rate(&chosen->earlier));
 	double may_miss = (1 - level) * policys.demands;
 
 	if (policys.demands == 0)
@@ -136,15 +134,13 @@ worse_lately(Backtest *backtest, const ChoiceCandidate *chosen, TimestampTz at)
 		return psprintf("\"%s\" served %s of %d demands in the last %d days, and what is "
 						"configured %s",
 						backtest_policy_name(&chosen->policy), backtest_share(&policys),
-						policys.demands, (int) (LATELY / DEMAND_DAY),
-						backtest_share(&configureds));
+						policys.demands, (int) (LATELY / DEMAND_DAY), backtest_share(&configureds));
 	if (policys.warm <= configureds.warm &&
 		(double) policys.idle > IDLE_MORE * (double) configureds.idle)
 		return psprintf("\"%s\" waited %.0f idle hours in the last %d days, and what is "
 						"configured %.0f, which served no less",
-						backtest_policy_name(&chosen->policy),
-						(double) policys.idle / DEMAND_HOUR, (int) (LATELY / DEMAND_DAY),
-						(double) configureds.idle / DEMAND_HOUR);
+						backtest_policy_name(&chosen->policy), (double) policys.idle / DEMAND_HOUR,
+						(int) (LATELY / DEMAND_DAY), (double) configureds.idle / DEMAND_HOUR);
 	return NULL;
 }
 
@@ -168,9 +164,9 @@ keep_last(AutoChoice *made, Backtest *backtest, const PolicyChoice *last, Timest
 {
 	made->choice.policy = last->policy;
 	made->choice.outcome = last->outcome;
-	made->choice.note = psprintf("%s; nobody has asked for %d days, so the last choice stays",
-								 backtest_choice_note(backtest),
-								 (int) (POLICY_SILENCE / DEMAND_DAY));
+	made->choice.note =
+		psprintf("%s; nobody has asked for %d days, so the last choice stays",
+				 backtest_choice_note(backtest), (int) (POLICY_SILENCE / DEMAND_DAY));
 	made->policy_name = backtest_policy_name(&last->policy);
 	learn(made, backtest, at);
 }
@@ -181,8 +177,8 @@ take_chosen(AutoChoice *made, Backtest *backtest, TimestampTz at)
 {
 	const ChoiceResult *result = &backtest->result;
 	const ChoiceCandidate *chosen = &result->candidates[result->chosen];
-	char *worse = chosen->policy.kind == POLICY_CONFIGURED ? NULL
-														   : worse_lately(backtest, chosen, at);
+	char *worse =
+		chosen->policy.kind == POLICY_CONFIGURED ? NULL : worse_lately(backtest, chosen, at);
 
 	made->has_figures = true;
 	made->figures = (ChoiceFigures){ chosen->later, result->candidates[0].later };

@@ -26,8 +26,7 @@ typedef struct AutoChoice
 extern TimestampTz auto_choice_reads_from(TimestampTz at);
 extern AutoChoice *auto_choice_make(const SizedPreset *preset, const PresetHistory *history,
 									const PolicyChoice *last, TimestampTz at);
-extern AutoChoice *auto_choice_failed(const SizedPreset *preset, const char *error,
-									  TimestampTz at);
+extern AutoChoice *auto_choice_failed(const SizedPreset *preset, const char *error, TimestampTz at);
 extern bool auto_choice_is_due(const PolicyChoice *last, TimestampTz at);
 
 #endif /* PREBUILD_AUTO_CHOICE_H */

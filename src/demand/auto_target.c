@@ -136,11 +136,9 @@ ask_policy(AutoPreset *preset, const DemandHistory *day, TimestampTz at, PolicyM
 	else
 		policy_target(policy, &settings, &past.past, at, memo, &preset->answer);
 	preset->source = AUTO_POLICY;
-	preset->target =
-		Min(Max(preset->answer.target, rules->min_instances), rules->max_instances);
-	preset->by_policy =
-		silent || preset->target != preset->configured ||
-		(policy->kind != POLICY_CONFIGURED && preset->answer.reason == POLICY_SAYS);
+	preset->target = Min(Max(preset->answer.target, rules->min_instances), rules->max_instances);
+	preset->by_policy = silent || preset->target != preset->configured ||
+						(policy->kind != POLICY_CONFIGURED && preset->answer.reason == POLICY_SAYS);
 	pfree(unconstify(int64_t *, past.past.demands));
 }
 

@@ -303,7 +303,7 @@ prebuild_backtest(PG_FUNCTION_ARGS)
 	demand_require_template(template_id);
 	preset = sized_preset_by_name(template_id, name);
 	service_level = backtest_service_level(fcinfo, 4, preset);
-	range = preset_past_range(template_id, from, to);
+	range = preset_past_range(template_id, name, from, to);
 	histories = preset_histories_read(&range);
 	store_rows((ReturnSetInfo *) fcinfo->resultinfo,
 			   backtest_make(preset, preset_history_find(&histories, template_id, name), from, to,

@@ -59,12 +59,14 @@ ask_policy(void *argument, const DemandHistory *past, int64_t at, int64_t *until
 }
 
 /*
- * Simulate one policy from a time to settings->to, with figures before and after the split. The
- * room's memo must be ready for this preset: policy_memo_init().
+ * Simulate one policy from a time to settings->to, with figures before and after the split; or, with
+ * give_up_at above 0, until so many demands were cold in the first part. Returns whether it came to
+ * the end.
  */
-void
-choice_simulate(const DemandHistory *history, const ChoiceSettings *settings, int64_t from,
-				int64_t split, const Policy *policy, ChoiceRoom *room, SimulatorResult *result)
+static bool
+simulate_policy(const DemandHistory *history, const ChoiceSettings *settings, int64_t from,
+				int64_t split, const Policy *policy, int give_up_at, ChoiceRoom *room,
+				SimulatorResult *result)
 {
 	PolicyCall call = { policy, &settings->policy, &room->memo, settings->pause };
 	SimulatorSettings simulator = { .from = from,
@@ -76,16 +78,55 @@ choice_simulate(const DemandHistory *history, const ChoiceSettings *settings, in
 									.max_creates = settings->max_creates,
 									.max_building = settings->max_building,
 									.default_lead = settings->policy.default_lead,
+									.give_up_at = give_up_at,
 									.series = settings->series };
 
 	policy_memo_next(&room->memo);
-	simulate(history, &simulator, ask_policy, &call, &room->pool, result);
+	return simulate(history, &simulator, ask_policy, &call, &room->pool, result);
+}
+
+/*
+ * Simulate one policy from a time to settings->to, with figures before and after the split. The
+ * room's memo must be ready for this preset: policy_memo_init().
+ */
+void
+choice_simulate(const DemandHistory *history, const ChoiceSettings *settings, int64_t from,
+				int64_t split, const Policy *policy, ChoiceRoom *room, SimulatorResult *result)
+{
+	(void) simulate_policy(history, settings, from, split, policy, 0, room, result);
+}
+
+static bool
+is_enough(int warm, int demands, double service_level)
+{
+	return warm >= service_level * demands;
 }
 
 static bool
 reaches(const SimulatorFigures *figures, double service_level)
 {
-	return figures->warm >= service_level * figures->demands;
+	return is_enough(figures->warm, figures->demands, service_level);
+}
+
+/* Return how many cold demands between two times are too many for the service level. */
+static int
+too_many_cold(const DemandHistory *history, int64_t from, int64_t to, double service_level)
+{
+	int demands = demand_count_before(history->demands, history->ndemands, to) -
+				  demand_count_before(history->demands, history->ndemands, from);
+	int low = 1;
+	int high = demands + 1;
+
+	while (low < high)
+	{
+		int middle = low + (high - low) / 2;
+
+		if (is_enough(demands - middle, demands, service_level))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 /* Try a policy, and keep it as a candidate. Returns whether it reached the level. */
@@ -156,34 +197,41 @@ price_of(int number)
 }
 
 /*
- * Find the highest price that reaches the level. Lower prices serve more, so the search halves. Only
- * its last step stays a candidate: all prices of one policy would crowd out the others.
+ * Find the highest price that reaches the level. Lower prices serve more, so the search halves, and
+ * gives a price up once it misses too many. Only the price that it finds becomes a candidate: all
+ * prices of one policy would crowd out the others. If none reaches the level it is the lowest.
  */
 static void
 try_forecasts(const DemandHistory *history, const ChoiceSettings *settings, ChoiceRoom *room,
 			  ChoiceResult *result)
 {
 	Policy policy = { .kind = POLICY_FORECAST };
-	ChoiceCandidate *candidate = &result->candidates[result->ncandidates];
-	ChoiceCandidate best = { .reached = false };
+	ChoiceCandidate *best = &result->candidates[result->ncandidates];
+	int too_many = too_many_cold(history, result->from, result->split, settings->service_level);
 	int low = 0;
 	int high = PRICES;
 
+	best->reached = false;
 	while (low < high)
 	{
 		int middle = low + (high - low) / 2;
+		SimulatorResult figures;
 
 		policy.price = price_of(middle);
-		if (try_policy(history, settings, &policy, room, result))
+		if (simulate_policy(history, settings, result->from, result->split, &policy, too_many, room,
+							&figures) &&
+			reaches(&figures.before, settings->service_level))
+		{
+			*best = (ChoiceCandidate){ policy, true, false, figures.before, figures.after };
 			high = middle;
+		}
 		else
 			low = middle + 1;
-		if (candidate->reached || !best.reached)
-			best = *candidate;
-		result->ncandidates--;
 	}
-	*candidate = best;
-	result->ncandidates++;
+	if (best->reached)
+		result->ncandidates++;
+	else
+		(void) try_policy(history, settings, &policy, room, result);
 }
 
 /* What serving demands is worth at most, less the idle time that it takes. */
@@ -265,6 +313,7 @@ advise_schedule(const DemandHistory *history, const ChoiceSettings *settings, Ch
 	DemandHistory known = demand_history_before(history, result->split);
 	DemandLead lead;
 	SimulatorResult figures;
+	int too_many = too_many_cold(history, result->from, result->split, settings->service_level);
 
 	if (from < history->began)
 		from = history->began;
@@ -274,9 +323,11 @@ advise_schedule(const DemandHistory *history, const ChoiceSettings *settings, Ch
 	{
 		week_schedule_fit(needs, WEEK_PIECED, 1 - (1 - settings->service_level) * aims[i],
 						  &advice->week);
-		choice_simulate(history, settings, result->from, result->split, &policy, room, &figures);
+		/* the last one stays, whatever it gives */
+		advice->reached = simulate_policy(history, settings, result->from, result->split, &policy,
+										  i < AIMS - 1 ? too_many : 0, room, &figures) &&
+						  reaches(&figures.before, settings->service_level);
 		advice->later = figures.after;
-		advice->reached = reaches(&figures.before, settings->service_level);
 		if (advice->reached)
 			break;
 	}
@@ -294,6 +345,7 @@ choice_bound(const DemandHistory *history, const ChoiceSettings *settings, int64
 	WeekNeeds *needs = &room->memo.needs;
 	Policy policy = { .kind = POLICY_WEEK, .week = &bound->week };
 	double misses = 1 - settings->service_level;
+	int too_many = too_many_cold(history, from, settings->to, settings->service_level);
 	DemandLead lead;
 	SimulatorResult figures;
 
@@ -305,9 +357,11 @@ choice_bound(const DemandHistory *history, const ChoiceSettings *settings, int64
 		double aim = 1 - misses * (BOUND_TRIES - 1 - try) / (BOUND_TRIES - 1);
 
 		week_schedule_fit(needs, WEEK_FREE, aim, &bound->week);
-		choice_simulate(history, settings, from, from, &policy, room, &figures);
+		/* the last one stays, whatever it gives */
+		bound->reached = simulate_policy(history, settings, from, from, &policy,
+										 try < BOUND_TRIES - 1 ? too_many : 0, room, &figures) &&
+						 reaches(&figures.after, settings->service_level);
 		bound->later = figures.after;
-		bound->reached = reaches(&figures.after, settings->service_level);
 	}
 }
 

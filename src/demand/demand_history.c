@@ -105,6 +105,35 @@ demand_time_of_week(const DemandHistory *history, int64_t at)
 	return since >= 0 ? since : since + DEMAND_WEEK;
 }
 
+/* Return the part of the local week around a time that has that time's offset. */
+static DemandWeek
+week_of(const DemandHistory *history, int64_t at)
+{
+	int begun = steps_begun(history->offsets, history->noffsets, at);
+	DemandWeek week;
+
+	week.begins = at - demand_time_of_week(history, at);
+	week.from = week.begins;
+	week.until = week.begins + DEMAND_WEEK;
+	if (begun > 0 && history->offsets[begun - 1].from > week.from)
+		week.from = history->offsets[begun - 1].from;
+	if (begun < history->noffsets && history->offsets[begun].from < week.until)
+		week.until = history->offsets[begun].from;
+	return week;
+}
+
+/*
+ * Return what demand_time_of_week() does, sooner: *near is the week of the last question, or none (all
+ * 0), and becomes this one's.
+ */
+int64_t
+demand_time_of_near_week(const DemandHistory *history, int64_t at, DemandWeek *near)
+{
+	if (at < near->from || at >= near->until)
+		*near = week_of(history, at);
+	return at - near->begins;
+}
+
 static int
 compare_spans(const void *a, const void *b)
 {

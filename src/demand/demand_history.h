@@ -56,6 +56,14 @@ typedef struct DemandHistory
 	int noffsets;
 } DemandHistory;
 
+/* Times from one to before another one that are in one local week, with one offset. */
+typedef struct DemandWeek
+{
+	int64_t from;
+	int64_t until;
+	int64_t begins; /* a time is so far into its week as it is after this */
+} DemandWeek;
+
 /* How long a prebuild takes from its order to its readiness. */
 typedef struct DemandLead
 {
@@ -72,6 +80,7 @@ extern int64_t demand_step_value(const DemandStep *steps, int count, int64_t at,
 extern int64_t demand_step_until(const DemandStep *steps, int count, int64_t at);
 extern int64_t demand_local_time(const DemandHistory *history, int64_t at);
 extern int64_t demand_time_of_week(const DemandHistory *history, int64_t at);
+extern int64_t demand_time_of_near_week(const DemandHistory *history, int64_t at, DemandWeek *near);
 extern void demand_lead(const DemandHistory *past, int64_t at, int64_t otherwise, DemandLead *lead);
 
 #endif /* PREBUILD_DEMAND_HISTORY_H */

@@ -127,6 +127,7 @@ count_cells(const DemandHistory *past, int64_t at, DemandRates *rates, double *c
 	double weights = 0;
 	double squares = 0;
 	int end = demand_count_before(past->demands, past->ndemands, at);
+	DemandWeek near = { 0, 0, 0 };
 
 	memset(counts, 0, sizeof(double) * RATE_CELLS);
 	for (int week = 0; week < rates->weeks; week++)
@@ -136,7 +137,8 @@ count_cells(const DemandHistory *past, int64_t at, DemandRates *rates, double *c
 		of_weeks[week] = 0;
 		for (; end > 0 && past->demands[end - 1] >= from; end--)
 		{
-			counts[demand_time_of_week(past, past->demands[end - 1]) / RATE_CELL] += weight;
+			counts[demand_time_of_near_week(past, past->demands[end - 1], &near) / RATE_CELL] +=
+				weight;
 			of_weeks[week]++;
 			rates->demands++;
 		}
@@ -247,13 +249,16 @@ estimate_bursts(const DemandHistory *past, int64_t at, int64_t lead, const Deman
 	double found = BURSTS_PRIOR;
 	double expected = BURSTS_PRIOR;
 	double hours = (double) lead / DEMAND_HOUR;
+	DemandWeek near = { 0, 0, 0 };
 
 	for (int i = first; i < end; i++)
 	{
 		while (past->demands[oldest] < past->demands[i] - lead)
 			oldest++;
 		found += i - oldest;
-		expected += hours * rates->cells[demand_time_of_week(past, past->demands[i]) / RATE_CELL];
+		expected +=
+			hours *
+			rates->cells[demand_time_of_near_week(past, past->demands[i], &near) / RATE_CELL];
 	}
 	return found > expected ? found / expected - 1 : 0;
 }
@@ -295,20 +300,31 @@ demand_rates(const DemandHistory *past, int64_t at, int64_t lead, DemandRates *r
 }
 
 /* Return how many demands the rates expect from the beginning of the week. */
-static double
-expected_into_week(const DemandRates *rates, int64_t into)
+double
+demand_expected_into(const DemandRates *rates, int64_t into)
 {
 	int cell = (int) (into / RATE_CELL);
 
 	return rates->sums[cell] + rates->cells[cell] * ((double) (into % RATE_CELL) / DEMAND_HOUR);
 }
 
+/*
+ * Return how many demands the rates expect between two times of the week: what they expect up to each
+ * is given. The second one comes within a week after the first.
+ */
+double
+demand_expected_between(const DemandRates *rates, double before_first, double before_second)
+{
+	double expected = before_second - before_first;
+
+	return expected < 0 ? expected + rates->sums[RATE_CELLS] : expected;
+}
+
 /* Return how many demands the rates expect in a span, which is shorter than a week. */
 double
 demand_expected(const DemandRates *rates, const DemandHistory *past, int64_t from, int64_t to)
 {
-	double expected = expected_into_week(rates, demand_time_of_week(past, to)) -
-					  expected_into_week(rates, demand_time_of_week(past, from));
-
-	return expected < 0 ? expected + rates->sums[RATE_CELLS] : expected;
+	return demand_expected_between(rates,
+								   demand_expected_into(rates, demand_time_of_week(past, from)),
+								   demand_expected_into(rates, demand_time_of_week(past, to)));
 }

@@ -32,6 +32,9 @@ typedef struct DemandRates
 
 extern void demand_rates(const DemandHistory *past, int64_t at, int64_t lead, DemandRates *rates);
 extern void demand_rates_sum(DemandRates *rates);
+extern double demand_expected_into(const DemandRates *rates, int64_t into);
+extern double demand_expected_between(const DemandRates *rates, double before_first,
+									  double before_second);
 extern double demand_expected(const DemandRates *rates, const DemandHistory *past, int64_t from,
 							  int64_t to);
 

@@ -34,7 +34,7 @@ PG_FUNCTION_INFO_V1(prebuild_demand);
 
 /*
  * The demands of a range, each once. $1 to $5: unlogged demands; $6: control plane, $7: template or
- * NULL, $8: from, $9: until.
+ * NULL, $8: from, $9: until, $10: preset's name or NULL.
  */
 #define UNLOGGED_DEMANDS                                                                           \
 	"SELECT u.template_id, u.preset_name, u.at, u.warm"                                            \
@@ -42,19 +42,19 @@ PG_FUNCTION_INFO_V1(prebuild_demand);
 #define ALL_DEMANDS                                                                                \
 	"(SELECT l.template_id, l.preset_name, l.at, l.warm FROM {ext}prebuild_demand_log l"           \
 	"  WHERE l.control_plane {=} $6 AND ($7 IS NULL OR l.template_id {=} $7)"                      \
-	"  AND l.at {>=} $8 AND l.at {<} $9"                                                           \
+	"  AND l.at {>=} $8 AND l.at {<} $9 AND ($10 IS NULL OR l.preset_name {=} $10)"                \
 	" UNION ALL " UNLOGGED_DEMANDS " WHERE NOT EXISTS (SELECT FROM {ext}prebuild_demand_log k"     \
 	"  WHERE k.control_plane {=} $6 AND k.workspace_id {=} u.workspace_id)) d"
 
-#define RANGE_PARAMETERS 9
+#define RANGE_PARAMETERS 10
 #define RANGE_TYPES                                                                                \
 	UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, TEXTOID, UUIDOID, \
-		TIMESTAMPTZOID, TIMESTAMPTZOID
+		TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID
 
 /* Set the parameters of ALL_DEMANDS. nulls: as SPI takes them, terminated. */
 static void
-range_parameters(const Unlogged *unlogged, const Id *template_id, TimestampTz from,
-				 TimestampTz until, Datum *values, char *nulls)
+range_parameters(const Unlogged *unlogged, const Id *template_id, const char *preset_name,
+				 TimestampTz from, TimestampTz until, Datum *values, char *nulls)
 {
 	values[0] = array_datum(unlogged->workspaces);
 	values[1] = array_datum(unlogged->templates);
@@ -65,9 +65,12 @@ range_parameters(const Unlogged *unlogged, const Id *template_id, TimestampTz fr
 	values[6] = template_id == NULL ? (Datum) 0 : id_datum(template_id);
 	values[7] = TimestampTzGetDatum(from);
 	values[8] = TimestampTzGetDatum(until);
+	values[9] = preset_name == NULL ? (Datum) 0 : CStringGetTextDatum(preset_name);
 	memset(nulls, ' ', RANGE_PARAMETERS);
 	if (template_id == NULL)
 		nulls[6] = 'n';
+	if (preset_name == NULL)
+		nulls[9] = 'n';
 }
 
 /* Nothing unlogged. */
@@ -131,7 +134,8 @@ read_demands(const HistoryRange *range, const Unlogged *unlogged)
 	bool *warm;
 	uint64 n;
 
-	range_parameters(unlogged, range->template_id, range->from, range->until, values, nulls);
+	range_parameters(unlogged, range->template_id, range->preset_name, range->from, range->until,
+					 values, nulls);
 	n = demand_log_exists()
 			? plan_execute(&plan,
 						   "SELECT d.template_id, d.preset_name, d.at, d.warm FROM " ALL_DEMANDS
@@ -176,12 +180,14 @@ static int
 read_logged(const HistoryRange *range, LeadTime **times, ArrayParameter *open)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TEXTOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID };
+	static const Oid argtypes[] = { TEXTOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID };
 	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema),
 					   range->template_id == NULL ? (Datum) 0 : id_datum(range->template_id),
-					   TimestampTzGetDatum(range->samples_from),
-					   TimestampTzGetDatum(range->until) };
-	const char nulls[] = { ' ', range->template_id == NULL ? 'n' : ' ', ' ', ' ' };
+					   TimestampTzGetDatum(range->samples_from), TimestampTzGetDatum(range->until),
+					   range->preset_name == NULL ? (Datum) 0
+												  : CStringGetTextDatum(range->preset_name) };
+	const char nulls[] = { ' ', range->template_id == NULL ? 'n' : ' ', ' ', ' ',
+						   range->preset_name == NULL ? 'n' : ' ' };
 	int kept = 0;
 	uint64 n;
 
@@ -191,8 +197,9 @@ read_logged(const HistoryRange *range, LeadTime **times, ArrayParameter *open)
 					 "SELECT l.workspace_id, l.template_id, l.preset_name, l.built_at, l.outcome,"
 					 " l.waiting, l.building, l.starting FROM {ext}prebuild_lead_time_log l"
 					 " WHERE l.control_plane {=} $1 AND ($2 IS NULL OR l.template_id {=} $2)"
-					 " AND l.built_at {>=} $3 AND l.built_at {<} $4",
-					 PLAN_READ_OWN, 4, argtypes, values, nulls);
+					 " AND l.built_at {>=} $3 AND l.built_at {<} $4"
+					 " AND ($5 IS NULL OR l.preset_name {=} $5)",
+					 PLAN_READ_OWN, 5, argtypes, values, nulls);
 	*times = palloc_array(LeadTime, n + 1);
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -282,8 +289,8 @@ preset_histories_read(const HistoryRange *range)
 {
 	Unlogged unlogged = range->source == HISTORY_EXACT ||
 								(range->source == HISTORY_MEASURED && !demand_log_is_complete())
-							? unlogged_read(range->template_id, range->from, range->until,
-											range->samples_from - USECS_PER_DAY)
+							? unlogged_read(range->template_id, range->preset_name, range->from,
+											range->until, range->samples_from - USECS_PER_DAY)
 							: nothing();
 	PresetHistories result = read_demands(range, &unlogged);
 	LeadTime *times = NULL;
@@ -387,11 +394,11 @@ count_demands(const DemandArguments *arguments, const Unlogged *unlogged, ArrayP
 	uint64 n;
 
 #define COUNTED                                                                                    \
-	"SELECT d.template_id, d.preset_name, pg_catalog.date_bin($10, d.at, $8) AS starts_at,"        \
+	"SELECT d.template_id, d.preset_name, pg_catalog.date_bin($11, d.at, $8) AS starts_at,"        \
 	" pg_catalog.count(*) FILTER (WHERE d.warm), pg_catalog.count(*) FILTER (WHERE NOT d.warm)"    \
 	" FROM "
-	range_parameters(unlogged, arguments->template_id, arguments->from, arguments->until, values,
-					 nulls);
+	range_parameters(unlogged, arguments->template_id, NULL, arguments->from, arguments->until,
+					 values, nulls);
 	values[RANGE_PARAMETERS] = arguments->bucket;
 	nulls[RANGE_PARAMETERS] = ' ';
 	n = demand_log_exists()
@@ -435,7 +442,8 @@ prebuild_demand(PG_FUNCTION_ARGS)
 	control_plane_require();
 	if (arguments.template_id != NULL)
 		demand_require_template(arguments.template_id);
-	unlogged = unlogged_read(arguments.template_id, arguments.from, arguments.until, DT_NOEND);
+	unlogged =
+		unlogged_read(arguments.template_id, NULL, arguments.from, arguments.until, DT_NOEND);
 	columns[0] = array_new(UUIDOID);
 	columns[1] = array_new(TEXTOID);
 	columns[2] = array_new(TIMESTAMPTZOID);

@@ -52,12 +52,13 @@ typedef enum HistorySource
 
 /*
  * What to read: demands from "from" to before "until", and builds from samples_from to before
- * "until", of one template or (NULL) all.
+ * "until", of one template or (NULL) all, and in it of the presets of one name or (NULL) all.
  */
 typedef struct HistoryRange
 {
 	HistorySource source;
 	const Id *template_id;
+	const char *preset_name;
 	TimestampTz from;
 	TimestampTz samples_from;
 	TimestampTz until;

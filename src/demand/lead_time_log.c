@@ -10,7 +10,8 @@
  *	  says since when, nobody will know its lead time.
  *
  *	  The metrics come from the histograms, because a scrape must not read all builds, and because a
- *	  counter must not fall when old rows go. A row counts once: when it gets its outcome.
+ *	  counter must not fall when old rows go. A row counts once: when it gets its outcome. A
+ *	  histogram goes when the log has no build of its presets any more.
  *
  *	  Only passes write, under lock 7. The tables of the control plane are read with the caller's
  *	  rights, our own with those of the extension's owner.
@@ -231,8 +232,27 @@ lead_times_write(const LeadTime *times, int n, TimestampTz oldest)
 }
 
 /*
+ * Delete the histograms of presets that have no build in the log. Their templates are gone, or they
+ * have another name, or nobody has wanted them for as long as the log goes back.
+ */
+static void
+prune_stats(void)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { TEXTOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema) };
+
+	plan_execute(&plan,
+				 "DELETE FROM {ext}prebuild_lead_time_stats s WHERE s.control_plane {=} $1"
+				 " AND NOT EXISTS (SELECT FROM {ext}prebuild_lead_time_log l"
+				 "  WHERE l.control_plane {=} s.control_plane AND l.template_id {=} s.template_id"
+				 "  AND l.preset_name {=} s.preset_name)",
+				 PLAN_FRESH_OWN, 1, argtypes, values, NULL);
+}
+
+/*
  * Delete builds from before "oldest", and those without an outcome whose workspace must be gone, as
- * they would have one. SPI must be connected.
+ * they would have one; and the histograms that have no builds left. SPI must be connected.
  */
 void
 lead_times_prune(TimestampTz oldest, TimestampTz at)
@@ -250,6 +270,7 @@ lead_times_prune(TimestampTz oldest, TimestampTz at)
 				 "  AND o.outcome IS NULL AND o.built_at {<} $2"
 				 "  ORDER BY o.built_at LIMIT " ROWS_AT_ONCE ")))",
 				 PLAN_FRESH_OWN, 3, argtypes, values, NULL);
+	prune_stats();
 }
 
 /*

@@ -76,10 +76,9 @@ read_builds(PresetHistory *pasts, Datum *values)
 			continue;
 		if (past->nbuilds++ == 0)
 			past->builds = builds + kept;
-		builds[kept++] =
-			(DemandBuild){ DatumGetTimestampTz(row_get(i, 2)),
-						   (int64_t) rint(Max(seconds, 0) * USECS_PER_SEC),
-						   DatumGetBool(row_get(i, 4)) };
+		builds[kept++] = (DemandBuild){ DatumGetTimestampTz(row_get(i, 2)),
+										(int64_t) rint(Max(seconds, 0) * USECS_PER_SEC),
+										DatumGetBool(row_get(i, 4)) };
 	}
 	SPI_freetuptable(SPI_tuptable);
 }

@@ -80,8 +80,14 @@ policy_memo_init(PolicyMemo *memo, PolicyPattern *patterns, int npatterns)
 void
 policy_memo_next(PolicyMemo *memo)
 {
+	const DemandWeek none = { 0, 0, 0 };
+
 	memo->levels.learnt_at = INT64_MIN;
 	memo->schedule_valid = false;
+	memo->first_of_day = 0;
+	memo->first_of_minutes = 0;
+	memo->week = none;
+	memo->day_before = none;
 }
 
 /* Return the Monday at midnight UTC up to which policies learn for a time. */
@@ -94,7 +100,7 @@ policy_learns_at(int64_t at)
 /* Return the pattern of the weeks before, learnt at the first question of a week. */
 const PolicyPattern *
 policy_learn_pattern(const PolicySettings *settings, const DemandHistory *past, int64_t at,
-			  PolicyMemo *memo)
+					 PolicyMemo *memo)
 {
 	int64_t monday = policy_learns_at(at);
 	int64_t slot = (monday / DEMAND_WEEK) % memo->npatterns;
@@ -113,8 +119,8 @@ policy_learn_pattern(const PolicySettings *settings, const DemandHistory *past, 
 
 /* Fit the memo's schedule to the weeks before, at the first question of a week. */
 void
-policy_learn_schedule(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
-			   int64_t at, PolicyMemo *memo)
+policy_learn_schedule(const Policy *policy, const PolicySettings *settings,
+					  const DemandHistory *past, int64_t at, PolicyMemo *memo)
 {
 	int64_t monday = policy_learns_at(at);
 	int64_t weeks = (monday - past->began) / DEMAND_WEEK;
@@ -136,18 +142,26 @@ policy_learn_schedule(const Policy *policy, const PolicySettings *settings, cons
 		week_schedule_fit(&memo->needs, WEEK_PIECED, policy->aim, &memo->schedule);
 }
 
-/* Return how many demands came since a time. Looks from the end: it is a recent one. */
+/*
+ * Return how many demands came since a time. *first is where the last question found the first of
+ * them, and any number is right: the look-up begins there, as questions come in the order of time.
+ */
 static int
-demands_since(const DemandHistory *past, int64_t from)
+demands_since(const DemandHistory *past, int64_t from, int *first)
 {
 	int reach = 1;
-	int first;
 
-	while (reach < past->ndemands && past->demands[past->ndemands - reach] >= from)
+	if (*first > past->ndemands || (*first > 0 && past->demands[*first - 1] >= from))
+		*first = 0;
+	while (reach <= past->ndemands - *first && past->demands[*first + reach - 1] < from)
+	{
+		*first += reach;
 		reach *= 2;
-	first = reach < past->ndemands ? past->ndemands - reach : 0;
-	return past->ndemands - first -
-		   demand_count_before(past->demands + first, past->ndemands - first, from);
+	}
+	if (reach > past->ndemands - *first)
+		reach = past->ndemands - *first;
+	*first += demand_count_before(past->demands + *first, reach, from);
+	return past->ndemands - *first;
 }
 
 /*
@@ -156,18 +170,24 @@ demands_since(const DemandHistory *past, int64_t from)
  * expected, with trust in the expectation.
  */
 static double
-recent_factor(const DemandRates *rates, const DemandHistory *past, int64_t at)
+recent_factor(const DemandRates *rates, const DemandHistory *past, int64_t at, PolicyMemo *memo)
 {
+	/* what the rates expect in the week before each */
+	double now = demand_expected_into(rates, demand_time_of_near_week(past, at, &memo->week));
+	double day_before = demand_expected_into(
+		rates, demand_time_of_near_week(past, at - RECENT_DAY, &memo->day_before));
+	double minutes_before = demand_expected_into(
+		rates, demand_time_of_near_week(past, at - RECENT_MINUTES, &memo->week));
 	double factor = rates->level;
 	double expected;
 	double minutes;
 
-	expected = factor * demand_expected(rates, past, at - RECENT_DAY, at);
-	factor *=
-		(demands_since(past, at - RECENT_DAY) + rates->day_trust) / (expected + rates->day_trust);
-	expected = factor * demand_expected(rates, past, at - RECENT_MINUTES, at);
-	minutes =
-		(demands_since(past, at - RECENT_MINUTES) + MINUTES_TRUST) / (expected + MINUTES_TRUST);
+	expected = factor * demand_expected_between(rates, day_before, now);
+	factor *= (demands_since(past, at - RECENT_DAY, &memo->first_of_day) + rates->day_trust) /
+			  (expected + rates->day_trust);
+	expected = factor * demand_expected_between(rates, minutes_before, now);
+	minutes = (demands_since(past, at - RECENT_MINUTES, &memo->first_of_minutes) + MINUTES_TRUST) /
+			  (expected + MINUTES_TRUST);
 	return minutes > 1 ? factor * minutes : factor;
 }
 
@@ -177,17 +197,23 @@ recent_factor(const DemandRates *rates, const DemandHistory *past, int64_t at)
  */
 static double
 rate_ahead(const PolicySettings *settings, const PolicyPattern *pattern, const DemandHistory *past,
-		   int64_t at, int64_t *until)
+		   int64_t at, PolicyMemo *memo, int64_t *until)
 {
-	int64_t into = demand_time_of_week(past, at) + DEMAND_WEEK;
+	int64_t into = demand_time_of_near_week(past, at, &memo->week) + DEMAND_WEEK;
 	int64_t first = into - earlier(settings->scale_in_delay, DEMAND_DAY);
 	int64_t last = into + earlier(pattern->lead.p90 + settings->pass_interval, DEMAND_DAY);
+	int64_t first_cell = first / RATE_CELL;
+	int64_t last_cell = last / RATE_CELL;
+	int cell = (int) (first_cell % RATE_CELLS);
 	double most = 0;
 
-	for (int64_t cell = first / RATE_CELL; cell <= last / RATE_CELL; cell++)
-		if (pattern->rates.cells[cell % RATE_CELLS] > most)
-			most = pattern->rates.cells[cell % RATE_CELLS];
-	*until = at + earlier(RATE_CELL - first % RATE_CELL, RATE_CELL - last % RATE_CELL);
+	for (int64_t left = last_cell - first_cell; left >= 0; left--)
+	{
+		if (pattern->rates.cells[cell] > most)
+			most = pattern->rates.cells[cell];
+		cell = cell == RATE_CELLS - 1 ? 0 : cell + 1;
+	}
+	*until = at + earlier((first_cell + 1) * RATE_CELL - first, (last_cell + 1) * RATE_CELL - last);
 	return most;
 }
 
@@ -208,15 +234,21 @@ level_for(const Policy *policy, const PolicySettings *settings, const PolicyPatt
 	{
 		levels->learnt_at = pattern->learnt_at;
 		levels->price = policy->price;
+		levels->last = 0;
 		for (int i = 0; i < POLICY_LEVELS_KEPT; i++)
 		{
 			levels->least[i] = 1;
 			levels->most[i] = 0;
 		}
 	}
+	if (levels->least[levels->last] <= rate && rate <= levels->most[levels->last])
+		return levels->last;
 	for (int i = 0; i < POLICY_LEVELS_KEPT; i++)
 		if (levels->least[i] <= rate && rate <= levels->most[i])
+		{
+			levels->last = i;
 			return i;
+		}
 	stock_level(&question, &stock);
 	if (stock.level < POLICY_LEVELS_KEPT)
 	{
@@ -244,8 +276,8 @@ answer_forecast(const Policy *policy, const PolicySettings *settings, const Dema
 		return;
 	}
 	answer->lead = pattern->lead.mean;
-	answer->factor = recent_factor(&pattern->rates, past, at);
-	answer->rate = answer->factor * rate_ahead(settings, pattern, past, at, &answer->until);
+	answer->factor = recent_factor(&pattern->rates, past, at, memo);
+	answer->rate = answer->factor * rate_ahead(settings, pattern, past, at, memo, &answer->until);
 	answer->target = level_for(policy, settings, pattern, answer->rate, &memo->levels);
 }
 

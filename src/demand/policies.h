@@ -76,6 +76,7 @@ typedef struct PolicyLevels
 {
 	int64_t learnt_at;
 	double price;
+	int last;						  /* the level of the last question */
 	double least[POLICY_LEVELS_KEPT]; /* rates that gave a level; least > most: none yet */
 	double most[POLICY_LEVELS_KEPT];
 } PolicyLevels;
@@ -94,6 +95,11 @@ typedef struct PolicyMemo
 	int64_t schedule_at;
 	WeekSchedule schedule;
 	WeekNeeds needs;
+	/* where the last question looked: in the demands, and in the week of now and of a day before */
+	int first_of_day;
+	int first_of_minutes;
+	DemandWeek week;
+	DemandWeek day_before;
 } PolicyMemo;
 
 extern bool policy_is_silent(const DemandHistory *past, int64_t at);

@@ -245,10 +245,10 @@ policy_choice_write(const PolicyChoice *choice, const char *policy_name,
 					const ChoiceFigures *figures)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[PUTS] = { TEXTOID,   UUIDOID,		TEXTOID,		TEXTOID,
-										TEXTOID,   FLOAT8OID,	TEXTOID,		TEXTOID,
-										TIMESTAMPTZOID,	TIMESTAMPTZOID,	INT4OID, FLOAT8OID,
-										INTERVALOID, FLOAT8OID, INTERVALOID,	TIMESTAMPTZOID,
+	static const Oid argtypes[PUTS] = { TEXTOID,		UUIDOID,		TEXTOID,	 TEXTOID,
+										TEXTOID,		FLOAT8OID,		TEXTOID,	 TEXTOID,
+										TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,	 FLOAT8OID,
+										INTERVALOID,	FLOAT8OID,		INTERVALOID, TIMESTAMPTZOID,
 										FLOAT8ARRAYOID, BOOLOID };
 	ArrayParameter *learnt = array_new(FLOAT8OID);
 	Datum values[PUTS] = { CStringGetTextDatum(setting_control_plane_schema),
@@ -294,8 +294,7 @@ policy_choices_suspend(bool suspended)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { TEXTOID, BOOLOID };
-	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema),
-					   BoolGetDatum(suspended) };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), BoolGetDatum(suspended) };
 
 	plan_execute(&plan,
 				 "UPDATE {ext}prebuild_policy_choice c SET suspended = $2"

@@ -95,12 +95,17 @@ first_of(const DemandHistory *past, TimestampTz otherwise)
 	return first;
 }
 
-/* Return what to read for a backtest from a time until before another one. */
+/*
+ * Return what to read for a backtest from a time until before another one: of a template's presets of
+ * one name, or of all (NULL).
+ */
 HistoryRange
-preset_past_range(const Id *template_id, TimestampTz from, TimestampTz until)
+preset_past_range(const Id *template_id, const char *preset_name, TimestampTz from,
+				  TimestampTz until)
 {
 	return (HistoryRange){ .source = HISTORY_EXACT,
 						   .template_id = template_id,
+						   .preset_name = preset_name,
 						   .from = from - PAST_LEARNT_FROM,
 						   .samples_from = from - PAST_LEARNT_FROM,
 						   .until = until };

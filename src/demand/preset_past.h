@@ -16,7 +16,8 @@
 /* Policies learn from so much of what is before a range. */
 #define PAST_LEARNT_FROM (17 * DEMAND_WEEK)
 
-extern HistoryRange preset_past_range(const Id *template_id, TimestampTz from, TimestampTz until);
+extern HistoryRange preset_past_range(const Id *template_id, const char *preset_name,
+									  TimestampTz from, TimestampTz until);
 extern DemandHistory preset_past(const SizedPreset *preset, const PresetHistory *history,
 								 TimestampTz from, TimestampTz until);
 extern void preset_past_configure(DemandHistory *past, const SizedPreset *preset, TimestampTz from,

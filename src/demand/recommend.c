@@ -341,7 +341,7 @@ Datum
 prebuild_recommend(PG_FUNCTION_ARGS)
 {
 	TimestampTz at = backtest_time(fcinfo, 0, "at");
-	HistoryRange range = preset_past_range(NULL, at - BACKTEST_DAYS * DEMAND_DAY, at);
+	HistoryRange range = preset_past_range(NULL, NULL, at - BACKTEST_DAYS * DEMAND_DAY, at);
 	PresetHistories histories;
 	SizedPresets presets;
 	Advice *advice;

@@ -262,7 +262,7 @@ prebuild_replay(PG_FUNCTION_ARGS)
 	control_plane_require();
 	demand_require_template(template_id);
 	preset = sized_preset_by_name(template_id, name);
-	range = preset_past_range(template_id, from, to);
+	range = preset_past_range(template_id, name, from, to);
 	histories = preset_histories_read(&range);
 	history = preset_history_find(&histories, template_id, name);
 	backtest = backtest_make(preset, history, from, to, backtest_service_level(fcinfo, 6, preset));

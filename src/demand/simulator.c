@@ -39,7 +39,8 @@ typedef struct Simulation
 	int64_t wanted_until;
 	int nready;
 	int nbuilds;
-	int orders; /* builds ordered so far */
+	int orders;	 /* builds ordered so far */
+	int64_t due; /* a time of a periodic pass */
 
 	int bucket;				 /* of the series: the one that the clock is in */
 	SimulatorFigures closed; /* the sum of all before it */
@@ -53,17 +54,22 @@ earlier(int64_t a, int64_t b)
 
 /* Return when the periodic pass at or after a time is. */
 static int64_t
-periodic_pass(const Simulation *sim, int64_t time)
+periodic_pass(Simulation *sim, int64_t time)
 {
 	int64_t interval = sim->settings->pass_interval;
-	int64_t rest;
 
 	if (time > sim->settings->to)
 		return INT64_MAX;
-	rest = time % interval;
-	if (rest < 0)
-		rest += interval;
-	return rest == 0 ? time : time + interval - rest;
+	/* mostly it is the one of the last question, or the next one: no division */
+	if (time > sim->due)
+		sim->due += interval;
+	if (time > sim->due || time <= sim->due - interval)
+	{
+		int64_t rest = time % interval;
+
+		sim->due = time - rest + (rest > 0 ? interval : 0);
+	}
+	return sim->due;
 }
 
 /* Let a pass see what has changed now: a periodic one, which may be now, and a prompt one. */
@@ -249,6 +255,9 @@ order_build(Simulation *sim)
 		took = like->took;
 		build.fails = like->failed;
 	}
+	/* the next pass orders again what fails, so failing at once must not stop the clock */
+	if (build.fails && took < sim->settings->pass_interval)
+		took = sim->settings->pass_interval;
 	sim->orders++;
 	sim->figures->created++;
 	sim->figures->building += took;
@@ -296,9 +305,9 @@ run_pass(Simulation *sim)
 	sim->next_pass = INT64_MAX;
 	if (sim->prompt_pass <= sim->now)
 		sim->prompt_pass = INT64_MAX;
-	sim->past.ndemands +=
-		demand_count_before(sim->history->demands + sim->past.ndemands,
-							sim->history->ndemands - sim->past.ndemands, sim->now);
+	while (sim->past.ndemands < sim->history->ndemands &&
+		   sim->history->demands[sim->past.ndemands] < sim->now)
+		sim->past.ndemands++;
 	while (sim->past.nbuilds < sim->history->nbuilds &&
 		   sim->history->builds[sim->past.nbuilds].created < sim->now)
 		sim->past.nbuilds++;
@@ -360,9 +369,10 @@ fill_pool(Simulation *sim)
 /*
  * Simulate the pool from settings->from (inclusive) to settings->to (exclusive). Targets are cut to
  * 0 and room->size. settings must have from <= split <= to and a pass_interval above 0. Takes time
- * by the number of demands and of changes of the target, and of the buckets of a series.
+ * by the number of demands and of changes of the target, and of the buckets of a series. Returns
+ * false, with unfinished figures and series, if settings->give_up_at ended it.
  */
-void
+bool
 simulate(const DemandHistory *history, const SimulatorSettings *settings, SimulatorTarget target,
 		 void *policy, const SimulatorRoom *room, SimulatorResult *result)
 {
@@ -374,9 +384,11 @@ simulate(const DemandHistory *history, const SimulatorSettings *settings, Simula
 					   .result = result,
 					   .now = settings->from };
 	int demand = demand_count_before(history->demands, history->ndemands, settings->from);
+	const SimulatorFigures *first;
 
 	memset(result, 0, sizeof(*result));
 	sim.figures = settings->from < settings->split ? &result->before : &result->after;
+	first = sim.figures;
 	fill_pool(&sim);
 	if (settings->series != NULL)
 		open_bucket(&sim, 0);
@@ -394,6 +406,8 @@ simulate(const DemandHistory *history, const SimulatorSettings *settings, Simula
 			end_builds(&sim);
 		for (; demand < history->ndemands && history->demands[demand] == next; demand++)
 			serve(&sim);
+		if (settings->give_up_at > 0 && first->demands - first->warm >= settings->give_up_at)
+			return false;
 		/* what has just happened may have called for a pass at once */
 		if (earlier(sim.next_pass, sim.prompt_pass) == next)
 			run_pass(&sim);
@@ -404,4 +418,5 @@ simulate(const DemandHistory *history, const SimulatorSettings *settings, Simula
 	move_clock(&sim, settings->to);
 	if (settings->series != NULL)
 		close_bucket(&sim);
+	return true;
 }

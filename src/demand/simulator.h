@@ -48,6 +48,7 @@ typedef struct SimulatorSettings
 	int max_creates;	   /* caps of a pass and of builds in progress; 0: none */
 	int max_building;
 	int64_t default_lead;	 /* while no build has been measured */
+	int give_up_at;			 /* cold demands in the part that from is in; 0: never give up */
 	SimulatorSeries *series; /* what to record by time, or NULL */
 } SimulatorSettings;
 
@@ -85,7 +86,7 @@ typedef struct SimulatorResult
 	SimulatorFigures after;
 } SimulatorResult;
 
-extern void simulate(const DemandHistory *history, const SimulatorSettings *settings,
+extern bool simulate(const DemandHistory *history, const SimulatorSettings *settings,
 					 SimulatorTarget target, void *policy, const SimulatorRoom *room,
 					 SimulatorResult *result);
 

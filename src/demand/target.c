@@ -73,7 +73,7 @@ static void
 target_by_backtest(const SizedPreset *preset, TimestampTz at, TargetRow *row)
 {
 	HistoryRange range =
-		preset_past_range(&preset->template_id, at - BACKTEST_DAYS * DEMAND_DAY, at);
+		preset_past_range(&preset->template_id, preset->name, at - BACKTEST_DAYS * DEMAND_DAY, at);
 	PresetHistories histories = preset_histories_read(&range);
 	Backtest *backtest =
 		backtest_make(preset, preset_history_find(&histories, &preset->template_id, preset->name),

@@ -22,38 +22,42 @@
 #include "demand/unlogged.h"
 #include "settings.h"
 
-/* Only demands of a template ($1) if it is given. */
-#define OF_TEMPLATE " AND ($1 IS NULL OR w.template_id {=} $1)"
+/* Only demands of a template ($1) and of a preset's name ($2) where these are given. */
+#define OF_PRESET                                                                                  \
+	" AND ($1 IS NULL OR w.template_id {=} $1)"                                                    \
+	" AND ($2 IS NULL OR p.name::pg_catalog.text {=} $2)"
 
 /* Run the statement. Returns the number of rows of DEMANDS_OF in SPI_tuptable. */
 static uint64
-read_rows(const DemandMarker *marker, const Id *template_id)
+read_rows(const DemandMarker *marker, const Id *template_id, const char *preset_name)
 {
 	static KeptPlan everything, young;
-	static const Oid argtypes[] = { UUIDOID, INT4OID };
+	static const Oid argtypes[] = { UUIDOID, TEXTOID, INT4OID };
 	Datum values[] = { template_id == NULL ? (Datum) 0 : id_datum(template_id),
+					   preset_name == NULL ? (Datum) 0 : CStringGetTextDatum(preset_name),
 					   Int32GetDatum(marker->done ? demand_age(marker->done_from) : 0) };
-	const char nulls[] = { template_id == NULL ? 'n' : ' ', ' ' };
+	const char nulls[] = { template_id == NULL ? 'n' : ' ', preset_name == NULL ? 'n' : ' ', ' ' };
 
 	if (!marker->done)
 		return plan_execute(&everything,
 							DEMANDS_OF("SELECT c.workspace_id FROM {cp}workspace_builds c"
-									   " WHERE " IS_FIRST) OF_TEMPLATE,
-							PLAN_READ, 1, argtypes, values, nulls);
+									   " WHERE " IS_FIRST) OF_PRESET,
+							PLAN_READ, 2, argtypes, values, nulls);
 	return plan_execute(&young,
 						DEMANDS_OF("SELECT DISTINCT c.workspace_id FROM {cp}workspace_builds c"
 								   " WHERE (" IS_FIRST " OR " IS_LATER
-								   ") AND pg_catalog.age(c.xmin) {<=} $2") OF_TEMPLATE,
-						PLAN_READ, 2, argtypes, values, nulls);
+								   ") AND pg_catalog.age(c.xmin) {<=} $3") OF_PRESET,
+						PLAN_READ, 3, argtypes, values, nulls);
 }
 
 /*
  * Read demands from "from" until before "until" that the log may not have, and the prebuilds built
- * since built_from whose lead time it may not have; of a template, or of all (NULL). SPI must be connected. The result is
- * palloc'd in the current context.
+ * since built_from whose lead time it may not have; of a template, or of all (NULL), and in it of the
+ * presets of a name, or of all. SPI must be connected. The result is palloc'd in the current context.
  */
 Unlogged
-unlogged_read(const Id *template_id, TimestampTz from, TimestampTz until, TimestampTz built_from)
+unlogged_read(const Id *template_id, const char *preset_name, TimestampTz from, TimestampTz until,
+			  TimestampTz built_from)
 {
 	Unlogged unlogged = { array_new(UUIDOID),		 array_new(UUIDOID), array_new(TEXTOID),
 						  array_new(TIMESTAMPTZOID), array_new(BOOLOID), array_new(UUIDOID) };
@@ -65,7 +69,7 @@ unlogged_read(const Id *template_id, TimestampTz from, TimestampTz until, Timest
 	if (marker.done)
 		from =
 			Max(from, marker.looked_at - setting_demand_retention * INT64CONST(60) * USECS_PER_SEC);
-	n = read_rows(&marker, template_id);
+	n = read_rows(&marker, template_id, preset_name);
 	for (uint64 i = 0; i < n; i++)
 	{
 		Id workspace_id = row_id(i, DEMAND_WORKSPACE);

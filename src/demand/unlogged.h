@@ -26,7 +26,7 @@ typedef struct Unlogged
 	ArrayParameter *prebuilds;
 } Unlogged;
 
-extern Unlogged unlogged_read(const Id *template_id, TimestampTz from, TimestampTz until,
-							  TimestampTz built_from);
+extern Unlogged unlogged_read(const Id *template_id, const char *preset_name, TimestampTz from,
+							  TimestampTz until, TimestampTz built_from);
 
 #endif /* PREBUILD_UNLOGGED_H */

@@ -20,22 +20,23 @@
 #define PRICE_STEPS 16
 /* A level, or one more piece, must be worth more idle hours than this, not a rounding error. */
 #define MARGIN 1e-6
+/* What pieces are worth that there are none of: less than all others. */
+#define NO_PIECES (-1e300)
 
 /* The demands of a kind of day, all its days together. */
 typedef struct DayNeeds
 {
 	int first; /* days of the week */
 	int end;
-	int needed[HOURS_OF_DAY][WEEK_LEVELS + 1];
+	int served[HOURS_OF_DAY + 1][WEEK_LEVELS + 1]; /* by a level in the hours before */
 } DayNeeds;
 
-/* Hours of a day with one level; value is of the best pieces of the day up to its end. */
+/* The last of some pieces that cut the first hours of a day. */
 typedef struct DayPiece
 {
 	int first;
-	int end;
 	int level;
-	double value;
+	double value; /* of all of them */
 } DayPiece;
 
 /*
@@ -49,6 +50,7 @@ week_needs(const DemandHistory *history, int64_t from, int64_t to, int64_t lead,
 {
 	int first = demand_count_before(history->demands, history->ndemands, from);
 	int oldest = first;
+	DemandWeek week = { 0, 0, 0 };
 
 	memset(needs, 0, sizeof(*needs));
 	needs->weeks = (double) (to - from) / DEMAND_WEEK;
@@ -65,28 +67,29 @@ week_needs(const DemandHistory *history, int64_t from, int64_t to, int64_t lead,
 			need = WEEK_LEVELS;
 		if (need > needs->top)
 			needs->top = need;
-		needs->needed[demand_time_of_week(history, time - lead) / DEMAND_HOUR][need]++;
+		needs->needed[demand_time_of_near_week(history, time - lead, &week) / DEMAND_HOUR][need]++;
 		needs->demands++;
 	}
 }
 
 /*
- * Find the best level for demands that needed so and so much in so many hours. A demand served is
- * worth its price; and the prebuild that it took does not wait while it is built again.
+ * Find the best level for some hours: a level serves after[level] - before[level] demands. A demand
+ * served is worth its price; and the prebuild that it took does not wait while it is built again.
  */
 static double
-best_level(const WeekNeeds *needs, const int *needed, double hours, double price, int *level)
+best_level(const WeekNeeds *needs, const int *before, const int *after, double hours, double price,
+		   int *level)
 {
+	double worth = price + needs->lead;
+	double all = (after[needs->top] - before[needs->top]) * worth;
 	double best = 0;
-	int served = 0;
 
 	*level = 0;
-	for (int i = 1; i <= needs->top; i++)
+	/* no level from i on can be better than one that serves all at the cost of i */
+	for (int i = 1; i <= needs->top && all - i * hours > best + MARGIN; i++)
 	{
-		double value;
+		double value = (after[i] - before[i]) * worth - i * hours;
 
-		served += needed[i];
-		value = served * (price + needs->lead) - i * hours;
 		if (value > best + MARGIN)
 		{
 			best = value;
@@ -96,36 +99,44 @@ best_level(const WeekNeeds *needs, const int *needed, double hours, double price
 	return best;
 }
 
-/* Add the days of a kind up. */
+/* Sum the days of a kind up, over the hours and over the levels. */
 static void
 add_days(const WeekNeeds *needs, int first, int end, DayNeeds *days)
 {
-	memset(days, 0, sizeof(*days));
 	days->first = first;
 	days->end = end;
-	for (int day = first; day < end; day++)
-		for (int hour = 0; hour < HOURS_OF_DAY; hour++)
-			for (int level = 1; level <= needs->top; level++)
-				days->needed[hour][level] += needs->needed[day * HOURS_OF_DAY + hour][level];
+	memset(days->served[0], 0, sizeof(days->served[0]));
+	for (int hour = 0; hour < HOURS_OF_DAY; hour++)
+	{
+		int served = 0;
+
+		days->served[hour + 1][0] = 0;
+		for (int level = 1; level <= needs->top; level++)
+		{
+			for (int day = first; day < end; day++)
+				served += needs->needed[day * HOURS_OF_DAY + hour][level];
+			days->served[hour + 1][level] = days->served[hour][level] + served;
+		}
+	}
 }
 
 /* Write the best pieces into the schedule, from the last to the first. */
 static void
-write_pieces(DayPiece best[WEEK_PIECES + 1][HOURS_OF_DAY + 1], const DayNeeds *days,
+write_pieces(DayPiece best[HOURS_OF_DAY + 1][WEEK_PIECES + 1], const DayNeeds *days,
 			 WeekSchedule *schedule)
 {
 	int pieces = 1;
 	int hour = HOURS_OF_DAY;
 
 	for (int k = 2; k <= WEEK_PIECES; k++)
-		if (best[k][hour].value > best[pieces][hour].value + MARGIN)
+		if (best[hour][k].value > best[hour][pieces].value + MARGIN)
 			pieces = k;
 	for (; pieces > 0; pieces--)
 	{
-		const DayPiece *piece = &best[pieces][hour];
+		const DayPiece *piece = &best[hour][pieces];
 
 		for (int day = days->first; day < days->end; day++)
-			for (int h = piece->first; h < piece->end; h++)
+			for (int h = piece->first; h < hour; h++)
 				schedule->levels[day * HOURS_OF_DAY + h] = (int16_t) piece->level;
 		hour = piece->first;
 	}
@@ -138,32 +149,26 @@ write_pieces(DayPiece best[WEEK_PIECES + 1][HOURS_OF_DAY + 1], const DayNeeds *d
 static void
 fit_days(const WeekNeeds *needs, const DayNeeds *days, double price, WeekSchedule *schedule)
 {
-	DayPiece best[WEEK_PIECES + 1][HOURS_OF_DAY + 1];
+	DayPiece best[HOURS_OF_DAY + 1][WEEK_PIECES + 1];
+	double day_hours = needs->weeks * (days->end - days->first);
 
-	memset(best, 0, sizeof(best));
-	for (int from = 0; from < HOURS_OF_DAY; from++)
+	for (int to = 1; to <= HOURS_OF_DAY; to++)
 	{
-		int needed[WEEK_LEVELS + 1] = { 0 };
-
-		for (int to = from + 1; to <= HOURS_OF_DAY; to++)
+		best[to][1].first = 0;
+		best[to][1].value = best_level(needs, days->served[0], days->served[to], day_hours * to,
+									   price, &best[to][1].level);
+		for (int k = 2; k <= WEEK_PIECES; k++)
+			best[to][k].value = NO_PIECES;
+		for (int from = 1; from < to; from++)
 		{
-			double hours = needs->weeks * (days->end - days->first) * (to - from);
-			double value;
 			int level;
+			double value = best_level(needs, days->served[from], days->served[to],
+									  day_hours * (to - from), price, &level);
 
-			for (int i = 1; i <= needs->top; i++)
-				needed[i] += days->needed[to - 1][i];
-			value = best_level(needs, needed, hours, price, &level);
-			for (int k = from == 0 ? 1 : 2; k <= (from == 0 ? 1 : WEEK_PIECES); k++)
-			{
-				double sum = value + best[k - 1][from].value;
-
-				/* no k - 1 pieces end at from */
-				if (k > 1 && best[k - 1][from].end == 0)
-					continue;
-				if (best[k][to].end == 0 || sum > best[k][to].value + MARGIN)
-					best[k][to] = (DayPiece){ from, to, level, sum };
-			}
+			/* from hours are at most as many pieces */
+			for (int k = 2; k <= WEEK_PIECES && k - 1 <= from; k++)
+				if (value + best[from][k - 1].value > best[to][k].value + MARGIN)
+					best[to][k] = (DayPiece){ from, level, value + best[from][k - 1].value };
 		}
 	}
 	write_pieces(best, days, schedule);
@@ -173,11 +178,17 @@ fit_days(const WeekNeeds *needs, const DayNeeds *days, double price, WeekSchedul
 static void
 fit_hours(const WeekNeeds *needs, double price, WeekSchedule *schedule)
 {
+	static const int nothing[WEEK_LEVELS + 1];
+
 	for (int hour = 0; hour < WEEK_HOURS; hour++)
 	{
+		int served[WEEK_LEVELS + 1];
 		int level;
 
-		best_level(needs, needs->needed[hour], needs->weeks, price, &level);
+		served[0] = 0;
+		for (int i = 1; i <= needs->top; i++)
+			served[i] = served[i - 1] + needs->needed[hour][i];
+		best_level(needs, nothing, served, needs->weeks, price, &level);
 		schedule->levels[hour] = (int16_t) level;
 	}
 }

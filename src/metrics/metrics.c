@@ -18,6 +18,7 @@
 #include "base/arguments.h"
 #include "catalog/control_plane_catalog.h"
 #include "decision/judgement.h"
+#include "demand/auto_target.h"
 #include "metrics/checks.h"
 #include "metrics/demand_metrics.h"
 #include "metrics/loop_metrics.h"
@@ -32,7 +33,7 @@
 PG_FUNCTION_INFO_V1(prebuild_metrics_read);
 
 /* What the metrics of the pool tell of a preset, in columns. */
-#define POOL_COLUMNS 13
+#define POOL_COLUMNS 15
 
 /*
  * Judge the control plane, without the warnings of a pass, which each scrape would repeat. Like
@@ -51,15 +52,33 @@ judge(TimestampTz at)
 	return pool;
 }
 
+/*
+ * Add what the policy of a preset in mode auto wants, and how many demands an hour it expects; NULL for
+ * what it does not say, or if the preset is in another mode.
+ */
+static void
+add_policy(ArrayParameter *targets, ArrayParameter *rates, const AutoPreset *sized)
+{
+	if (sized == NULL)
+		array_add_null(targets);
+	else
+		array_add(targets, Int32GetDatum(sized->target));
+	if (sized == NULL || sized->source != AUTO_POLICY ||
+		sized->choice->policy.kind != POLICY_FORECAST)
+		array_add_null(rates);
+	else
+		array_add(rates, Float8GetDatum(sized->answer.rate));
+}
+
 /* Gather what the metrics tell of presets of active versions: an array for each column. */
 static void
 gather_presets(const PoolSnapshot *pool, Datum *arrays)
 {
 	ArrayParameter *columns[POOL_COLUMNS] = {
-		array_new(TEXTOID), array_new(TEXTOID), array_new(TEXTOID), array_new(INT4OID),
-		array_new(INT4OID), array_new(INT4OID), array_new(BOOLOID), array_new(BOOLOID),
-		array_new(BOOLOID), array_new(BOOLOID), array_new(INT4OID), array_new(INT4OID),
-		array_new(INT4OID)
+		array_new(TEXTOID), array_new(TEXTOID), array_new(TEXTOID),	 array_new(INT4OID),
+		array_new(INT4OID), array_new(INT4OID), array_new(BOOLOID),	 array_new(BOOLOID),
+		array_new(BOOLOID), array_new(BOOLOID), array_new(INT4OID),	 array_new(INT4OID),
+		array_new(INT4OID), array_new(INT4OID), array_new(FLOAT8OID)
 	};
 
 	for (int i = 0; i < pool->npresets; i++)
@@ -81,6 +100,7 @@ gather_presets(const PoolSnapshot *pool, Datum *arrays)
 		array_add(columns[10], Int32GetDatum(preset->sick));
 		array_add(columns[11], Int32GetDatum(preset->serving));
 		array_add(columns[12], Int32GetDatum(preset->waiting));
+		add_policy(columns[13], columns[14], preset->details->sized);
 	}
 	for (int i = 0; i < POOL_COLUMNS; i++)
 		arrays[i] = array_datum(columns[i]);
@@ -95,7 +115,7 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 												INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
 												BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
 												BOOLARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
-												INT4ARRAYOID };
+												INT4ARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID };
 	Datum values[POOL_COLUMNS];
 
 	gather_presets(judge(at), values);
@@ -109,14 +129,15 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			"   pg_catalog.sum(p.desired), pg_catalog.sum(p.running), pg_catalog.sum(p.eligible),"
 			"   pg_catalog.bool_or(p.hard_limited), pg_catalog.bool_or(p.validation_failed),"
 			"   pg_catalog.bool_or(p.backing_off), pg_catalog.bool_or(p.no_provisioner),"
-			"   pg_catalog.sum(p.sick), pg_catalog.sum(p.serving), pg_catalog.sum(p.waiting)"
-			"  FROM {unnest 13} p (template_name, preset_name, organization_name, desired, running,"
+			"   pg_catalog.sum(p.sick), pg_catalog.sum(p.serving), pg_catalog.sum(p.waiting),"
+			"   pg_catalog.sum(p.target), pg_catalog.sum(p.rate)"
+			"  FROM {unnest 15} p (template_name, preset_name, organization_name, desired, running,"
 			"   eligible, hard_limited, validation_failed, backing_off, no_provisioner, sick,"
-			"   serving, waiting)"
+			"   serving, waiting, target, rate)"
 			"  GROUP BY p.template_name, p.preset_name, p.organization_name)"
 			"  s (template_name, preset_name, organization_name, desired, running, eligible,"
 			"   hard_limited, validation_failed, backing_off, no_provisioner, sick, serving,"
-			"   waiting),"
+			"   waiting, target, rate),"
 			" LATERAL (VALUES"
 			"  ('coderd_prebuilt_workspaces_desired', s.desired,"
 			"   'Prebuilt workspaces that a preset should have'),"
@@ -141,7 +162,12 @@ put_pool(ReturnSetInfo *rsinfo, TimestampTz at)
 			"   'Expired prebuilt workspaces of a preset that stay until their replacements are"
 			" ready'),"
 			"  ('prebuild_ext_preset_waiting', s.waiting,"
-			"   'Prebuilt workspaces that a preset gets after expired ones have gone'))"
+			"   'Prebuilt workspaces that a preset gets after expired ones have gone'),"
+			"  ('prebuild_ext_preset_policy_target', s.target,"
+			"   'Prebuilt workspaces that a preset in mode auto should have, absent in other modes'),"
+			"  ('prebuild_ext_preset_forecast_demands_per_hour', s.rate,"
+			"   'Demands an hour that the policy of a preset in mode auto expects, absent if it expects"
+			" none in particular'))"
 			" m (name, value, help)"
 			" WHERE m.value IS NOT NULL"
 			" ORDER BY m.name, s.template_name, s.preset_name, s.organization_name",

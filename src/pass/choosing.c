@@ -104,8 +104,8 @@ find_turns(const AutoSizing *sizing, TimestampTz at, Turn *turns)
 	for (int i = 0; i < sizing->n; i++)
 		if (decision_is_active(sizing->of_pool[i]) &&
 			auto_choice_is_due(sizing->presets[i].choice, at))
-			turns[n++] = (Turn){ .preset = &sizing->presets[i],
-								 .preset_id = &sizing->of_pool[i]->id };
+			turns[n++] =
+				(Turn){ .preset = &sizing->presets[i], .preset_id = &sizing->of_pool[i]->id };
 	qsort(turns, n, sizeof(Turn), compare_turns);
 	return n;
 }
@@ -151,10 +151,10 @@ choose(void *argument)
 	Choosing *choosing = argument;
 	const Turn *turn = choosing->turn;
 
-	choosing->made = choosing->error != NULL
-						 ? auto_choice_failed(turn->sized, choosing->error, choosing->at)
-						 : auto_choice_make(turn->sized, turn->history, turn->preset->choice,
-											choosing->at);
+	choosing->made =
+		choosing->error != NULL
+			? auto_choice_failed(turn->sized, choosing->error, choosing->at)
+			: auto_choice_make(turn->sized, turn->history, turn->preset->choice, choosing->at);
 	choosing->made->choice.suspended = choosing->suspended;
 	policy_choice_write(&choosing->made->choice, choosing->made->policy_name,
 						choosing->made->has_figures ? &choosing->made->figures : NULL);
@@ -239,8 +239,7 @@ choose_for(const Turn *turn, TimestampTz at, bool suspended, EventBatch *events)
 
 /* Choose for the presets whose turn it is. */
 static void
-choose_some(const AutoSizing *sizing, Turn *turns, int n, TimestampTz at,
-			EventBatch *events)
+choose_some(const AutoSizing *sizing, Turn *turns, int n, TimestampTz at, EventBatch *events)
 {
 	TimestampTz began = GetCurrentTimestamp();
 	SizedPresets presets = sized_presets_active();

@@ -38,9 +38,10 @@ lock_workspaces(PoolMember *const *members, int n, bool first_only)
 	Datum values[1];
 	uint64 nlocked;
 
+	/* IS TRUE keeps the planner from reading the index on the owner, too, that is, the whole pool */
 #define LOCKABLE                                                                                   \
 	"SELECT w.id::pg_catalog.uuid FROM {cp}workspaces w"                                           \
-	" WHERE w.id {=} ANY ($1) AND " IS_IN_POOL " ORDER BY "
+	" WHERE w.id {=} ANY ($1) AND " IS_IN_POOL " IS TRUE ORDER BY "
 	for (int i = 0; i < n; i++)
 		array_add_id(ids, &members[i]->id);
 	values[0] = array_datum(ids);
@@ -82,7 +83,7 @@ look_again(PoolMember **members, int n, const ArrayParameter *locked)
 					 "SELECT b.id::pg_catalog.uuid FROM {cp}workspaces w, LATERAL ("
 					 "  SELECT wb.id FROM {cp}workspace_builds wb WHERE wb.workspace_id {=} w.id"
 					 "  ORDER BY wb.build_number DESC LIMIT 1) b"
-					 " WHERE w.id {=} ANY ($1) AND " IS_IN_POOL " ORDER BY b.id",
+					 " WHERE w.id {=} ANY ($1) AND " IS_IN_POOL " IS TRUE ORDER BY b.id",
 					 PLAN_READ_LATEST, 1, argtypes, values, NULL);
 	unchanged = palloc_array(Id, nunchanged + 1);
 	for (uint64 i = 0; i < nunchanged; i++)

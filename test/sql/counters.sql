@@ -164,4 +164,31 @@ DO $$ BEGIN UPDATE templates SET deleted = true WHERE name = 'a'; END $$;
 SELECT is(counts('a'), NULL, 'a deleted template');
 SELECT is(array_agg(DISTINCT type)::text, '{counter}', 'counters') FROM prebuild_metrics_read(t0(), 'demand') WHERE name ~ '_total$';
 SELECT is(count(*), 0::bigint, 'no series twice') FROM (SELECT 1 FROM prebuild_metrics_read(t0()) GROUP BY name, labels HAVING count(*) > 1) twice;
+
+-- what the policy of a preset in mode auto wants and expects
+\i test/fixture/past.sql
+CREATE FUNCTION fixture.policy_metrics() RETURNS text LANGUAGE sql STABLE AS
+$$
+	SELECT string_agg(format('%s %s %s', labels ->> 'preset_name', replace(name, 'prebuild_ext_preset_', ''), round(value::numeric, 2)), ', ' ORDER BY labels ->> 'preset_name', name)
+	FROM prebuild_metrics_read(t0() + interval '1 min', 'pool') WHERE name ~ 'policy|forecast'
+$$;
+DO $$ BEGIN
+	DELETE FROM prebuild_demand_log;
+	DELETE FROM prebuild_lead_time_log;
+	PERFORM control_plane('cp_counters');
+	PERFORM simple('sized', 3);
+	PERFORM simple('young', 2);
+	PERFORM past('sized', t0(), 120, 3);
+END $$;
+SELECT is(policy_metrics(), NULL, 'in another mode there are no such metrics');
+DO $$ BEGIN
+	PERFORM prebuild_set_policy(t('sized'), 'sized', 'auto');
+	PERFORM prebuild_set_policy(t('young'), 'young', 'auto');
+END $$;
+-- the first one reads the builds
+SELECT is(pass(), 'created 5', 'a pass');
+SELECT is(pass(), '', 'and one that chooses');
+SELECT is(policy_metrics(), (SELECT format('sized forecast_demands_per_hour %s, sized policy_target %s.00, young policy_target 2.00', substring(reason FROM 'for ([0-9.]+) demands an hour'), target)
+	FROM prebuild_target(p('sized'), t0() + interval '1 min')), 'a target, and a forecast where the policy has one');
+SELECT is((SELECT desired FROM prebuild_state(t0() + interval '1 min') WHERE preset_name = 'sized'), (SELECT value::int FROM prebuild_metrics_read(t0() + interval '1 min', 'pool') WHERE name ~ 'policy_target' AND labels ->> 'preset_name' = 'sized'), 'which passes follow');
 DROP SCHEMA cp_counters CASCADE;

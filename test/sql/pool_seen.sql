@@ -69,6 +69,7 @@ $$;
 SET prebuild.disconnected_grace = '1h';
 
 -- heartbeats
+SELECT prebuild_fold() \g /dev/null
 SELECT beat() \g /dev/null
 SELECT is(logged(), 5, 'the first connection of an agent is logged');
 SELECT prebuild_fold() \g /dev/null

@@ -1,53 +1,10 @@
 -- Sizing by demand: backtests, targets and advice, on a synthetic past that SQL writes into the tables.
 \set ECHO none
 \i test/fixture/fixture.sql
+\i test/fixture/asked.sql
 SET intervalstyle = postgres;
 SET timezone = 'UTC';
 
--- Somebody asked for a preset, with and without a prebuild there to get; in few statements.
-CREATE FUNCTION fixture.asked(preset_name text, times timestamptz[]) RETURNS void LANGUAGE plpgsql AS
-$$
-DECLARE
-	of_version template_versions;
-	person uuid := usr('ada');
-BEGIN
-	SELECT x.* INTO STRICT of_version FROM template_versions x WHERE x.id =
-		(SELECT template_version_id FROM template_version_presets WHERE name = asked.preset_name);
-	CREATE TEMPORARY TABLE asking AS SELECT at, gen_random_uuid() AS workspace, gen_random_uuid() AS job FROM unnest(times) at;
-	INSERT INTO provisioner_jobs (id, created_at, updated_at, started_at, completed_at, organization_id, initiator_id,
-		provisioner, storage_method, type, input, worker_id, file_id, tags)
-	SELECT job, at, at, at, at, of_version.organization_id, person, 'terraform', 'file', 'workspace_build', '{}',
-		gen_random_uuid(), gen_random_uuid(), '{}' FROM asking;
-	INSERT INTO workspaces (id, created_at, updated_at, owner_id, organization_id, template_id, name)
-	SELECT workspace, at, at, person, of_version.organization_id, of_version.template_id, workspace::text FROM asking;
-	INSERT INTO workspace_builds (id, created_at, updated_at, workspace_id, template_version_id, build_number, transition,
-		initiator_id, job_id, template_version_preset_id)
-	SELECT gen_random_uuid(), at, at, workspace, of_version.id, 1, 'start', person, job, p(preset_name) FROM asking;
-	DROP TABLE asking;
-END
-$$;
--- Weekdays of a number of days before t0(), from so many minutes into the day, one every so many minutes.
-CREATE FUNCTION fixture.office_hours(days int, first int, last int, every int, until timestamptz DEFAULT t0()) RETURNS timestamptz[] LANGUAGE sql AS
-$$
-	SELECT array_agg(day + minute * interval '1 minute' ORDER BY day, minute)
-	FROM generate_series(date_trunc('day', t0()) - days * interval '1 day', t0(), interval '1 day') day, generate_series(first, last, every) minute
-	WHERE extract(isodow FROM day) < 6 AND day + minute * interval '1 minute' < until
-$$;
--- A prebuild that was built in so many seconds, at each of these times.
-CREATE FUNCTION fixture.built(preset_name text, seconds int, times timestamptz[]) RETURNS void LANGUAGE plpgsql AS
-$$
-DECLARE
-	at timestamptz;
-	n int := 0;
-BEGIN
-	FOREACH at IN ARRAY times LOOP
-		n := n + 1;
-		PERFORM prebuild(preset_name, format('%s-%s', preset_name, n), created => at);
-		UPDATE workspace_agents a SET ready_at = at + seconds * interval '1 s'
-		FROM workspace_builds b JOIN workspace_resources r ON r.job_id = b.job_id WHERE a.resource_id = r.id AND b.workspace_id = w(format('%s-%s', preset_name, n));
-	END LOOP;
-END
-$$;
 DO $$ BEGIN
 	DELETE FROM prebuild_demand_log;
 	DELETE FROM prebuild_lead_time_log;

@@ -1,5 +1,6 @@
-# Bursts of claims: as many sessions as there are prebuilds, all at once, get one each, while rows are
-# held for an instant all the time.
+# Bursts of claims: as many sessions as there are prebuilds, all at once, get one each, while other
+# claims are undone, passes run, and rows are held for an instant all the time. So a claim that returns
+# nothing is one that missed a prebuild.
 use strict;
 use warnings;
 use FindBin;
@@ -9,8 +10,18 @@ use PrebuildTest;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
+# How many claims wait.
+sub queued
+{
+	my ($server, $database) = @_;
+
+	return $server->safe_psql($database, q{SELECT count(*) FROM pg_locks
+		WHERE locktype = 'object' AND classid = 'template_version_presets'::regclass});
+}
+
 my $sessions = 40;
-my $rounds = 6;
+my $undone = 15;
+my $rounds = 5;
 my $node = new_server('burst', 'max_connections = 100', 'fsync = off');
 my $db = new_control_plane($node, 'plane');
 
@@ -19,6 +30,25 @@ $node->safe_psql($db, qq{
 	CREATE TABLE given (round int, session int, workspace_id uuid, took interval);
 	CREATE TABLE note (workspace_id uuid REFERENCES workspaces);
 	CREATE TABLE stop ();
+	-- keep a prebuild for longer than a claim used to look, and give it back
+	CREATE PROCEDURE claim_and_undo(round int, session int) LANGUAGE plpgsql AS \$\$
+	BEGIN
+		PERFORM pg_advisory_lock_shared(1);
+		PERFORM pg_advisory_unlock_shared(1);
+		COMMIT;
+		PERFORM FROM template_version_presets p, users u,
+			prebuild_claim(p.id, u.id, format('undone-r%s-s%s', round, session)) c WHERE u.username = 'ada';
+		PERFORM pg_sleep(0.3);
+		ROLLBACK;
+	END \$\$;
+	CREATE PROCEDURE passes() LANGUAGE plpgsql AS \$\$
+	BEGIN
+		WHILE NOT EXISTS (SELECT FROM stop) LOOP
+			PERFORM prebuild_reconcile(clock_timestamp());
+			COMMIT;
+			PERFORM pg_sleep(0.05);
+		END LOOP;
+	END \$\$;
 	CREATE PROCEDURE claim(round int, session int) LANGUAGE plpgsql AS \$\$
 	DECLARE
 		began timestamptz;
@@ -43,23 +73,23 @@ $node->safe_psql($db, qq{
 			PERFORM pg_sleep(0.001);
 		END LOOP;
 	END \$\$});
-my @notes = map { start_session($node, $db, 'CALL notes()') } 1 .. 3;
+my @others = map { start_session($node, $db, $_) } ('CALL notes()') x 3, 'CALL passes()';
 my $gate = $node->background_psql($db);
 
 foreach my $round (1 .. $rounds)
 {
-	$node->safe_psql($db, 'SELECT created FROM prebuild_reconcile(); SELECT fixture.finish_jobs()');
-	is($node->safe_psql($db, 'SELECT eligible FROM prebuild_state()'), $sessions, "round $round: $sessions are ready");
+	wait_until($node, $db, "SELECT fixture.finish_jobs() IS NOT NULL AND (SELECT eligible FROM prebuild_state()) = $sessions");
 	$gate->query_safe('SELECT pg_advisory_lock(1)');
-	my @claims = map { start_session($node, $db, "CALL claim($round, $_)") } 1 .. $sessions;
-	wait_until($node, $db, qq{SELECT count(*) = $sessions FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
+	my @claims = map { start_session($node, $db, $_) } ((map { "CALL claim_and_undo($round, $_)" } 1 .. $undone),
+		(map { "CALL claim($round, $_)" } 1 .. $sessions));
+	wait_until($node, $db, qq{SELECT count(*) = $sessions + $undone FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
 	$gate->query_safe('SELECT pg_advisory_unlock(1)');
 	finish_session($_) or die "a claim failed: $_->{output}" foreach @claims;
 	is($node->safe_psql($db, "SELECT count(*), count(workspace_id), count(DISTINCT workspace_id) FROM given WHERE round = $round"),
 		"$sessions|$sessions|$sessions", "round $round: each of $sessions sessions gets one of its own");
 }
 $node->safe_psql($db, 'INSERT INTO stop DEFAULT VALUES');
-finish_session($_) foreach @notes;
+finish_session($_) or die "it failed: $_->{output}" foreach @others;
 is($node->safe_psql($db, q{SELECT count(*) FROM given g JOIN workspaces w ON w.id = g.workspace_id
 	WHERE w.name = format('r%s-s%s', g.round, g.session)}), $sessions * $rounds, 'under its name');
 note($node->safe_psql($db, q{SELECT format('claims took %s at most, half of them at most %s', max(took),
@@ -75,7 +105,50 @@ is($node->safe_psql($db, q{SELECT count(*) FROM template_version_presets p, user
 	prebuild_claim(p.id, u.id, 'none') WHERE u.username = 'ada'}), 0, 'nor does one that is held for long');
 cmp_ok(time - $began, '<', 10, 'in a short time');
 $gate->query_safe('ROLLBACK');
-# and leaves no lock on what has left the pool
+is(queued($node, $db), 0, 'and it leaves the queue');
+
+# while one holds all, claims wait in a queue, and get theirs when it gives up
+$node->safe_psql($db, 'TRUNCATE given');
+$gate->query_safe('BEGIN; SELECT FROM workspaces FOR UPDATE');
+my @waiting = map { start_session($node, $db, "CALL claim(0, $_)") } 1 .. 3;
+wait_until($node, $db, q{SELECT count(*) = 2 FROM pg_locks l WHERE l.locktype = 'object' AND NOT granted
+	AND l.classid = 'template_version_presets'::regclass});
+$gate->query_safe('ROLLBACK');
+finish_session($_) or die "a claim failed: $_->{output}" foreach @waiting;
+is($node->safe_psql($db, 'SELECT count(DISTINCT workspace_id) FROM given'), 3,
+	'claims that waited in the queue get one each');
+
+# a large pool, of which a session remembers the list: oldest first, never twice, none is left out
+$node->safe_psql($db, 'UPDATE template_version_presets SET desired_instances = 700');
+$node->safe_psql($db, 'SELECT created FROM prebuild_reconcile(); SELECT fixture.finish_jobs()');
+my $all = $node->safe_psql($db, 'SELECT count(*) FROM prebuild_running() WHERE ready');
+$node->safe_psql($db, q{
+	CREATE TABLE taken (n serial, session int, id uuid, made timestamptz);
+	CREATE PROCEDURE take(session int, most int) LANGUAGE plpgsql AS $$
+	DECLARE
+		got uuid;
+	BEGIN
+		FOR i IN 1 .. most LOOP
+			SELECT c.id INTO got FROM template_version_presets p, users u,
+				prebuild_claim(p.id, u.id, format('take-%s-%s', session, i)) c WHERE u.username = 'ada';
+			EXIT WHEN got IS NULL;
+			INSERT INTO taken (session, id, made)
+				SELECT take.session, w.id, w.created_at FROM workspaces w WHERE w.id = got;
+			COMMIT;
+		END LOOP;
+	END $$});
+my $oldest = $node->safe_psql($db, q{SELECT string_agg(id::text, ' ' ORDER BY created_at, id)
+	FROM (SELECT id, created_at FROM prebuild_running() ORDER BY created_at, id LIMIT 40) o});
+$node->safe_psql($db, 'CALL take(0, 40)');
+is($node->safe_psql($db, q{SELECT string_agg(id::text, ' ' ORDER BY n) FROM taken}), $oldest,
+	'a session takes the oldest of a large pool, in their order');
+run_in_parallel($node, $db, map { "CALL take($_, 1000)" } 1 .. 4);
+is($node->safe_psql($db, 'SELECT count(*), count(DISTINCT id) FROM taken'), "$all|$all",
+	'sessions that remember it take all, each once');
+$node->safe_psql($db, 'UPDATE template_version_presets SET desired_instances = 40');
+$node->safe_psql($db, 'SELECT created FROM prebuild_reconcile(); SELECT fixture.finish_jobs()');
+
+# and a claim leaves no lock on what has left the pool
 $node->safe_psql($db, 'TRUNCATE given');
 $gate->query_safe('BEGIN');
 is(answer($gate, q{SELECT count(*) FROM template_version_presets p, users u,

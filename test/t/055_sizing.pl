@@ -43,7 +43,8 @@ $session = $node->background_psql($db);
 my $contexts = 'SELECT sum(total_bytes) FROM pg_backend_memory_contexts';
 my $calls = q{SELECT count(*) FROM generate_series(1, %d) n, LATERAL prebuild_recommend(fixture.t0() + n * interval '1 second') r,
 	LATERAL prebuild_target(fixture.p('many-1'), fixture.t0() - n * interval '1 day') t,
-	LATERAL prebuild_lead_time(fixture.t('many'), 'many-1', fixture.t0() - n * interval '1 day') l};
+	LATERAL prebuild_lead_time(fixture.t('many'), 'many-1', fixture.t0() - n * interval '1 day') l,
+	LATERAL (SELECT sum(r.created) FROM prebuild_replay(fixture.t('many'), 'many-1', fixture.t0() - interval '90 days', fixture.t0(), 'recommended') r) p};
 is(answer($session, sprintf($calls, 10)), 60, 'advice for each preset with demand');
 my $before = answer($session, $contexts);
 $session->query_safe(sprintf($calls, 30));

@@ -11,7 +11,7 @@ use PrebuildTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = new_server('checks', "shared_preload_libraries = 'prebuild_ext'", "prebuild.databases = 'fleet'",
+my $node = new_server('checks', "shared_preload_libraries = 'prebuild_ext,pg_stat_statements'", "pg_stat_statements.track = 'all'", "prebuild.databases = 'fleet'",
 	"prebuild.worker_role = 'postgres'", 'prebuild.metadata_buffer_size = 1MB', 'max_prepared_transactions = 5');
 my $db = new_metadata($node, 'fleet');
 
@@ -34,6 +34,20 @@ is(bad(), '', 'all is well');
 is(value_of_check('worker'), 'metadata serving, passes serving', 'the workers serve');
 is(value_of_check('buffer'), '0 entries wait', 'nothing waits');
 is(value_of_check('stored_pool'), 'not attached', 'nobody has attached');
+
+# cheap: as many statements for 60 presets that miss prebuilds as for one
+sub statements
+{
+	sql('SELECT pg_stat_statements_reset()');
+	sql('SELECT * FROM prebuild_health()');
+	return sql(q{SELECT sum(calls) FROM pg_stat_statements WHERE query !~ 'pg_stat_statements_reset'});
+}
+sql('CREATE EXTENSION pg_stat_statements');
+sql(q{SELECT fixture.simple('many-1', 1)});
+my $few = statements();
+sql(q{SELECT fixture.simple('many-' || n, 1) FROM generate_series(2, 60) n});
+is(statements(), $few, "a constant number of statements: $few");
+sql(q{UPDATE template_version_presets SET desired_instances = NULL WHERE name LIKE 'many-%'});
 
 # locks: for a moment, and for ever; nobody waits for them
 my $holder = $node->background_psql($db);
@@ -82,7 +96,8 @@ is(bad(), 'pool_log warn', 'a log that nobody folds');
 is(value_of_check('pool_log'), '100001 entries', 'of so many entries');
 sql('TRUNCATE prebuild_pool_log');
 
-# a worker that cannot serve, and a buffer that is filled because of a lock
+# a buffer that is filled because of a lock, and a worker that cannot serve
+add_agents($node, $db, 1, 300);
 sql(q{BEGIN; LOCK TABLE workspace_agent_metadata; PREPARE TRANSACTION 'holds'});
 sql(q{SELECT prebuild_agent_metadata_report(fixture.a(n), '{a,b,c}', array_fill(repeat('x', 2048), '{3}')) FROM generate_series(1, 70) n});
 is(value_of_check('buffer'), 'more than half full', 'a buffer that fills up');

@@ -253,7 +253,7 @@ sub undisturbed
 		my ($result) = results_of(say_all(until_fault($call, 'error 1000') . until_end($call)));
 		my ($left) = $result->{left} =~ /^error (\d+)$/;
 
-		ok($result->{state} ne $undisturbed{nothing}, "$call does something") if $call !~ /^(?:pass|fold|rebuild)$/;
+		ok($result->{state} ne $undisturbed{nothing}, "$call does something") if $call !~ /^(?:pass|fold|rebuild|detach)$/;
 		{ state => $result->{state}, statements => 1000 - $left };
 	};
 	return $undisturbed{$call};
@@ -314,9 +314,9 @@ sub say_all
 }
 
 my @kinds = ('error', 'error+', 'cancel', 'lock_timeout', 'lock_timeout+', 'deadlock', 'internal', 'exit', 'kill');
-foreach my $attached ($every ? (0, 1) : 1)
+foreach my $attached ($every ? (1, 0) : 1)
 {
-	$node->safe_psql($db, 'SELECT prebuild_attach(); SELECT prebuild_rebuild()') if $attached;
+	$node->safe_psql($db, $attached ? 'SELECT prebuild_attach(), prebuild_rebuild()' : 'SELECT prebuild_detach()');
 	%undisturbed = ();
 	$undisturbed{nothing} = (results_of(say_all("CALL saved.restore();\n" . join('', map { pass_at($_) . ";\n" } 1, 2) . $show)))[0]{state};
 	unlike($undisturbed{nothing}, qr/^\|(?:wrong|lock)/m, 'the kept pool is right, and nothing holds a lock');

@@ -108,6 +108,23 @@ test_target_falls_and_expiry(void **state)
 	assert_int_equal(figures.created, 3);
 }
 
+/* Builds that fail at once are ordered again by the next pass, not at the same moment for ever. */
+static void
+test_failures_in_no_time(void **state)
+{
+	static const int64_t demands[] = { 60 * DEMAND_SECOND };
+	static const DemandBuild builds[] = { { 0, 0, true } };
+	DemandHistory history = { .demands = demands, .ndemands = 1, .builds = builds, .nbuilds = 1 };
+	SimulatorSettings settings = { .to = 600 * DEMAND_SECOND, .pass_interval = 60 * DEMAND_SECOND };
+	Plan plan = { 1, { { INT64_MIN, 1 } } };
+	SimulatorFigures figures = run(&history, settings, &plan);
+
+	(void) state;
+	assert_int_equal(figures.warm, 1);
+	assert_int_equal(figures.created, 9);
+	assert_int_equal(figures.failed, 8);
+}
+
 static void
 test_split_adds_up(void **state)
 {
@@ -131,6 +148,35 @@ test_split_adds_up(void **state)
 	assert_int_equal(parts.before.idle + parts.after.idle, whole.idle);
 	assert_int_equal(parts.before.created + parts.after.created, whole.created);
 	assert_true(parts.before.idle > 0 && parts.after.idle > 0);
+}
+
+static void
+test_giving_up(void **state)
+{
+	int64_t demands[400];
+	DemandHistory history = { .demands = demands, .ndemands = 400 };
+	SimulatorSettings settings = { .to = DEMAND_DAY,
+								   .split = 7 * DEMAND_HOUR,
+								   .pass_interval = DEMAND_MINUTE,
+								   .default_lead = 5 * DEMAND_MINUTE };
+	Plan plan = { 1, { { INT64_MIN, 1 } } };
+	SimulatorResult whole;
+	SimulatorResult result;
+	int cold;
+
+	(void) state;
+	random_times(demands, 400, 0, DEMAND_DAY, DEMAND_SECOND);
+	assert_true(simulate(&history, &settings, plan_target, &plan, &room, &whole));
+	cold = whole.before.demands - whole.before.warm;
+	assert_true(cold > 0 && whole.after.demands - whole.after.warm > cold);
+	/* as many cold ones before the split are too many: the rest is not played */
+	settings.give_up_at = cold;
+	assert_false(simulate(&history, &settings, plan_target, &plan, &room, &result));
+	assert_int_equal(result.after.demands, 0);
+	/* those after the split do not count */
+	settings.give_up_at = cold + 1;
+	assert_true(simulate(&history, &settings, plan_target, &plan, &room, &result));
+	assert_memory_equal(&result, &whole, sizeof(whole));
 }
 
 /* Buckets of a series hold what the whole does, each in its time. */
@@ -281,6 +327,8 @@ naive_pass(const SimulatorSettings *s, const DemandHistory *history, Plan *plan,
 
 			took = like->took;
 			fails = like->failed;
+			if (fails && took < s->pass_interval)
+				took = s->pass_interval;
 		}
 		(*orders)++;
 		figures->created++;
@@ -389,9 +437,11 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_by_hand),
 		cmocka_unit_test(test_target_falls_and_expiry),
+		cmocka_unit_test(test_failures_in_no_time),
 		cmocka_unit_test(test_split_adds_up),
 		cmocka_unit_test(test_series_adds_up),
 		cmocka_unit_test(test_against_every_second),
+		cmocka_unit_test(test_giving_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
