@@ -68,21 +68,23 @@ FROM (SELECT at, count(*) OVER (ORDER BY at RANGE BETWEEN interval '5 minutes' P
 		AS needed FROM bench.trace) demands
 WHERE at >= :'began'::timestamptz - interval '28 days' AND at < :'began';
 
--- A build of a workspace, by the system user or by the user, that was done at a time.
+-- A build of a workspace, by the system user or by the user, that was done at a time (NULL: under way).
+-- Returns the job.
 CREATE FUNCTION bench.build(workspace uuid, build_number int, system boolean, preset uuid, created timestamptz,
-	done timestamptz) RETURNS void LANGUAGE sql AS $$
+	done timestamptz) RETURNS uuid LANGUAGE sql AS $$
 	WITH job AS (
 		INSERT INTO provisioner_jobs (id, created_at, updated_at, started_at, completed_at, organization_id,
 		                              initiator_id, provisioner, storage_method, type, input, worker_id,
 		                              file_id, tags)
-		VALUES (gen_random_uuid(), created, done, created, done, bench.id('organization'),
+		VALUES (gen_random_uuid(), created, coalesce(done, created), created, done, bench.id('organization'),
 		        CASE WHEN system THEN prebuild_system_user() ELSE bench.id('user') END, 'terraform', 'file',
 		        'workspace_build', '{}', bench.id('worker'), bench.id('file'),
 		        '{"scope": "organization", "owner": ""}')
 		RETURNING *),
 	resource AS (
 		INSERT INTO workspace_resources (id, created_at, job_id, transition, type, name)
-		SELECT gen_random_uuid(), done, id, 'start', 'machine', 'main' FROM job RETURNING id),
+		SELECT gen_random_uuid(), done, id, 'start', 'machine', 'main' FROM job
+		WHERE done IS NOT NULL RETURNING id),
 	agent AS (
 		INSERT INTO workspace_agents (id, created_at, updated_at, name, resource_id, auth_token,
 		                              architecture, operating_system, lifecycle_state, ready_at)
@@ -93,6 +95,7 @@ CREATE FUNCTION bench.build(workspace uuid, build_number int, system boolean, pr
 	                              template_version_preset_id)
 	SELECT gen_random_uuid(), created, created, workspace, bench.id('version'), build_number, 'start',
 	       initiator_id, id, preset FROM job
+	RETURNING job_id
 $$;
 CREATE FUNCTION bench.workspace(workspace uuid, new_name text, created timestamptz) RETURNS void
 LANGUAGE sql AS $$
@@ -156,8 +159,9 @@ DECLARE
 BEGIN
 	IF got IS NULL THEN
 		got := bench.id('played', number);
-		PERFORM bench.workspace(got, 'played-' || number, at),
-			bench.build(got, 1, false, bench.id('preset'), at, at + interval '5 minutes');
+		PERFORM bench.workspace(got, 'played-' || number, at);
+		INSERT INTO bench.running
+		SELECT bench.build(got, 1, false, bench.id('preset'), at, NULL), at + bench.lead(number);
 	ELSE
 		PERFORM bench.build(got, 2, false, NULL, at, at + interval '20 seconds');
 	END IF;
