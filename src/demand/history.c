@@ -16,6 +16,7 @@
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -71,6 +72,20 @@ range_parameters(const Unlogged *unlogged, const Id *template_id, const char *pr
 		nulls[6] = 'n';
 	if (preset_name == NULL)
 		nulls[9] = 'n';
+}
+
+/*
+ * Have statements planned for the values of their parameters until AtEOXact_GUC() with the result. A
+ * plan for any template, name and range takes an index on times, and reads the demands of all.
+ */
+static int
+plan_for_values(void)
+{
+	int guc_level = NewGUCNestLevel();
+
+	set_config_option("plan_cache_mode", "force_custom_plan", PGC_USERSET, PGC_S_SESSION,
+					  GUC_ACTION_SAVE, true, 0, false);
+	return guc_level;
 }
 
 /* Nothing unlogged. */
@@ -292,10 +307,12 @@ preset_histories_read(const HistoryRange *range)
 							? unlogged_read(range->template_id, range->preset_name, range->from,
 											range->until, range->samples_from - USECS_PER_DAY)
 							: nothing();
+	int guc_level = plan_for_values();
 	PresetHistories result = read_demands(range, &unlogged);
 	LeadTime *times = NULL;
 	int n = read_logged(range, &times, unlogged.prebuilds);
 
+	AtEOXact_GUC(true, guc_level);
 	if (range->source != HISTORY_LOGGED)
 		n = add_measured(range, &times, n, unlogged.prebuilds);
 	if (n > 0)
@@ -436,6 +453,7 @@ prebuild_demand(PG_FUNCTION_ARGS)
 	ArrayParameter *columns[5];
 	Datum values[lengthof(columns)];
 	Unlogged unlogged;
+	int guc_level;
 
 	InitMaterializedSRF(fcinfo, 0);
 	plans_enter(fcinfo);
@@ -449,7 +467,9 @@ prebuild_demand(PG_FUNCTION_ARGS)
 	columns[2] = array_new(TIMESTAMPTZOID);
 	columns[3] = array_new(INT8OID);
 	columns[4] = array_new(INT8OID);
+	guc_level = plan_for_values();
 	count_demands(&arguments, &unlogged, columns);
+	AtEOXact_GUC(true, guc_level);
 	for (size_t i = 0; i < lengthof(columns); i++)
 		values[i] = array_datum(columns[i]);
 	result_store_rows((ReturnSetInfo *) fcinfo->resultinfo,

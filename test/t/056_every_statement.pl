@@ -91,11 +91,12 @@ END $$;
 UPDATE provisioner_jobs SET input = input WHERE false;
 
 CREATE SCHEMA saved;
+-- but those that speak of transactions and files, or measure the time between passes
 CREATE TABLE saved.tables AS
 SELECT c.oid::regclass AS name, c.relname LIKE 'prebuild_%' AS own, (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
 	WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '') AS columns
 FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
-	AND c.relname !~ '^prebuild_(pool_.*|demand_marker|pass_stats)$' ORDER BY c.relname;
+	AND c.relname !~ '^prebuild_(pool_.*|demand_marker|pass_stats|idle)$' ORDER BY c.relname;
 DO $$
 DECLARE
 	o saved.tables;
