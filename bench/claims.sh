@@ -28,7 +28,7 @@ start_bench claims <<-CONF
 CONF
 
 need_packages libpq-dev
-cc -O2 -Wall -I"$("$PGLIB/bin/pg_config" --includedir)" -o "$BENCH/claims" \
+cc -O2 -Wall -I"$("$PG_CONFIG" --includedir)" -o "$BENCH/claims" \
 	"$PROJECT/bench/load/claims.c" "$PROJECT/bench/load/clients.c" -lpq -lm
 chmod a+rx "$BENCH/claims"
 

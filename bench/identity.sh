@@ -26,7 +26,7 @@ report_columns() {
 
 # Build the functions to compare with.
 build_empty() {
-	cc -O2 -fPIC -shared -I"$("$PGLIB/bin/pg_config" --includedir-server)" \
+	cc -O2 -fPIC -shared -I"$("$PG_CONFIG" --includedir-server)" \
 		-o "$BENCH/identity_empty.so" "$PROJECT/bench/identity_empty.c"
 	chmod a+rX "$BENCH/identity_empty.so"
 }

@@ -21,7 +21,7 @@ variant() {
 	cp -a "$SCRATCH/build" "$tree"
 	awk -v line="${2:-}" -v other="${3:-}" 'line != "" && $0 == line { $0 = other; found = 1 } { print }
 		END { exit line != "" && !found }' "$PROJECT/$file" > "$tree/$file" || die "$file has no line \"$2\""
-	make -s -C "$tree" "PG_CONFIG=$PGLIB/bin/pg_config" with_llvm=no prebuild_ext.so
+	make -s -C "$tree" "PG_CONFIG=$PG_CONFIG" with_llvm=no prebuild_ext.so
 	chmod -R a+rX "$tree"
 	create_control_plane "$1"
 	sql "$1" -f "$BENCH/sql/metadata.sql" -c "UPDATE pg_catalog.pg_proc
