@@ -228,18 +228,26 @@ CREATE FUNCTION bench.came(began timestamptz, ended timestamptz) RETURNS bench.f
 $$;
 
 -- What the simulator says of a policy for a time. It knows a policy that is a candidate of the backtest:
--- other service levels, and ranges that begin earlier, give others.
+-- other service levels, and ranges that begin earlier, give others. The aim of a schedule is a level, or
+-- between it and 1.
 CREATE FUNCTION bench.simulated(policy text, began timestamptz, ended timestamptz)
 RETURNS TABLE (starts_at timestamptz, demands int, missed int, idle float8, created int, deleted int)
 LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	parameter CONSTANT float8 := substring(policy FROM '[0-9.e-]+$');
+	level float8;
 BEGIN
-	FOR week IN 0 .. 10 LOOP
-		FOR step IN 0 .. 40 LOOP
+	FOR week IN 0 .. 7 LOOP
+		FOR level IN
+			SELECT 1 - (1 - parameter) * part FROM unnest('{1,2,5}'::float8[]) part WHERE policy ~ '^schedule'
+			UNION ALL SELECT 1 - 0.001 * 1.16 ^ step FROM generate_series(0, 40) step
+		LOOP
+			CONTINUE WHEN level <= 0;
 			BEGIN
 				RETURN QUERY SELECT r.starts_at, demand_warm + demand_cold, r.missed,
 					extract(epoch FROM r.idle)::float8 / 3600, r.created, r.deleted
 				FROM prebuild_replay(bench.id('template'), 'small', began - week * interval '7 days', ended,
-					simulated.policy, '1 minute', 1 - 0.001 * 1.16 ^ step) r
+					simulated.policy, '1 minute', level) r
 				WHERE r.starts_at >= began;
 				RETURN;
 			EXCEPTION WHEN invalid_parameter_value THEN
