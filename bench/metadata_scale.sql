@@ -1,6 +1,5 @@
--- Read by bench/metadata_scale.sh: agents with ten stored keys each, and the check that no report is lost.
-
-CREATE SCHEMA bench;
+-- Read by bench/metadata_scale.sh after fleet.sql: agents with ten stored keys each, the check that no
+-- report is lost, and passes that take ten seconds.
 
 -- as in bench/load/metadata.c
 CREATE FUNCTION bench.agent(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE
@@ -28,3 +27,14 @@ RETURN (SELECT count(*) FROM generate_series(0, n - 1) i CROSS JOIN generate_ser
 	LEFT JOIN public.workspace_agent_metadata m
 		ON m.workspace_agent_id = bench.agent(i) AND m.key = 'key_' || k
 	WHERE m.value IS DISTINCT FROM format('%s:%s:key_%s', way, round, k));
+
+-- Each pass finds something to create, and takes ten seconds to create it.
+UPDATE public.template_version_presets SET desired_instances = 1000;
+ALTER SYSTEM SET prebuild.max_creates_per_pass = 1;
+CREATE FUNCTION bench.slow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_sleep(10);
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER slow AFTER INSERT ON public.workspaces FOR EACH STATEMENT EXECUTE FUNCTION bench.slow();

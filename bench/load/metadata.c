@@ -17,8 +17,8 @@
  *	  with statements that nobody has prepared. A value ends as "WAY:ROUND:KEY", rounds numbered
  *	  from 1.
  *
- *	  Prints, separated by bars: the server's seconds of processor time, the part of those that listen
- *	  in them, those of this program; bytes of WAL; transaction ids; the percentiles 50, 99
+ *	  Prints, separated by bars: the server's seconds of processor time, the parts of the sessions that
+ *	  listen and of those that report in them, the seconds of this program; bytes of WAL; transaction ids; the percentiles 50, 99
  *	  and 100 of the milliseconds from when a report was due to a message that names its agent; how
  *	  many messages were missing; the seconds from the first report to the last answer.
  */
@@ -54,8 +54,8 @@
 #define ALL_AGENTS "workspace_agent_metadata_batch"
 #define ONE_AGENT "workspace_agent_metadata:"
 
-#define UPDATE_FROM \
-	"UPDATE workspace_agent_metadata m " \
+#define UPDATE_FROM                                                                                \
+	"UPDATE workspace_agent_metadata m "                                                           \
 	"SET value = d.value, error = d.error, collected_at = d.collected_at FROM "
 
 static const char *const update_batch = UPDATE_FROM
@@ -461,6 +461,7 @@ typedef struct Counters
 {
 	double server;
 	double listening;
+	double reporting;
 	double own;
 	double wal;
 	double transactions;
@@ -480,6 +481,8 @@ count(PGconn *connection, int postmaster)
 	PQclear(result);
 	for (int i = 0; i < nlisteners; i++)
 		counters.listening += process_cpu(PQbackendPID(listeners[i]));
+	for (int i = 0; i < CLIENTS; i++)
+		counters.reporting += process_cpu(PQbackendPID(writers[i].connection));
 	return counters;
 }
 
@@ -530,9 +533,10 @@ main(int argc, char **argv)
 	after = count(counting, postmaster);
 
 	sort(delays, ndelays);
-	printf("%.2f|%.2f|%.2f|%.0f|%.0f|%.1f|%.1f|%.1f|%d|%.1f\n", after.server - before.server,
-		   after.listening - before.listening, after.own - before.own, after.wal - before.wal,
-		   after.transactions - before.transactions, percentile(delays, ndelays, 50),
-		   percentile(delays, ndelays, 99), percentile(delays, ndelays, 100), nwaiting, seconds);
+	printf("%.2f|%.2f|%.2f|%.2f|%.0f|%.0f|%.1f|%.1f|%.1f|%d|%.1f\n", after.server - before.server,
+		   after.listening - before.listening, after.reporting - before.reporting,
+		   after.own - before.own, after.wal - before.wal, after.transactions - before.transactions,
+		   percentile(delays, ndelays, 50), percentile(delays, ndelays, 99),
+		   percentile(delays, ndelays, 100), nwaiting, seconds);
 	return 0;
 }

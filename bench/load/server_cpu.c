@@ -42,8 +42,9 @@ read_process(int pid, Process *process)
 	fclose(file);
 	/* the name may have spaces and parentheses */
 	rest = known ? strrchr(line, ')') : NULL;
-	if (rest == NULL || sscanf(rest + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %ld %ld",
-							   &process->parent, &ended[0], &ended[1]) != 3)
+	if (rest == NULL ||
+		sscanf(rest + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %ld %ld",
+			   &process->parent, &ended[0], &ended[1]) != 3)
 		return false;
 	process->ended = (ended[0] + ended[1]) / tick;
 	return true;
