@@ -85,7 +85,7 @@ CREATE FUNCTION @extschema@.prebuild_set_policy(
 	max_surge text DEFAULT NULL)
 RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp SET jit = off
+SET search_path = pg_catalog, pg_temp SET jit = off SET row_security = off
 AS 'MODULE_PATHNAME', 'prebuild_set_policy';
 
 COMMENT ON FUNCTION @extschema@.prebuild_set_policy(uuid, text, text, integer, integer,

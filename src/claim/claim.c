@@ -14,17 +14,18 @@
  *	  COMMITTED it returns no row only
  *	  - after a look that passed over nothing: at the moment of its snapshot no prebuild was eligible
  *	    but those that somebody took and committed;
- *	  - or when others have held all that it saw for as long as a claim waits for that: PATIENCE_MS,
+ *	  - or when others have held all that it saw for as long as a claim looks again: LOOK_MS of pauses,
  *	    or lock_timeout if the session has set a shorter one.
- *	  No wait can promise more: nobody knows whether a transaction that holds a row will commit.
+ *	  No wait can promise more: nobody knows whether a transaction that holds a row will commit, or when.
  *
  *	  Claims that look again wait in a queue (claim_queue.c), of which only the first one looks. It
  *	  does so after short pauses, not when a row is free, because the server can wait for one row and
  *	  not for the first of several. A claim that comes meanwhile may take what becomes free before
- *	  it. That delays the first one in the queue, but misses nothing.
+ *	  it. That delays the first one in the queue, but misses nothing. To wait in the queue is not to
+ *	  look, so it takes nothing from LOOK_MS.
  *
- *	  All other waits (for a locked table, for a claim with the same name) take at most PATIENCE_MS
- *	  in total, too; see patience.c.
+ *	  All other waits (in the queue, for a locked table, for a claim with the same name) take at most
+ *	  PATIENCE_MS in total; see patience.c.
  *
  *	  Locks: pool_lock_first() locks one candidate at a time and never waits. The lock protects the
  *	  row of the workspace and its builds. Once it holds the lock, the claim checks readiness,
@@ -62,6 +63,9 @@
 #include "base/rows.h"
 #include "demand/demand_log.h"
 #include "demand/preset_counts.h"
+
+/* How long to pause in total between looks that passed over candidates, in milliseconds. */
+#define LOOK_MS 100
 
 /* Bounds of the pause between two looks, in milliseconds. */
 #define MIN_PAUSE_MS 1
@@ -299,9 +303,10 @@ claim_oldest(Claim *claim, const Preset *preset, bool is_first)
 }
 
 /*
- * Let whoever holds a row go on. The first time, this waits for the claims in front, and later it
- * pauses. Returns how long it was, in microseconds. A pause counts no more than it asked for, because
- * on a busy machine a process that holds a row gets as little of the processor as this one.
+ * Let whoever holds a row go on. The first time, this waits for the claims in front, which does not
+ * count, and later it pauses. Returns how much counts, in microseconds: of a pause no more than it
+ * asked for, because on a busy machine a process that holds a row gets as little of the processor as
+ * this one.
  */
 static int64
 wait_before_look(Claim *claim, int pause)
@@ -312,7 +317,7 @@ wait_before_look(Claim *claim, int pause)
 	{
 		claim->queued = claim_queue_enter(&claim->preset_id);
 		/* without patience, this is the last look */
-		return claim->queued ? GetCurrentTimestamp() - began : PG_INT32_MAX;
+		return claim->queued ? 0 : PG_INT32_MAX;
 	}
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause,
 					 PG_WAIT_EXTENSION);
@@ -327,8 +332,9 @@ look_and_give(void *argument)
 {
 	Claim *claim = argument;
 	/* patience.c has set the timeout, if the session has not */
-	int64 most = Min(LockTimeout, PATIENCE_MS) * INT64CONST(1000);
+	int64 most = Min(LockTimeout, LOOK_MS) * INT64CONST(1000);
 	int64 waited = 0;
+	bool is_first = true;
 
 	require_owner(claim->values[0]);
 	for (int pause = MIN_PAUSE_MS;; pause = Min(2 * pause, MAX_PAUSE_MS))
@@ -337,10 +343,11 @@ look_and_give(void *argument)
 
 		if (!read_preset(claim, PLAN_FRESH, &preset))
 			argument_no_such_preset(id_datum(&claim->preset_id));
-		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, waited == 0) ||
+		if (!decision_is_active(&preset) || claim_oldest(claim, &preset, is_first) ||
 			!claim->passed_over || waited >= most)
 			break;
 		waited += wait_before_look(claim, pause);
+		is_first = false;
 	}
 	leave_queue(claim);
 	return true;

@@ -22,6 +22,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/timestamp.h"
 
 #include "base/plans.h"
@@ -231,23 +232,47 @@ lead_times_write(const LeadTime *times, int n, TimestampTz oldest)
 		PLAN_FRESH_OWN, lengthof(columns) + 1, argtypes, values, NULL);
 }
 
+/* The templates that are not deleted, as an array. */
+static Datum
+live_templates(void)
+{
+	static KeptPlan plan;
+	Datum templates;
+
+	plan_execute(&plan,
+				 "SELECT COALESCE(pg_catalog.array_agg(t.id::pg_catalog.uuid), '{}')"
+				 " FROM {cp}templates t WHERE NOT t.deleted",
+				 PLAN_READ, 0, NULL, NULL, NULL);
+	templates = datumCopy(row_get(0, 1), false, -1);
+	SPI_freetuptable(SPI_tuptable);
+	return templates;
+}
+
 /*
- * Delete the histograms of presets that have no build in the log. Their templates are gone, or they
- * have another name, or nobody has wanted them for as long as the log goes back.
+ * Delete the histograms and counts of templates that are gone, once the log has no build of the
+ * preset either. Those of other templates stay, whatever the log keeps: a counter must not fall.
  */
 static void
 prune_stats(void)
 {
 	static KeptPlan plan;
-	static const Oid argtypes[] = { TEXTOID };
-	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema) };
+	static const Oid argtypes[] = { TEXTOID, UUIDARRAYOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), live_templates() };
 
-	plan_execute(&plan,
-				 "DELETE FROM {ext}prebuild_lead_time_stats s WHERE s.control_plane {=} $1"
-				 " AND NOT EXISTS (SELECT FROM {ext}prebuild_lead_time_log l"
-				 "  WHERE l.control_plane {=} s.control_plane AND l.template_id {=} s.template_id"
-				 "  AND l.preset_name {=} s.preset_name)",
-				 PLAN_FRESH_OWN, 1, argtypes, values, NULL);
+#define DELETE_GONE(table)                                                                          \
+	"DELETE FROM {ext}" table " s WHERE s.control_plane {=} $1"                                     \
+	" AND NOT s.template_id {=} ANY ($2) AND NOT EXISTS (SELECT FROM {ext}prebuild_lead_time_log l" \
+	"  WHERE l.control_plane {=} s.control_plane AND l.template_id {=} s.template_id"               \
+	"  AND l.preset_name {=} s.preset_name)"
+	plan_execute(
+		&plan,
+		"WITH times AS (" DELETE_GONE(
+			"prebuild_lead_time_stats") "),"
+										" claims AS (" DELETE_GONE(
+											"prebuild_claim_time_stats") "),"
+																		 " counts AS (" DELETE_GONE(
+																			 "prebuild_preset_count") ") " DELETE_GONE("prebuild_idle"),
+		PLAN_FRESH_OWN, 2, argtypes, values, NULL);
 }
 
 /*

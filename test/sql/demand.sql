@@ -224,7 +224,7 @@ SET client_min_messages = error;
 SELECT is(pass(), '', 'with a pass');
 SET client_min_messages = warning;
 SELECT is(demand('1 day', t('one')), 'one/one 02 00:00: 4+4', 'too');
--- a histogram goes with the last build of its presets in the log
+-- the histogram of a template that is gone goes with the last build of its preset in the log
 CREATE FUNCTION fixture.histograms() RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT string_agg(preset_name, ', ' ORDER BY preset_name) FROM prebuild_lead_time_stats WHERE control_plane = 'cp_demand' $$;
 SELECT is(histograms(), 'lead, rare', 'histograms');
@@ -232,6 +232,6 @@ SET prebuild.demand_retention = '3d';
 SET client_min_messages = error;
 SELECT is(pass(t0() + interval '3 days'), '', 'builds from before t0() go');
 SET client_min_messages = warning;
-SELECT is(histograms(), 'lead', 'and the histogram of the preset that has no other');
+SELECT is(histograms(), 'lead', 'and the histogram of the preset that has no other, as the template is gone');
 RESET prebuild.demand_retention;
 DROP SCHEMA cp_demand CASCADE;

@@ -64,6 +64,7 @@ $node->safe_psql($db, q{
 		SELECT w.id, b.id AS build, u.id AS claimant, b.template_version_id, b.template_version_preset_id
 		FROM workspaces w JOIN workspace_builds b ON b.workspace_id = w.id JOIN users u ON u.username = 'ada'
 		JOIN templates t ON t.id = w.template_id AND t.name = 'plain'
+		JOIN template_version_presets p ON p.id = b.template_version_preset_id AND p.name = 'p'
 		ORDER BY w.name LIMIT 1
 	), job AS (
 		INSERT INTO provisioner_jobs (id, created_at, updated_at, started_at, completed_at,

@@ -30,7 +30,7 @@ $node->safe_psql($db, qq{
 	CREATE TABLE given (round int, session int, workspace_id uuid, took interval);
 	CREATE TABLE note (workspace_id uuid REFERENCES workspaces);
 	CREATE TABLE stop ();
-	-- keep a prebuild for longer than a claim used to look, and give it back
+	-- keep a prebuild for a part of the time that a claim looks, and give it back
 	CREATE PROCEDURE claim_and_undo(round int, session int) LANGUAGE plpgsql AS \$\$
 	BEGIN
 		PERFORM pg_advisory_lock_shared(1);
@@ -38,7 +38,7 @@ $node->safe_psql($db, qq{
 		COMMIT;
 		PERFORM FROM template_version_presets p, users u,
 			prebuild_claim(p.id, u.id, format('undone-r%s-s%s', round, session)) c WHERE u.username = 'ada';
-		PERFORM pg_sleep(0.3);
+		PERFORM pg_sleep(0.05);
 		ROLLBACK;
 	END \$\$;
 	CREATE PROCEDURE passes() LANGUAGE plpgsql AS \$\$
@@ -107,16 +107,20 @@ cmp_ok(time - $began, '<', 10, 'in a short time');
 $gate->query_safe('ROLLBACK');
 is(queued($node, $db), 0, 'and it leaves the queue');
 
-# while one holds all, claims wait in a queue, and get theirs when it gives up
+# while one holds all, claims wait in a queue, in which only the first one looks, and then gives up; those
+# behind it get theirs when the holder does
 $node->safe_psql($db, 'TRUNCATE given');
 $gate->query_safe('BEGIN; SELECT FROM workspaces FOR UPDATE');
-my @waiting = map { start_session($node, $db, "CALL claim(0, $_)") } 1 .. 3;
-wait_until($node, $db, q{SELECT count(*) = 2 FROM pg_locks l WHERE l.locktype = 'object' AND NOT granted
+my @waiting = map { start_session($node, $db, "CALL claim(0, $_)") } 1 .. 15;
+wait_until($node, $db, q{SELECT count(*) > 1 FROM pg_locks l WHERE l.locktype = 'object' AND NOT granted
 	AND l.classid = 'template_version_presets'::regclass});
+wait_until($node, $db, 'SELECT count(*) > 0 FROM given WHERE workspace_id IS NULL');
 $gate->query_safe('ROLLBACK');
 finish_session($_) or die "a claim failed: $_->{output}" foreach @waiting;
-is($node->safe_psql($db, 'SELECT count(DISTINCT workspace_id) FROM given'), 3,
-	'claims that waited in the queue get one each');
+is($node->safe_psql($db, 'SELECT count(*) FROM given'), 15, 'claims in a queue end');
+is($node->safe_psql($db, 'SELECT count(workspace_id) > 0, count(workspace_id) = count(DISTINCT workspace_id) FROM given'),
+	't|t', 'those that still wait get one each');
+is(queued($node, $db), 0, 'and leave it');
 
 # a large pool, of which a session remembers the list: oldest first, never twice, none is left out
 $node->safe_psql($db, 'UPDATE template_version_presets SET desired_instances = 700');
