@@ -108,12 +108,19 @@ static void
 flush_for_capacity(MetadataWork *work)
 {
 	TimestampTz start = GetCurrentTimestamp();
+	bool postponed = start < work->hold_capacity && (work->failed || !batcher_half_full());
 	int64 written;
 
-	if (start < work->hold_capacity && (work->failed || !batcher_half_full()))
+	/* metadata_work_next() looks at a full batch that is postponed: nobody needs to wake us */
+	if (postponed && full_batch_waits(work))
 		return;
+	/*
+	 * Otherwise the session that fills the batch must wake us. Perhaps one tried already, during the
+	 * last flush, when the batch that was being written still counted.
+	 */
 	pg_atomic_write_u32(&work->database->worker_woken, 0);
-	if (!full_batch_waits(work))
+	pg_memory_barrier();
+	if (postponed || !full_batch_waits(work))
 		return;
 	if (flush(work, FLUSH_CAPACITY, &written))
 	{

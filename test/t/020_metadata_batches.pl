@@ -235,5 +235,23 @@ worker_is($node, 'metadata', 'serving');
 sql('SELECT prebuild_agent_metadata_flush()');
 is(value_of($node, 'metadata', 1, 'early'), 'x', 'and what was buffered arrives');
 
+# a steady stream: reports that come during a flush must not keep later ones from waking the worker
+set(metadata_batch_size => 50);
+wait_until($node, 'metadata', q{SELECT setting = '50' FROM pg_settings WHERE name = 'prebuild.metadata_batch_size'});
+my $waiting = sql(q{
+	CREATE FUNCTION stream() RETURNS float8 LANGUAGE plpgsql AS $$
+	DECLARE
+		waiting bigint[];
+	BEGIN
+		FOR i IN 1 .. 4000 LOOP
+			PERFORM report(i, 'stream', 'x');
+			waiting := waiting || (SELECT queued FROM prebuild_metadata_stats);
+			PERFORM pg_sleep(0.0005);
+		END LOOP;
+		RETURN (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY w) FROM unnest(waiting) w);
+	END $$;
+	SELECT stream()});
+cmp_ok($waiting, '<', 300, "a stream of reports is written as batches fill up ($waiting wait in the middle)");
+
 $node->stop;
 done_testing();
