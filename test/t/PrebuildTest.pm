@@ -135,11 +135,12 @@ sub start_session
 	my $file = "$folder/script." . $scripts++;
 
 	append_to_file($file, $script);
-	my $session = { output => '' };
-	# by a file: what comes through a pipe would not be sent before somebody waits
+	my $session = { output => '', file => "$file.output" };
+	# by files: what goes through a pipe would not be sent before somebody waits, and a session whose output
+	# fills one would stop, with the locks that others wait for
 	$session->{run} = IPC::Run::start(
 		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-f', $file, '-d', $node->connstr($database) ],
-		'<', '/dev/null', '>', \$session->{output}, '2>&1');
+		'<', '/dev/null', '>', $session->{file}, '2>&1');
 	return $session;
 }
 
@@ -149,6 +150,7 @@ sub finish_session
 	my ($session) = @_;
 	my $succeeded = $session->{run}->finish;
 
+	$session->{output} = slurp_file($session->{file});
 	chomp $session->{output};
 	return $succeeded;
 }
