@@ -142,8 +142,9 @@ foreach my $i (1 .. 20)
 is(stats(), join('|', $refused + 25, $failures, 0), 'each is counted');
 $log = substr(slurp_file($node->logfile), $log_size);
 cmp_ok(scalar(() = $log =~ /WARNING:  agent metadata was refused/g), '<=', 3, 'and warned of now and then only');
-is(sql(q{SELECT report(7, 'cpu', 'passed again'); SELECT prebuild_agent_metadata_flush(); SELECT value_of(7, 'cpu')}),
-	"(1,0,0)\n1\npassed again", 'what is let in later arrives');
+# the worker's own flush may come before the one by hand
+like(sql(q{SELECT report(7, 'cpu', 'passed again'); SELECT prebuild_agent_metadata_flush(); SELECT value_of(7, 'cpu')}),
+	qr/^\(1,0,0\)\n[01]\npassed again$/, 'what is let in later arrives');
 
 # what passes by itself keeps everything
 sql(q{SELECT report(n, 'cpu', CASE n WHEN 8 THEN 'nowhere' ELSE 'kept' END) FROM generate_series(7, 9) n});
