@@ -1228,7 +1228,7 @@ AS $$
 DECLARE
 	checks regprocedure;
 BEGIN
-	SELECT p.oid INTO STRICT checks
+	SELECT p.oid INTO checks
 	FROM pg_catalog.pg_extension e
 	JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) e.oid
 	JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.objid
@@ -1237,6 +1237,11 @@ BEGIN
 	AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
 	AND d.deptype OPERATOR(pg_catalog.=) 'e'
 	AND p.proname OPERATOR(pg_catalog.=) 'prebuild_health_read';
+	IF checks IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+			MESSAGE = 'function prebuild_health_read(timestamptz) does not exist',
+			HINT = 'The extension''s script in this database is older than the loaded library: run ALTER EXTENSION prebuild_ext UPDATE.';
+	END IF;
 	RETURN QUERY EXECUTE pg_catalog.format('SELECT h.* FROM %s($1) h', checks::pg_catalog.regproc)
 	USING at;
 EXCEPTION WHEN undefined_function OR undefined_file THEN

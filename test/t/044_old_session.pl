@@ -38,6 +38,8 @@ foreach my $version (releases())
 	answer($old, 'SELECT count(*) FROM prebuild_state()');
 	install_library($tree, new_library());
 	$sql->('ALTER EXTENSION prebuild_ext UPDATE');
+	# mends the triggers of that version
+	$sql->('SELECT prebuild_fold()');
 	is($sql->(q{SELECT status FROM prebuild_health() WHERE name = 'versions'}), 'ok', "$version: a new session is upgraded");
 	$sql->(q{SELECT mixed.ask('new')});
 	is($sql->(q{SELECT mixed.wrong('old', 'new', false)}), '', 'and everything answers rightly');
