@@ -33,7 +33,7 @@ $node->safe_psql('postgres', q{
 			COMMIT;
 		END LOOP;
 	END $$;
-}, timeout => 300);
+}, timeout => 700);
 cmp_ok($node->safe_psql($db, 'SELECT pg_notification_queue_usage()'),
 	'>', 0.5, 'the queue is over a half full');
 
