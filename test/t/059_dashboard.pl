@@ -78,7 +78,7 @@ sub wait_for_scrapes
 	my ($wanted) = @_;
 	my $good = 0;
 
-	for (1 .. 600)
+	for (1 .. 1800)
 	{
 		my ($sample) = eval { ask_prometheus('sum_over_time(up[5m])') };
 		$good = $sample ? $sample->{value}[1] : 0;
