@@ -7,6 +7,7 @@
 #	<!-- not run: REASON -->				the next block is not
 #	<!-- run: database=D role=R -->			where blocks are run from here on, to the document's end
 #	<!-- until the output is as shown -->	the next block is tried again for a while
+#	<!-- undone -->							the next block, of SQL, is run in a transaction that is rolled back
 #	<!-- with NAME=QUERY -->				a psql variable for the next block
 #
 # The test simulates commands that would change the machine: it looks packages up, copies instead of
@@ -126,6 +127,7 @@ sub blocks_of
 		elsif ($line =~ /^<!-- not run: (.*) -->$/) { $next{not_run} = $1; }
 		elsif ($line =~ /^<!-- run: (.*) -->$/) { %place = map { split /=/, $_, 2 } split ' ', $1; }
 		elsif ($line =~ /^<!-- until the output is as shown -->$/) { $next{retry} = 1; }
+		elsif ($line =~ /^<!-- undone -->$/) { $next{undone} = 1; }
 		elsif ($line =~ /^<!-- with (\w+)=(.*) -->$/) { $next{variables}{$1} = $2; }
 		elsif ($line =~ /^<!--/) { fail("$name:$number: a comment that is not understood: $line"); }
 		elsif ($line =~ /^(\s*)(```+)(\w*)\s*$/)
@@ -195,7 +197,8 @@ sub run_sql
 		{
 			$script .= "SELECT ($query) AS $name \\gset\n";
 		}
-		$script .= "\\echo >>> $block->{where}\n$block->{text}\n";
+		my ($before, $after) = $block->{undone} ? ("BEGIN;\n", "ROLLBACK;\n") : ('', '');
+		$script .= "\\echo >>> $block->{where}\n$before$block->{text}\n$after";
 	}
 	unlink $file;
 	append_to_file($file, $script);
