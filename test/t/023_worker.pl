@@ -35,7 +35,14 @@ sub detail_is
 
 # who it connects as
 
-my $log = slurp_file($node->logfile);
+# the workers start when the server takes connections, so they may say it a moment later
+my $log;
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$log = slurp_file($node->logfile);
+	last if 3 <= (() = $log =~ /prebuild worker for database "\w+(?: \w+)?" is waiting/g);
+	sleep 0.1;
+}
 is(scalar(() = $log =~ /prebuild worker for database "plane" is waiting/g), 1,
 	'a worker for each database waits until there is one');
 like($log, qr/prebuild worker for database "Other One" is waiting: database "Other One" does not exist/,
