@@ -156,6 +156,24 @@ SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'a fold takes nothing off
 DROP TRIGGER z_last ON workspaces;
 UPDATE workspaces SET name = left(name, -2) WHERE name LIKE '%-z';
 
+-- readers take so many entries, and no more
+DO $$ BEGIN
+	FOR n IN 1 .. 4 LOOP PERFORM prebuild('a', 'more-' || n); END LOOP;
+	PERFORM prebuild_fold();
+	FOR n IN 1 .. (SELECT 100 + members / 2 FROM prebuild_pool_marker) LOOP
+		UPDATE workspaces SET name = 'more-1-' || n WHERE name LIKE 'more-1%';
+	END LOOP;
+END $$;
+SELECT is((SELECT members >= 4 AND (SELECT count(*) FROM prebuild_pool_log) = 100 + members / 2 FROM prebuild_pool_marker), true,
+	'a hundred entries and one for every two members');
+SELECT ok(used(), 'are worth it');
+UPDATE workspaces SET name = 'more-1-last' WHERE name LIKE 'more-1%';
+SELECT ok(NOT used(), 'one more is not');
+DO $$ BEGIN
+	DELETE FROM workspaces WHERE name LIKE 'more-%';
+	PERFORM prebuild_fold();
+END $$;
+
 -- many changes at once: a fold builds the pool anew, and a reader does not wait for it
 DO $$ BEGIN
 	FOR n IN 1 .. 200 LOOP
