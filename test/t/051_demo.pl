@@ -63,6 +63,13 @@ like($step{9}, qr/go-service v3 Europe/, 'it has followed the promotion by itsel
 is($node->safe_psql('demo', q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'prebuild%' AND tgrelid = 'workspaces'::regclass}) > 0,
 	1, 'the control plane is attached');
 
+# the README shows the end of it; how many there should be depends on the time of day
+my $readme = slurp_file("$project/README.md");
+utf8::decode($readme);
+my ($shown) = $readme =~ /^```text\n(9\. .*?)^The demo goes on/ms;
+my %printed = map { s/\d/0/gr =~ s/\s+$//r => 1 } split /\n/, $walk;
+is(join("\n", grep { !$printed{ s/\d/0/gr =~ s/\s+$//r } } split /\n/, $shown), '', 'the README shows lines of it');
+
 # three things to try, as they stand
 my $folder = PostgreSQL::Test::Utils::tempdir;
 make_path("$folder/script");
