@@ -125,6 +125,33 @@ foreach my $table (split /\n/, $node->safe_psql($db, q{SELECT oid::regclass FROM
 	release($holder);
 }
 
+# whatever table of ours is locked, a claim goes well, or ends soon and says who keeps it
+$node->safe_psql($db, q{SELECT fixture.usr('ada'), fixture.finish_jobs()});
+my $claim = q{SELECT c.name FROM template_version_presets p, users u, prebuild_claim(p.id, u.id, 'mine') c
+	WHERE p.name = 'p1' AND u.username = 'ada'};
+my @without;
+foreach my $table (split /\n/, $node->safe_psql($db, q{SELECT oid::regclass FROM pg_class
+	WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname ~ '^prebuild_' ORDER BY relname}))
+{
+	($holder, $pid) = hold($db, "LOCK TABLE $table");
+	($answer, $said) = timed($db, "SET lock_timeout = '50ms'; BEGIN; $claim; ROLLBACK");
+	push @without, $table if $answer eq 'mine';
+	is($said, '', "a claim beside a locked $table") if $answer eq 'mine';
+	like($said, qr/lock timeout.*on table "public.$table", held by process $pid \(AccessExclusiveLock\)/s,
+		"a claim that needs $table says who keeps it") if $answer ne 'mine';
+	release($holder);
+}
+cmp_ok(scalar @without, '>', 12, "most are not needed: @without");
+($holder, $pid) = hold($db, 'LOCK TABLE prebuild_policy');
+foreach my $statement ($claim, $pass, 'SELECT prebuild_clean()')
+{
+	($answer, $said, $took) = timed($db, $statement);
+	cmp_ok($took, '>', 1.5, "a locked prebuild_policy is waited for: $statement");
+	cmp_ok($took, '<', 20, 'but not for long');
+	like($said, qr/on table "public.prebuild_policy", held by process $pid \(AccessExclusiveLock\)/, 'who keeps it is told') or diag($said);
+}
+release($holder);
+
 # a row is held: those that do not need it are done
 $db = control_plane_with('rows', 20);
 ($holder, $pid) = hold($db, q{SELECT FROM template_version_presets WHERE name IN ('p3', 'p4', 'p17') FOR UPDATE});

@@ -63,7 +63,7 @@ sql(q{SELECT report(1, 'cpu', 'waits')});
 kill 'STOP', $postmaster;
 sql("SELECT pg_terminate_backend($pid)");
 sql(q{DO $$ BEGIN
-	FOR i IN 1 .. 1000 LOOP
+	FOR i IN 1 .. 6000 LOOP
 		EXIT WHEN (SELECT pid IS NULL FROM prebuild_worker_status WHERE lane = 'metadata');
 		PERFORM pg_sleep(0.01);
 	END LOOP; END $$});
