@@ -43,7 +43,7 @@ sub fill_queue
 				COMMIT;
 			END LOOP;
 		END \$\$;
-	}, timeout => 300);
+	}, timeout => 700);
 	cmp_ok($node->safe_psql($db, 'SELECT pg_notification_queue_usage()'), '>', $part, "the queue is fuller than $part");
 	return;
 }

@@ -105,7 +105,7 @@ sub wait_for_scrape
 	my ($query) = @_;
 	my $moment = time;
 
-	for (1 .. 1200)
+	for (1 .. 3600)
 	{
 		my $result = ask_prometheus($query // 'timestamp(prebuild_ext_health{check="versions"})');
 		return if $result && @$result && $result->[0]{value}[1] > ($query ? 0 : $moment);
