@@ -3,7 +3,7 @@
 # server, each ten times the workspaces of the one before. Prints a table: what, the three values, and the
 # slope of each step on a log scale (1 is in proportion, 0 is no growth), all per tenfold workspaces.
 #
-#   bench/growth.sh         takes half an hour and 45 GB
+#   bench/growth.sh         takes half an hour and 12 GB
 #   SIZES='1000 10000' bench/growth.sh      smaller ones
 
 . "$(dirname "$0")/common.sh"
