@@ -44,8 +44,9 @@ typedef enum PlanMode
 	PLAN_READ_LATEST, /* reads in a snapshot of this very moment, at any isolation level */
 	PLAN_FRESH,	   /* reads and writes in a new snapshot; above READ COMMITTED, the transaction's */
 	PLAN_READ_OWN, /* as PLAN_READ */
-	PLAN_FRESH_OWN, /* as PLAN_FRESH */
-	PLAN_ACTIVE_OWN /* reads and writes; finds the rows to write in the active snapshot */
+	PLAN_FRESH_OWN,	 /* as PLAN_FRESH */
+	PLAN_ACTIVE_OWN, /* reads and writes; finds the rows to write in the active snapshot */
+	PLAN_LATEST_OWN	 /* reads and writes; finds them in one of this very moment, at any level */
 } PlanMode;
 
 extern void plans_enter(FunctionCallInfo fcinfo);

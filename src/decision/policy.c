@@ -211,15 +211,20 @@ HealthPolicy
 policy_of(const Id *template_id, const char *preset_name)
 {
 	static KeptPlan plan = { .generic = true };
-	static const Oid argtypes[] = { TEXTOID, UUIDOID };
-	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), id_datum(template_id) };
+	static const Oid argtypes[] = { TEXTOID, UUIDOID, TEXTOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), id_datum(template_id),
+					   CStringGetTextDatum(preset_name) };
 	HealthPolicy policy = policy_of_settings();
 	uint64 n;
 
 	if (!has_policies())
 		return policy;
-	n = plan_execute(&plan, POLICY_ROWS " AND y.template_id {=} $2", PLAN_READ_OWN, 2, argtypes,
-					 values, NULL);
+	/* two statements in one, because each of the table's indexes has a part of the rows */
+	n = plan_execute(&plan,
+					 POLICY_ROWS " AND y.template_id {=} $2 AND y.preset_name IS NULL"
+								 " UNION ALL " POLICY_ROWS
+								 " AND y.template_id {=} $2 AND y.preset_name {=} $3",
+					 PLAN_READ_OWN, 3, argtypes, values, NULL);
 	overlay_rows(&policy, NULL, sort_rows(n), n, template_id, preset_name);
 	SPI_freetuptable(SPI_tuptable);
 	return policy;

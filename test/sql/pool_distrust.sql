@@ -234,6 +234,7 @@ SELECT lengthen('cp_distrust'::regnamespace, 210000) \g /dev/null
 SELECT ok(NOT used(), 'a log that has become very long is not worth it');
 SELECT is(prebuild_fold(), 100000, 'a fold empties it bit by bit');
 SELECT ok(logged() = 110000 AND NOT used() AND names() ~ '^(one|eins) two$', 'while the answers are right');
+SELECT is((SELECT count(*) FROM prebuild_pool_marker), 0, 'without building a pool that nobody would use');
 SELECT prebuild_fold() \g /dev/null
 SELECT ok(logged() = 10000 AND NOT used(), 'and nothing is believed');
 SELECT prebuild_fold() \g /dev/null
