@@ -169,9 +169,10 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 		return entry->plan;
 	}
 
-	plan = SPI_prepare(text, nargs, (Oid *) argtypes);
+	plan = SPI_prepare_cursor(text, nargs, (Oid *) argtypes,
+							  kept->generic ? CURSOR_OPT_GENERIC_PLAN : 0);
 	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		elog(ERROR, "SPI_prepare_cursor failed: %s", SPI_result_code_string(SPI_result));
 	if (entry->plan != NULL)
 		entry = entry->next = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
 	entry->text = MemoryContextStrdup(TopMemoryContext, text);

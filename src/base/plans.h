@@ -20,9 +20,13 @@
  * keeps one plan for each expanded text (and types) that a call needed and never frees one,
  * because a nested call under another setting must not pull the plan away from under the outer
  * one.
+ *
+ * Set "generic" for a statement whose plan does not depend on the values of its parameters. The
+ * server plans such a statement once; others it plans anew for each of a session's first five calls.
  */
 typedef struct KeptPlan
 {
+	bool generic;
 	SPIPlanPtr plan;
 	char *text;	   /* the expanded text that it was prepared from */
 	Oid *argtypes; /* with parameters of these types */

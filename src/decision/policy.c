@@ -210,7 +210,7 @@ policies_read(PoolSnapshot *pool)
 HealthPolicy
 policy_of(const Id *template_id, const char *preset_name)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { TEXTOID, UUIDOID, TEXTOID };
 	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), id_datum(template_id),
 					   CStringGetTextDatum(preset_name) };

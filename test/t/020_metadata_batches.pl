@@ -239,8 +239,26 @@ worker_is($node, 'metadata', 'serving');
 sql('SELECT prebuild_agent_metadata_flush()');
 is(value_of($node, 'metadata', 1, 'early'), 'x', 'and what was buffered arrives');
 
-# a steady stream: reports that come during a flush must not keep later ones from waking the worker
-set(metadata_batch_size => 50);
+# what comes while the worker leaves listeners a rest goes into one batch, and is published at once
+set(metadata_batch_size => 500);
+settings_are_known();
+my $large = q{SELECT max(count) FILTER (WHERE upper_bound = 'infinity') - max(count) FILTER (WHERE upper_bound = 500)
+	FROM prebuild_metadata_histograms() WHERE histogram = 'batch_size'};
+my $large_before = sql($large);
+foreach my $try (1 .. 10)
+{
+	sql(qq{SELECT count(prebuild_agent_metadata_report(a(n), keys, keys)) FROM generate_series(1, 200) n,
+		(SELECT array_agg('try$try-' || k) AS keys FROM generate_series(1, 20) k) k});
+	wait_for_stat($node, 'metadata', 'queued < 500');
+	last if sql($large) > $large_before;
+}
+cmp_ok(sql($large), '>', $large_before, 'a batch takes more than a full one, if more waits');
+sql('SELECT prebuild_agent_metadata_flush()');
+is(sql(q{SELECT count(*) % 4000, count(*) > 0 FROM workspace_agent_metadata WHERE key LIKE 'try%'}), '0|t', 'and none is lost');
+
+# a steady stream: reports that come during a flush must not keep later ones from waking the worker, which
+# otherwise looks once a second
+set(metadata_batch_size => 50, metadata_flush_interval => '1s');
 settings_are_known();
 sql(q{
 	CREATE FUNCTION stream() RETURNS float8 LANGUAGE plpgsql AS $$

@@ -25,7 +25,8 @@ my $undone = 15;
 my $rounds = 5;
 my $most = 15;
 my $looks = 0.1;
-my $node = new_server('burst', 'max_connections = 100', 'fsync = off');
+my $node = new_server('burst', 'max_connections = 100', 'fsync = off', q{shared_preload_libraries = 'pg_stat_statements'},
+	'pg_stat_statements.track = all', 'pg_stat_statements.track_planning = on');
 my $db = new_control_plane($node, 'plane');
 
 $node->safe_psql($db, qq{
@@ -197,6 +198,48 @@ is(answer($gate, q{SELECT count(*) FROM template_version_presets p, users u,
 is($node->safe_psql($db, q{SELECT count(*) FROM (SELECT FROM workspaces FOR UPDATE SKIP LOCKED) free}),
 	$node->safe_psql($db, 'SELECT count(*) - 1 FROM workspaces'), 'holds its own workspace only');
 $gate->query_safe('ROLLBACK');
+
+# A claim asks little of those that other claims have taken: marks lead it past them. A transaction has
+# 16 marks at most, and an undone claim leaves none.
+$node->safe_psql($db, q{
+	CREATE SEQUENCE numbers;
+	CREATE FUNCTION claims(n int) RETURNS bigint LANGUAGE sql AS $$
+		SELECT count(c.id) FROM generate_series(1, n) i, template_version_presets p, users u,
+			prebuild_claim(p.id, u.id, format('claim-%s-%s', i, nextval('numbers'))) c WHERE u.username = 'ada';
+	$$;
+	CREATE FUNCTION buffers() RETURNS int LANGUAGE plpgsql AS $$
+	DECLARE
+		plan json;
+	BEGIN
+		EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT claims(1)' INTO plan;
+		RETURN (plan->0->'Plan'->>'Shared Hit Blocks')::int + (plan->0->'Plan'->>'Shared Read Blocks')::int;
+	END $$;
+	CREATE FUNCTION marks() RETURNS bigint LANGUAGE sql AS $$
+		SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND classid = 'workspaces'::regclass;
+	$$});
+$node->safe_psql($db, 'VACUUM ANALYZE');
+my $asks = q{BEGIN; SELECT claims(6); SELECT buffers(); ROLLBACK};
+my $first_buffers = (split /\n/, $node->safe_psql($db, $asks))[1];
+$gate->query_safe('BEGIN');
+is(answer($gate, 'SELECT claims(14)'), 14, '14 are taken');
+is($node->safe_psql($db, 'SELECT marks()'), 14, 'and marked');
+my $buffers = (split /\n/, $node->safe_psql($db, $asks))[1];
+cmp_ok($buffers, '<', $first_buffers + 60, "the next claim reads $buffers pages, and $first_buffers if none is taken");
+is(answer($gate, 'SELECT claims(10)'), 10, '10 more are taken');
+is($node->safe_psql($db, 'SELECT marks()'), 16, 'of which 2 are marked');
+is($node->safe_psql($db, q{SELECT count(*) FROM template_version_presets p, users u, generate_series(1, 20) i,
+	prebuild_claim(p.id, u.id, 'rest-' || i) c WHERE u.username = 'ada'}), 16, 'others get the rest');
+$gate->query_safe('ROLLBACK');
+is($node->safe_psql($db, 'SELECT marks()'), 0, 'undone, they leave no mark');
+is($node->safe_psql($db, 'SELECT claims(30)'), 24, 'and can be taken');
+
+# The second claim of a session plans nothing: a burst comes by as many connections as there are people.
+$node->safe_psql($db, 'SELECT created FROM prebuild_reconcile(); SELECT fixture.finish_jobs()');
+$node->safe_psql($db, 'CREATE EXTENSION pg_stat_statements');
+is($node->safe_psql($db, q{SELECT claims(1); SELECT pg_stat_statements_reset() IS NOT NULL; SELECT claims(1);
+	SELECT DISTINCT format('%s plans of %s', plans, query) FROM pg_stat_statements
+	WHERE plans > 0 AND query !~ 'claims|pg_stat_statements|prebuild_claim|FROM ONLY'}), "1\nt\n1",
+	'a second claim plans no statement again');
 $gate->quit;
 
 $node->stop;
