@@ -37,6 +37,7 @@ stop_standbys() {
 		[ ! -e "$BENCH/standby-$port/postmaster.pid" ] ||
 			as_server_user "$BINDIR/pg_ctl" -D "$BENCH/standby-$port" -m immediate -s stop || true
 	done
+	set +e
 	(exit $status)
 	finish
 }
@@ -51,7 +52,7 @@ say 'loading the fleet'
 create_control_plane fleet
 sql fleet -v workspaces=20000 -v builds=1 -v agents=1 -f "$BENCH/sql/fleet.sql" -f "$BENCH/sql/claims.sql"
 sql fleet -c 'SELECT prebuild_attach()' > /dev/null
-sql fleet -c 'CALL bench.fill(100)' -c 'CALL bench.first_passes()' -c 'VACUUM ANALYZE'
+sql fleet -c 'CALL bench.fill(100)' -c 'VACUUM ANALYZE'
 
 say 'making two standbys'
 for port in "${STANDBYS[@]}"; do
@@ -65,7 +66,7 @@ done
 cpu() {
 	local postmaster
 	postmaster=$(head -n 1 "$BENCH/pgdata/postmaster.pid")
-	cat /proc/[0-9]*/stat 2> /dev/null | sed 's/^\([0-9]*\) (.*) /\1 /' |
+	{ cat /proc/[0-9]*/stat 2> /dev/null || true; } | sed 's/^\([0-9]*\) (.*) /\1 /' |
 		awk -v postmaster="$postmaster" -v tick="$(getconf CLK_TCK)" '
 			$1 == postmaster { sum += $13 + $14 + $15 + $16 }
 			$3 == postmaster { sum += $13 + $14 + $15 + $16 }
@@ -112,7 +113,7 @@ turn() {
 	before=$(cpu)
 	IFS='|' read -r _ none _ failed _ _ p99 _ < <(as_server_user "$BENCH/claims" \
 		"host=$SOCKETS user=postgres dbname=fleet" "$CLAIM" "$PERSON" 16 45 "$claims" 0 0)
-	wait "${readers[@]}"
+	wait "${readers[@]}" || die "a client failed: $(cat "$BENCH"/reports.log)"
 	after=$(cpu)
 	PERSON=$((PERSON + claims))
 	[ "$failed" = 0 ] || die "$failed claims failed"

@@ -80,16 +80,14 @@ typedef struct Batch
 	int nrows;
 } Batch;
 
-/* Return how many entries the next batch takes at most. */
-static int
-most_entries(const MetadataFlush *flush)
+/* Return how many entries a flush takes: for capacity, the full batches that wait now. */
+static uint64
+entries_to_take(const MetadataFlush *flush)
 {
-	uint64 full = GATHERED;
+	uint64 waiting = pg_atomic_read_u64(&batcher_database(flush->slot)->waiting);
 
-	if (flush->reason == FLUSH_CAPACITY)
-		full = Min(full, pg_atomic_read_u64(&batcher_database(flush->slot)->waiting) /
-							 setting_metadata_batch_size);
-	return (int) Max(full, 1) * setting_metadata_batch_size;
+	return flush->reason == FLUSH_CAPACITY ? waiting - waiting % setting_metadata_batch_size
+										   : PG_UINT64_MAX;
 }
 
 /*
@@ -99,7 +97,7 @@ most_entries(const MetadataFlush *flush)
 static int
 fill_batch(const MetadataFlush *flush, const BatcherAgent *agents, int n, Batch *batch)
 {
-	int most = most_entries(flush);
+	int most = (int) Min(flush->left, GATHERED * (uint64) setting_metadata_batch_size);
 	int looked = 0;
 
 	batch->copies = palloc_array(BatcherCopy, n);
@@ -267,6 +265,7 @@ flush_batch(MetadataFlush *flush, const BatcherAgent *agents, int n, Refusing re
 	*refusal = (MetadataRefusal){ 0 };
 	if (batch.ncopies == 0)
 		return looked;
+	flush->left -= Min(flush->left, (uint64) batch.nrows);
 	build_rows(&batch);
 	*counts = write_batch(flush, &batch, refusing, refusal);
 	forget_batch(flush, &batch, refusing == KEEP_ANY);
@@ -297,6 +296,7 @@ table_takes_rows(MetadataFlush *flush, const BatcherAgent *agents, int n)
 	int64 accepted = 0;
 	const ErrorData *error = NULL;
 
+	flush->left = PG_UINT64_MAX;
 	for (int i = 0; i < nsample; i++)
 		sample[i] = agents[(first + (uint64) i * step) % n];
 	MemoryContextSwitchTo(context);
@@ -324,9 +324,7 @@ goes_on(const MetadataFlush *flush)
 	if (flush->deadline != 0 && GetCurrentTimestamp() >= flush->deadline)
 		return false;
 	/* a flush for capacity leaves a batch that is not full to a later flush */
-	return flush->reason != FLUSH_CAPACITY ||
-		   pg_atomic_read_u64(&batcher_database(flush->slot)->waiting) >=
-			   (uint64) setting_metadata_batch_size;
+	return flush->left >= (uint64) setting_metadata_batch_size;
 }
 
 /* Write all agents that wait now, batch by batch. */
@@ -341,6 +339,7 @@ flush_batches(MetadataFlush *flush)
 	bool doubtful = doubts.failures >= PATIENCE || GetCurrentTimestamp() < doubts.alert_until;
 	Refusing refusing = doubtful && table_takes_rows(flush, agents, n) ? DROP_ANY : DROP_BY_CODE;
 
+	flush->left = entries_to_take(flush);
 	for (int done = 0; done < n && goes_on(flush);)
 	{
 		MetadataCounts counts;
