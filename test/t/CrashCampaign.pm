@@ -98,6 +98,8 @@ sub add_standby
 	$node->append_conf('postgresql.conf', "synchronous_standby_names = '*'\nsynchronous_commit = remote_apply\n");
 	$node->reload;
 	wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'});
+	# commits wait for it once the checkpointer has looked at the settings, as it does before the second one
+	$node->safe_psql($db, 'CHECKPOINT; CHECKPOINT');
 	return;
 }
 
