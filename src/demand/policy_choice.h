@@ -57,6 +57,7 @@ typedef struct ChoiceFigures
 } ChoiceFigures;
 
 extern bool policy_choices_exist(void);
+extern bool policy_choices_hold(void);
 extern PolicyChoices policy_choices_read(const Id *template_id, TimestampTz at);
 extern const PolicyChoice *policy_choice_find(const PolicyChoices *choices, const Id *template_id,
 											  const char *preset_name);

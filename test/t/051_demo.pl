@@ -79,7 +79,7 @@ my $try = slurp_file("$demo/try.sh");
 is(scalar(() = $try =~ /^script\/demo psql /mg), 3, 'there are three things to try');
 my ($out, $err) = ('', '');
 ok(IPC::Run::run([ 'bash', '-e', '-c', "cd $folder\n$try" ], '<', '/dev/null', '>', \$out, '2>', \$err,
-		IPC::Run::timeout(60)), 'they work') or diag($err);
+		IPC::Run::timeout(180)), 'they work') or diag($err);
 is($err, '', 'without a complaint');
 like($out, qr/ada-notebook/, 'one claims');
 like($out, qr/go-service v3 Europe.*UPDATE/s, 'one looks at tomorrow');

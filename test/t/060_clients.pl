@@ -17,7 +17,8 @@ my $db = 'controlplane';
 my $folder = PostgreSQL::Test::Utils::tempdir . '/clients';
 my $python = -x '/usr/bin/python3' ? '/usr/bin/python3' : 'python3';
 
-$node->safe_psql('postgres', "CREATE DATABASE $db");
+# whatever the encoding of the cluster is: in SQL_ASCII, text is bytes to psycopg
+$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0");
 $node->safe_psql($db, 'CREATE EXTENSION prebuild_ext; SELECT prebuild_create_control_plane()');
 $node->safe_psql($db, slurp_file("$project/examples/first_preset.sql"));
 system_or_bail('cp', '-R', "$project/examples/clients", $folder);
