@@ -44,6 +44,9 @@ typedef enum PlanMode
 	PLAN_ACTIVE_OWN /* reads and writes; finds the rows to write in the active snapshot */
 } PlanMode;
 
+/* Takes a row of a result. It has to allocate in a context of its own. */
+typedef void (*PlanRowTaker)(TupleTableSlot *row, void *context);
+
 extern void plans_enter(FunctionCallInfo fcinfo);
 extern void plans_leave(void);
 extern Oid plans_extension_schema(void);
@@ -53,6 +56,9 @@ extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
 						   const Oid *argtypes);
 extern uint64 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 						   const Oid *argtypes, Datum *values, const char *nulls);
+extern void plan_each(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+					  const Oid *argtypes, Datum *values, const char *nulls, PlanRowTaker take,
+					  void *context);
 extern void plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 						  const Oid *argtypes, Datum *values, const char *nulls,
 						  ReturnSetInfo *set);

@@ -78,8 +78,8 @@ range_parameters(const Unlogged *unlogged, const Id *template_id, const char *pr
  * Have statements planned for the values of their parameters until AtEOXact_GUC() with the result. A
  * plan for any template, name and range takes an index on times, and reads the demands of all.
  */
-static int
-plan_for_values(void)
+int
+history_plan_for_values(void)
 {
 	int guc_level = NewGUCNestLevel();
 
@@ -307,7 +307,7 @@ preset_histories_read(const HistoryRange *range)
 							? unlogged_read(range->template_id, range->preset_name, range->from,
 											range->until, range->samples_from - USECS_PER_DAY)
 							: nothing();
-	int guc_level = plan_for_values();
+	int guc_level = history_plan_for_values();
 	PresetHistories result = read_demands(range, &unlogged);
 	LeadTime *times = NULL;
 	int n = read_logged(range, &times, unlogged.prebuilds);
@@ -467,7 +467,7 @@ prebuild_demand(PG_FUNCTION_ARGS)
 	columns[2] = array_new(TIMESTAMPTZOID);
 	columns[3] = array_new(INT8OID);
 	columns[4] = array_new(INT8OID);
-	guc_level = plan_for_values();
+	guc_level = history_plan_for_values();
 	count_demands(&arguments, &unlogged, columns);
 	AtEOXact_GUC(true, guc_level);
 	for (size_t i = 0; i < lengthof(columns); i++)
