@@ -59,8 +59,8 @@ sizing_policy_settings(const SizingRules *rules)
 typedef struct Question
 {
 	AutoPreset *preset;
-	const DayDemands *day;	 /* NULL: none in the last day; */
-	TimestampTz last_demand; /* then, when the last one came, or DT_NOBEGIN */
+	const PresetDemands *day; /* NULL: none in the last day; */
+	TimestampTz last_demand;  /* then, when the last one came, or DT_NOBEGIN */
 } Question;
 
 /*
@@ -212,11 +212,11 @@ auto_targets(AutoPreset *presets, int n, const Id *template_id, TimestampTz at)
 			questions[asked++] = (Question){ .preset = &presets[i], .last_demand = DT_NOBEGIN };
 	if (asked > 0)
 	{
-		const DayTable *day = day_demands_read(template_id, at);
+		const DemandTable *day = day_demands_read(template_id, at);
 
 		for (int i = 0; i < asked; i++)
-			questions[i].day =
-				day_demands_find(day, &questions[i].preset->template_id, questions[i].preset->name);
+			questions[i].day = demand_table_find(day, &questions[i].preset->template_id,
+												 questions[i].preset->name);
 		find_last_demands(questions, asked, at);
 	}
 	policy_memo_init(memo, pattern, 1);

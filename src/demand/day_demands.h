@@ -1,6 +1,6 @@
 /*
  * day_demands.h
- *	  The demands of the day before a time, from the log of passes.
+ *	  The demands of the day before a time, and the last ones before it, from the log of passes.
  */
 #ifndef PREBUILD_DAY_DEMANDS_H
 #define PREBUILD_DAY_DEMANDS_H
@@ -9,21 +9,9 @@
 
 #include "datatype/timestamp.h"
 
-#include "base/id.h"
+#include "demand/demand_table.h"
 
-/* Those of a template's presets of one name. */
-typedef struct DayDemands
-{
-	int n;
-	int64 *times; /* ascending */
-} DayDemands;
-
-/* Those of all presets. */
-typedef struct DayTable DayTable;
-
-extern DayTable *day_demands_read(const Id *template_id, TimestampTz at);
-extern const DayDemands *day_demands_find(const DayTable *table, const Id *template_id,
-										  const char *preset_name);
+extern DemandTable *day_demands_read(const Id *template_id, TimestampTz at);
 extern TimestampTz *last_demands_read(const Id **templates, const char **names, int n,
 									  TimestampTz at);
 
