@@ -3,7 +3,7 @@
 # server, each ten times the workspaces of the one before. Prints a table: what, the three values, and the
 # slope of each step on a log scale (1 is in proportion, 0 is no growth), all per tenfold workspaces.
 #
-#   bench/growth.sh         takes half an hour and 45 GB
+#   bench/growth.sh         takes half an hour and 12 GB
 #   SIZES='1000 10000' bench/growth.sh      smaller ones
 
 . "$(dirname "$0")/common.sh"
@@ -16,7 +16,8 @@ start_bench growth <<-CONF
 	maintenance_work_mem = 512MB
 	wal_level = minimal
 	max_wal_senders = 0
-	max_wal_size = 16GB
+	max_wal_size = 4GB
+	checkpoint_timeout = 1h
 	fsync = off
 	autovacuum = off
 	jit = off
@@ -32,10 +33,12 @@ for size in $SIZES; do
 	fleet=fleet_$size
 	FLEETS+=("$fleet")
 	say "loading $size workspaces"
+	SECONDS=0
 	create_control_plane "$fleet"
 	sql "$fleet" -v versions="$(versions_of "$size")" -v prebuilds="$(prebuilds_of "$size")" \
 		-v workspaces="$size" -f "$BENCH/sql/fleet.sql" -f "$BENCH/sql/measure.sql"
 	sql "$fleet" -c 'VACUUM ANALYZE'
+	say "that took $SECONDS s; the disk has $(df -h --output=avail "$BENCH" | tail -n 1 | tr -d ' ') left"
 done
 
 # Print a line: what, unit, and the values of the fleets.
@@ -90,6 +93,23 @@ for fleet in "${FLEETS[@]}"; do
 			RETURN extract(epoch FROM clock_timestamp() - began) * 1000;
 		END
 		$$;
+		-- Milliseconds of a pass after the jobs of n pool members have changed, undone.
+		CREATE FUNCTION bench.pass_after_changes(n int) RETURNS float8 LANGUAGE plpgsql AS $$
+		DECLARE
+			began timestamptz;
+			took float8;
+		BEGIN
+			UPDATE public.provisioner_jobs SET completed_at = completed_at + interval '1 second'
+			WHERE id IN (SELECT b.job_id FROM (SELECT p.id FROM public.prebuild_running() p LIMIT n) m
+				JOIN public.workspace_builds b ON b.workspace_id = m.id);
+			began := clock_timestamp();
+			PERFORM public.prebuild_reconcile();
+			took := extract(epoch FROM clock_timestamp() - began) * 1000;
+			RAISE EXCEPTION USING ERRCODE = 'UNDO0';
+		EXCEPTION WHEN SQLSTATE 'UNDO0' THEN
+			RETURN took;
+		END
+		$$;
 		CREATE FUNCTION bench.third(query text) RETURNS float8 LANGUAGE sql AS
 			'SELECT bench.milliseconds(query) FROM generate_series(1, 3) OFFSET 2';
 	SQL
@@ -103,6 +123,7 @@ count 'builds' '' 'SELECT count(*) FROM workspace_builds'
 count 'agents' '' 'SELECT count(*) FROM workspace_agents'
 count 'presets' '' 'SELECT count(*) FROM template_version_presets'
 count 'members of the pool' '' 'SELECT count(*) FROM prebuild_pool()'
+count 'the database' MB 'SELECT pg_database_size(current_database()) / 1000000'
 
 say 'detached'
 times 'detached: prebuild_running()' "SELECT bench.third('SELECT * FROM prebuild_running()')"
@@ -130,6 +151,9 @@ sql_all -c 'UPDATE template_version_presets SET desired_instances = least(desire
 	-c 'SELECT prebuild_reconcile()'
 sql_all -c 'CALL bench.timed_passes(30)'
 count 'an idle pass' ms 'SELECT round((percentile_cont(0.5) WITHIN GROUP (ORDER BY milliseconds))::numeric, 2) FROM (SELECT milliseconds FROM bench.timed_passes OFFSET 10) p'
+for n in 10 100 400; do
+	times "a pass after $n members changed" "SELECT bench.pass_after_changes($n) FROM generate_series(1, 3)" 3
+done
 sql_all -c "UPDATE template_version_presets p SET desired_instances = desired_instances + 5
 	FROM templates t WHERE t.active_version_id = p.template_version_id AND p.name = 'preset-1'"
 times 'a pass that creates 500' 'SELECT (t).pass FROM (SELECT bench.create_and_undo() AS t FROM generate_series(1, 4) OFFSET 0) x' 3

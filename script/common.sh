@@ -118,6 +118,14 @@ unpack_packages() {
 	printf '%s' "$*" > "$folder/packages"
 }
 
+# Unpack Prometheus and the exporter into $SCRATCH/monitoring.
+unpack_monitoring() {
+	local packages=(prometheus prometheus-postgres-exporter)
+	# Prometheus' checker is a package of its own from Debian 13 on
+	! apt-cache show promtool > /dev/null 2>&1 || packages+=(promtool)
+	unpack_packages "$SCRATCH/monitoring" "${packages[@]}"
+}
+
 BUILD_PACKAGES=(gcc libc6-dev make uuid-dev "${PGPACKAGES[@]}")
 
 # Run a command as the unprivileged user that owns the clusters (initdb refuses root).

@@ -163,9 +163,10 @@ define_metadata_settings(void)
 							NULL, &setting_metadata_flush_interval, setting_metadata_flush_interval,
 							10, 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("prebuild.metadata_batch_size",
-							"Sets the number of distinct (agent, key) entries in a batch of agent "
-							"metadata.",
-							"The worker writes the buffered entries when it has this many.",
+							"Sets the number of distinct (agent, key) entries in a full batch of "
+							"agent metadata.",
+							"The worker writes the buffered entries when it has this many. If more "
+							"have come meanwhile, it writes up to ten times as many at once.",
 							&setting_metadata_batch_size, setting_metadata_batch_size, 1, 100000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable(

@@ -1,4 +1,4 @@
-// Go with pgx 5: a pass, a claim with its build in one transaction, the plan, a report, and who hears of it.
+// Go with pgx 5 (or, with the other import, 4): a pass, a claim with its build in one transaction, the plan, a report, and who hears of it.
 //
 //	go run . adas-workspace
 //
@@ -43,20 +43,24 @@ func agentIDs(payload string) ([]string, error) {
 
 // claim gives a prebuild to Ada, with the build that makes it hers: both or neither.
 func claim(ctx context.Context, conn *pgx.Conn, name string) (workspace string, err error) {
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx,
-			"SELECT id FROM prebuild_claim(prebuild_find_preset($1::text::uuid, $2, $3), $4::text::uuid, $5)",
-			version, []string{"region"}, []string{"eu"}, ada, name).Scan(&workspace)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, claimBuild, workspace, ada)
-		return err
-	})
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer tx.Rollback(ctx) // does nothing after the commit
+	err = tx.QueryRow(ctx,
+		"SELECT id FROM prebuild_claim(prebuild_find_preset($1::text::uuid, $2, $3), $4::text::uuid, $5)",
+		version, []string{"region"}, []string{"eu"}, ada, name).Scan(&workspace)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", errors.New("no prebuild is ready")
 	}
-	return workspace, err
+	if err != nil {
+		return "", err
+	}
+	if _, err := tx.Exec(ctx, claimBuild, workspace, ada); err != nil {
+		return "", err
+	}
+	return workspace, tx.Commit(ctx)
 }
 
 func run(ctx context.Context, name string) error {
@@ -83,16 +87,20 @@ func run(ctx context.Context, name string) error {
 	}
 	fmt.Println("claimed", name)
 
-	var action string
-	var count int32
 	rows, err := conn.Query(ctx, "SELECT action, count FROM prebuild_plan()")
 	if err != nil {
 		return err
 	}
-	if _, err := pgx.ForEachRow(rows, []any{&action, &count}, func() error {
+	defer rows.Close()
+	for rows.Next() {
+		var action string
+		var count int32
+		if err := rows.Scan(&action, &count); err != nil {
+			return err
+		}
 		fmt.Println("the plan:", action, count)
-		return nil
-	}); err != nil {
+	}
+	if err := rows.Err(); err != nil {
 		return err
 	}
 

@@ -169,9 +169,10 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 		return entry->plan;
 	}
 
-	plan = SPI_prepare(text, nargs, (Oid *) argtypes);
+	plan = SPI_prepare_cursor(text, nargs, (Oid *) argtypes,
+							  kept->generic ? CURSOR_OPT_GENERIC_PLAN : 0);
 	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		elog(ERROR, "SPI_prepare_cursor failed: %s", SPI_result_code_string(SPI_result));
 	if (entry->plan != NULL)
 		entry = entry->next = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
 	entry->text = MemoryContextStrdup(TopMemoryContext, text);
@@ -242,7 +243,8 @@ take_rights(PlanMode mode)
 	Rights before;
 
 	GetUserIdAndSecContext(&before.user, &before.security_context);
-	if (mode == PLAN_READ_OWN || mode == PLAN_FRESH_OWN || mode == PLAN_ACTIVE_OWN)
+	if (mode == PLAN_READ_OWN || mode == PLAN_FRESH_OWN || mode == PLAN_ACTIVE_OWN ||
+		mode == PLAN_LATEST_OWN)
 		SetUserIdAndSecContext(extension_owner,
 							   before.security_context | SECURITY_LOCAL_USERID_CHANGE);
 	return before;
@@ -260,19 +262,24 @@ plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 	bool read_only = latest || mode == PLAN_READ || mode == PLAN_READ_OWN;
 	Snapshot snapshot = mode == PLAN_ACTIVE_OWN ? GetActiveSnapshot() : InvalidSnapshot;
 	ErrorContextCallback fault;
+	SPIPlanPtr plan;
 	Rights before;
 	int result;
 
 	injected_fault_point();
 	watch_versions(&fault, sql_template);
 	before = take_rights(mode);
+	plan = plan_get(kept, sql_template, nargs, argtypes);
 	if (latest)
 	{
 		CommandCounterIncrement();
 		PushActiveSnapshot(GetLatestSnapshot());
 	}
-	result = SPI_execute_snapshot(plan_get(kept, sql_template, nargs, argtypes), values, nulls,
-								  snapshot, InvalidSnapshot, read_only, true, 0);
+	/* SPI copies it */
+	if (mode == PLAN_LATEST_OWN)
+		snapshot = GetLatestSnapshot();
+	result =
+		SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, read_only, true, 0);
 	if (latest)
 		PopActiveSnapshot();
 	SetUserIdAndSecContext(before.user, before.security_context);

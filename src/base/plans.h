@@ -20,9 +20,13 @@
  * keeps one plan for each expanded text (and types) that a call needed and never frees one,
  * because a nested call under another setting must not pull the plan away from under the outer
  * one.
+ *
+ * Set "generic" for a statement whose plan does not depend on the values of its parameters. The
+ * server plans such a statement once; others it plans anew for each of a session's first five calls.
  */
 typedef struct KeptPlan
 {
+	bool generic;
 	SPIPlanPtr plan;
 	char *text;	   /* the expanded text that it was prepared from */
 	Oid *argtypes; /* with parameters of these types */
@@ -40,8 +44,9 @@ typedef enum PlanMode
 	PLAN_READ_LATEST, /* reads in a snapshot of this very moment, at any isolation level */
 	PLAN_FRESH,	   /* reads and writes in a new snapshot; above READ COMMITTED, the transaction's */
 	PLAN_READ_OWN, /* as PLAN_READ */
-	PLAN_FRESH_OWN, /* as PLAN_FRESH */
-	PLAN_ACTIVE_OWN /* reads and writes; finds the rows to write in the active snapshot */
+	PLAN_FRESH_OWN,	 /* as PLAN_FRESH */
+	PLAN_ACTIVE_OWN, /* reads and writes; finds the rows to write in the active snapshot */
+	PLAN_LATEST_OWN	 /* reads and writes; finds them in one of this very moment, at any level */
 } PlanMode;
 
 /* Takes a row of a result. It has to allocate in a context of its own. */

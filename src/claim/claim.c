@@ -7,8 +7,8 @@
  *
  *	  What no row means. A look has one snapshot. In it, every member that was eligible then is a
  *	  candidate, also one that somebody has claimed or is deleting and has not committed, because he
- *	  may roll back. The look passes over a candidate if it cannot lock it, or if it finds it changed
- *	  once it has locked it. If it passed over any, there may be a prebuild for this claim now or
+ *	  may roll back. The look passes over a candidate if another claim has marked it (the first look
+ *	  only, see claim_marks.c), if it cannot lock it, or if it finds it changed once it has locked it. If it passed over any, there may be a prebuild for this claim now or
  *	  soon: the holder held it only for an instant (for a foreign key), rolls back, or claimed it
  *	  while another one became ready. Then the claim looks again, in a new snapshot. So in READ
  *	  COMMITTED it returns no row only
@@ -59,6 +59,7 @@
 #include "pool/pool_sql.h"
 #include "base/result_row.h"
 #include "claim/claim_candidates.h"
+#include "claim/claim_marks.h"
 #include "claim/claim_queue.h"
 #include "base/rows.h"
 #include "demand/demand_log.h"
@@ -102,7 +103,7 @@ typedef struct Claim
 static void
 require_owner(Datum owner_id)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { UUIDOID };
 	const char *owner = DatumGetCString(DirectFunctionCall1(uuid_out, owner_id));
 
@@ -124,7 +125,7 @@ require_owner(Datum owner_id)
 static bool
 read_preset(const Claim *claim, PlanMode mode, Preset *preset)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { UUIDOID };
 	Datum values[] = { id_datum(&claim->preset_id) };
 	char *statement =
@@ -201,7 +202,7 @@ record_demand(const Claim *claim, const Id *workspace_id)
 static bool
 give(const Claim *claim, const Id *workspace_id, ReturnSetInfo *result)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { UUIDOID, TEXTOID,		 TEXTOID, TIMESTAMPTZOID,
 									INT8OID, TIMESTAMPTZOID, UUIDOID };
 	Datum values[7];
@@ -272,6 +273,7 @@ claim_one_of(void *argument, PoolMember *const *candidates, int n)
 			return false;
 		if (unchanged && is_eligible_now(claim, &candidates[position]->id))
 		{
+			claim_mark(&candidates[position]->id);
 			/* a write may wait for others */
 			leave_queue(claim);
 			if (give(claim, &candidates[position]->id, claim->result))
@@ -296,6 +298,7 @@ claim_oldest(Claim *claim, const Preset *preset, bool is_first)
 
 	injected_fault_point();
 	candidates_terms(&terms, preset, claim->at);
+	terms.marked = is_first ? &claim->passed_over : NULL;
 	if (is_first && candidates_offer_remembered(&terms, claim_one_of, claim))
 		return true;
 	claim->passed_over = false;

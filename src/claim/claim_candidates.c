@@ -14,7 +14,10 @@
  *	  younger than all others, so they would come last anyway. Only a workspace that was given back
  *	  to the pool comes too late. A claim that finds nothing in a remembered list makes a look.
  *
- *	  Locks: none but those on the tables. The remembered list belongs to the backend alone.
+ *	  On request a look leaves out what other claims have marked, without asking for it, and says so.
+ *
+ *	  Locks: none but those on the tables, and marks (claim_marks.c). The remembered list belongs to
+ *	  the backend alone.
  */
 #include "compat.h"
 
@@ -30,6 +33,7 @@
 #include "base/sql_arrays.h"
 #include "catalog/control_plane_catalog.h"
 #include "claim/claim_candidates.h"
+#include "claim/claim_marks.h"
 #include "decision/decision.h"
 #include "decision/member_health.h"
 #include "pool/pool_sql.h"
@@ -104,6 +108,7 @@ candidates_terms(CandidateTerms *terms, const Preset *preset, TimestampTz at)
 	terms->expires_before = decision_expires_before(preset, at);
 	/* expired ones that wait for their replacements still serve */
 	terms->expired_too = decision_rolls(&preset->policy);
+	terms->marked = NULL;
 	terms->values[0] = id_datum(&preset->id);
 	terms->values[1] = id_datum(&preset->template_id);
 	terms->values[2] = id_datum(&preset->active_version_id);
@@ -119,7 +124,7 @@ candidates_terms(CandidateTerms *terms, const Preset *preset, TimestampTz at)
 static MemberList
 read_list(const Id *template_id)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { UUIDOID };
 	Datum values[] = { id_datum(template_id) };
 	MemberList list = { 0 };
@@ -149,7 +154,7 @@ read_list(const Id *template_id)
 static int
 ask(const CandidateTerms *terms, PlanMode mode, Listed *const *asked, int n, PoolMember *eligible)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { TYPES(UUIDARRAYOID) };
 	ArrayParameter *ids = array_new(UUIDOID);
 	Datum values[CANDIDATE_PARAMETERS];
@@ -186,6 +191,16 @@ ask(const CandidateTerms *terms, PlanMode mode, Listed *const *asked, int n, Poo
 	return neligible;
 }
 
+/* Is a member left out because another claim has marked it? */
+static bool
+leave_out(const CandidateTerms *terms, const Listed *member)
+{
+	if (terms->marked == NULL || !claim_is_marked(&member->id))
+		return false;
+	*terms->marked = true;
+	return true;
+}
+
 /* Offer the eligible members among those from position "from" to before "to". */
 static bool
 offer_part(MemberList *list, int from, int to, const CandidateTerms *terms, PlanMode mode,
@@ -202,7 +217,7 @@ offer_part(MemberList *list, int from, int to, const CandidateTerms *terms, Plan
 
 		CHECK_FOR_INTERRUPTS();
 		for (; from < to && nasked < wanted; from++)
-			if (!list->members[from].gone)
+			if (!list->members[from].gone && !leave_out(terms, &list->members[from]))
 				asked[nasked++] = &list->members[from];
 		n = nasked > 0 ? ask(terms, mode, asked, nasked, eligible) : 0;
 		for (int i = 0; i < n; i++)
@@ -305,7 +320,7 @@ candidates_offer(const CandidateTerms *terms, TakeCandidate take, void *argument
 bool
 candidate_is_eligible_now(const CandidateTerms *terms, const Id *workspace_id)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { TYPES(UUIDOID) };
 	Datum values[CANDIDATE_PARAMETERS];
 	bool eligible;

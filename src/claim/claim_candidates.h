@@ -22,6 +22,7 @@ typedef struct CandidateTerms
 	Id template_id;
 	TimestampTz expires_before; /* a member from before this time is expired */
 	bool expired_too;			/* expired ones serve, too, after the others */
+	bool *marked; /* set: leave out what other claims have marked, and note that here */
 	Datum values[CANDIDATE_PARAMETERS];
 	char nulls[CANDIDATE_PARAMETERS];
 } CandidateTerms;

@@ -121,11 +121,11 @@ fail(ParseError *error, const FieldRule *rule, Slice offender, const char *forma
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(complaint, sizeof(complaint), format, args);
+	(void) vsnprintf(complaint, sizeof(complaint), format, args);
 	va_end(args);
-	snprintf(error->text, error->size, "%s%s\"%.*s%s\" %s", rule != NULL ? rule->label : "",
-			 rule != NULL ? " field: " : "", length, offender.text,
-			 (size_t) length < offender.length ? "..." : "", complaint);
+	(void) snprintf(error->text, error->size, "%s%s\"%.*s%s\" %s", rule != NULL ? rule->label : "",
+					rule != NULL ? " field: " : "", length, offender.text,
+					(size_t) length < offender.length ? "..." : "", complaint);
 	return false;
 }
 
@@ -278,8 +278,8 @@ split_fields(const char *text, Slice fields[FIELD_COUNT], ParseError *error)
 	}
 	if (count != FIELD_COUNT)
 	{
-		snprintf(error->text, error->size, "%d fields are needed (%s), but there are %zu",
-				 FIELD_COUNT, "minute, hour, day of month, month, weekday", count);
+		(void) snprintf(error->text, error->size, "%d fields are needed (%s), but there are %zu",
+						FIELD_COUNT, "minute, hour, day of month, month, weekday", count);
 		return false;
 	}
 	return true;

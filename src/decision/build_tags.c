@@ -81,6 +81,8 @@ read_job_tags(Jsonb *json, List **tags)
 			name = pnstrdup(item.val.string.val, item.val.string.len);
 		else if (token == WJB_VALUE)
 		{
+			/* its key came before */
+			Assert(name != NULL);
 			if (item.type != jbvString && item.type != jbvNull)
 				return false;
 			if (item.type == jbvString && item.val.string.len > 0)

@@ -166,6 +166,7 @@ read_schedules(PoolSnapshot *pool, const Stages *stages, TimestampTz at)
 	{
 		Id id = row_id(i, 1);
 		Id next;
+		Preset *preset;
 
 		schedules[i].cron_expression = row_text(i, 2);
 		schedules[i].desired_instances = DatumGetInt32(row_get(i, 3));
@@ -173,8 +174,10 @@ read_schedules(PoolSnapshot *pool, const Stages *stages, TimestampTz at)
 			next = row_id(i + 1, 1);
 		if (i + 1 < n && memcmp(&id, &next, sizeof(id)) == 0)
 			continue;
-		apply_schedules(control_plane_find_preset(pool, &id), (int) (i + 1 - first),
-						&schedules[first], at);
+		preset = control_plane_find_preset(pool, &id);
+		/* the statement was asked for presets of the snapshot */
+		Assert(preset != NULL);
+		apply_schedules(preset, (int) (i + 1 - first), &schedules[first], at);
 		first = i + 1;
 	}
 	SPI_freetuptable(SPI_tuptable);

@@ -91,9 +91,7 @@ is_flat(const char *json)
 			in_string = !in_string;
 		else if (in_string && *p == '\\' && p[1] != '\0')
 			p++;
-		else if (!in_string && *p == '{')
-			return false;
-		else if (!in_string && *p == '[' && ++brackets > 1)
+		else if (!in_string && (*p == '{' || (*p == '[' && ++brackets > 1)))
 			return false;
 	}
 	return true;

@@ -220,9 +220,9 @@ past_failures_forgive(ArrayParameter *presets, ArrayParameter *until)
 }
 
 /*
- * Delete what no decision needs any more: of presets that are gone or not kept, and failures that
- * are forgiven, or too old for a backoff and too many for a hard limit. Notes of delete builds go
- * with their workspace. SPI must be connected.
+ * Delete what no decision needs any more: of presets that are gone or not kept, of control planes
+ * that are gone, and failures that are forgiven, or too old for a backoff and too many for a hard
+ * limit. Notes of delete builds go with their workspace. SPI must be connected.
  */
 void
 past_failures_prune(const PoolSnapshot *pool, const DecisionSettings *settings)
@@ -261,7 +261,9 @@ past_failures_prune(const PoolSnapshot *pool, const DecisionSettings *settings)
 				 PLAN_FRESH_OWN, 4, argtypes, values, NULL);
 	plan_execute(&forgiven_plan,
 				 "DELETE FROM {ext}prebuild_forgiven g WHERE g.control_plane {=} $2"
-				 " AND NOT g.preset_id {=} ANY ($1)",
+				 " AND NOT g.preset_id {=} ANY ($1)"
+				 " OR NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n"
+				 "  WHERE n.nspname {=} g.control_plane::pg_catalog.name)",
 				 PLAN_FRESH_OWN, 2, (const Oid[]){ UUIDARRAYOID, TEXTOID },
 				 (Datum[]){ values[0], values[3] }, NULL);
 }

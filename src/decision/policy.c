@@ -210,17 +210,45 @@ policies_read(PoolSnapshot *pool)
 HealthPolicy
 policy_of(const Id *template_id, const char *preset_name)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { TEXTOID, UUIDOID };
-	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), id_datum(template_id) };
+	static KeptPlan plan = { .generic = true };
+	static const Oid argtypes[] = { TEXTOID, UUIDOID, TEXTOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), id_datum(template_id),
+					   CStringGetTextDatum(preset_name) };
 	HealthPolicy policy = policy_of_settings();
 	uint64 n;
 
 	if (!has_policies())
 		return policy;
-	n = plan_execute(&plan, POLICY_ROWS " AND y.template_id {=} $2", PLAN_READ_OWN, 2, argtypes,
-					 values, NULL);
+	/* two statements in one, because each of the table's indexes has a part of the rows */
+	n = plan_execute(&plan,
+					 POLICY_ROWS " AND y.template_id {=} $2 AND y.preset_name IS NULL"
+								 " UNION ALL " POLICY_ROWS
+								 " AND y.template_id {=} $2 AND y.preset_name {=} $3",
+					 PLAN_READ_OWN, 3, argtypes, values, NULL);
 	overlay_rows(&policy, NULL, sort_rows(n), n, template_id, preset_name);
 	SPI_freetuptable(SPI_tuptable);
 	return policy;
+}
+
+/*
+ * Is one of a template's presets with these names (a text[]) in mode auto, in a new snapshot? SPI must
+ * be connected.
+ */
+bool
+policy_sizes_any(const Id *template_id, Datum preset_names)
+{
+	static KeptPlan plan;
+	static const Oid argtypes[] = { TEXTOID, UUIDOID, TEXTARRAYOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), id_datum(template_id),
+					   preset_names };
+
+	if (!has_policies())
+		return false;
+	return plan_execute(&plan,
+						"SELECT FROM pg_catalog.unnest($3) AS k (name) WHERE COALESCE("
+						"(SELECT y.mode FROM {ext}prebuild_policy y WHERE y.control_plane {=} $1"
+						"  AND y.template_id {=} $2 AND y.preset_name {=} k.name),"
+						" (SELECT y.mode FROM {ext}prebuild_policy y WHERE y.control_plane {=} $1"
+						"  AND y.template_id {=} $2 AND y.preset_name IS NULL)) {=} 'auto' LIMIT 1",
+						PLAN_FRESH_OWN, 3, argtypes, values, NULL) > 0;
 }

@@ -12,5 +12,6 @@
 
 extern void policies_read(PoolSnapshot *pool);
 extern HealthPolicy policy_of(const Id *template_id, const char *preset_name);
+extern bool policy_sizes_any(const Id *template_id, Datum preset_names);
 
 #endif /* PREBUILD_POLICY_H */

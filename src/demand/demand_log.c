@@ -357,7 +357,7 @@ void
 demand_log_claim(const Id *workspace_id, const Id *template_id, const char *preset_name,
 				 TimestampTz at)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	Found found = { array_new(UUIDOID),		   array_new(UUIDOID), array_new(TEXTOID),
 					array_new(TIMESTAMPTZOID), array_new(BOOLOID), NULL };
 	Oid log = get_relname_relid("prebuild_demand_log", plans_extension_schema());

@@ -250,7 +250,8 @@ live_templates(void)
 
 /*
  * Delete the histograms and counts of templates that are gone, once the log has no build of the
- * preset either. Those of other templates stay, whatever the log keeps: a counter must not fall.
+ * preset either, and those of control planes that are gone. Those of other templates stay, whatever
+ * the log keeps: a counter must not fall.
  */
 static void
 prune_stats(void)
@@ -263,7 +264,8 @@ prune_stats(void)
 	"DELETE FROM {ext}" table " s WHERE s.control_plane {=} $1"                                     \
 	" AND NOT s.template_id {=} ANY ($2) AND NOT EXISTS (SELECT FROM {ext}prebuild_lead_time_log l" \
 	"  WHERE l.control_plane {=} s.control_plane AND l.template_id {=} s.template_id"               \
-	"  AND l.preset_name {=} s.preset_name)"
+	"  AND l.preset_name {=} s.preset_name) OR NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n"   \
+	"  WHERE n.nspname {=} s.control_plane::pg_catalog.name)"
 	plan_execute(
 		&plan,
 		"WITH times AS (" DELETE_GONE(

@@ -4,14 +4,21 @@
  *	  chosen, with what is needed to have the same policy again.
  *
  *	  Passes write it, under lock 7. prebuild_set_policy() has a pass choose anew, and deletes rows that
- *	  no policy in mode auto covers any more; it waits for the rows' locks. All statements run with the
- *	  rights of the extension's owner.
+ *	  no policy in mode auto covers any more. All statements run with the rights of the extension's
+ *	  owner.
+ *
+ *	  Locks: a pass that writes choices holds ShareLock on the table prebuild_policy from before it
+ *	  reads the rules by which it chooses until its transaction ends. Writers of that table take
+ *	  RowExclusiveLock first. So a change of a policy comes before the choice, which then goes by it, or
+ *	  it waits for the choice to be visible, and takes it away or has it made anew. A pass does not wait
+ *	  for a policy that is not committed: it leaves its choices to the next one.
  */
 #include "compat.h"
 
 #include <math.h>
 
 #include "catalog/pg_type_d.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -34,6 +41,19 @@ bool
 policy_choices_exist(void)
 {
 	return OidIsValid(get_relname_relid("prebuild_policy_choice", plans_extension_schema()));
+}
+
+/*
+ * Keep others from changing policies until the end of the transaction, so that choices can be written.
+ * Returns false if somebody is changing one: nothing is locked then. Call it before a snapshot that
+ * reads the policies is taken.
+ */
+bool
+policy_choices_hold(void)
+{
+	Oid table = get_relname_relid("prebuild_policy", plans_extension_schema());
+
+	return OidIsValid(table) && ConditionalLockRelationOid(table, ShareLock);
 }
 
 /* Return what the table calls an outcome. */
@@ -239,8 +259,9 @@ policy_choices_suspend(bool suspended)
 
 /*
  * The policy of a template's presets, or of those with a name, has changed: have the next passes
- * choose anew, and forget the choices for presets that are not in mode auto any more. SPI must be
- * connected. Does nothing where the script has no such table.
+ * choose anew, and forget the choices for presets that are not in mode auto any more. The caller has
+ * written prebuild_policy in this transaction. It does so for choices, too, that came after the
+ * transaction's snapshot. SPI must be connected. Does nothing where the script has no such table.
  */
 void
 policy_choices_renew(const Id *template_id, const char *preset_name)
@@ -259,10 +280,10 @@ policy_choices_renew(const Id *template_id, const char *preset_name)
 	plan_execute(&delete_plan,
 				 "DELETE FROM {ext}prebuild_policy_choice c" CHOICES_OF " AND " MODE_OF_CHOICE
 				 " {<>} 'auto'",
-				 PLAN_FRESH_OWN, 3, argtypes, values, nulls);
+				 PLAN_LATEST_OWN, 3, argtypes, values, nulls);
 	plan_execute(&update_plan,
 				 "UPDATE {ext}prebuild_policy_choice c SET due_at = '-infinity'" CHOICES_OF,
-				 PLAN_FRESH_OWN, 3, argtypes, values, nulls);
+				 PLAN_LATEST_OWN, 3, argtypes, values, nulls);
 #undef CHOICES_OF
 }
 

@@ -60,6 +60,7 @@ extern bool policy_choices_exist(void);
 extern Policy policy_of_row(const char *kind, double parameter);
 extern ChoiceOutcome policy_outcome_of_row(const char *name);
 extern int policy_choices_compare(const void *left, const void *right);
+extern bool policy_choices_hold(void);
 extern const PolicyChoice *policy_choice_find(const PolicyChoices *choices, const Id *template_id,
 											  const char *preset_name);
 extern const char *policy_outcome_name(ChoiceOutcome outcome);

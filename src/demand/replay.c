@@ -75,6 +75,8 @@ find_policy(Backtest *backtest, const char *name)
 		if (name == NULL ? i == result->chosen : strcmp(name, replay.name) == 0)
 			return replay;
 	}
+	/* the one that was chosen is a candidate */
+	Assert(name != NULL);
 	replay.name = name;
 	if (strcmp(name, RECOMMENDED) == 0)
 	{

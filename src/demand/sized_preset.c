@@ -175,13 +175,38 @@ compare_template_and_name(const void *left, const void *right)
 	return strcmp((*a)->name, (*b)->name);
 }
 
+/* The rows of prebuild_policy for read_rules(). */
+#define RULES                                                                                      \
+	"SELECT y.template_id, y.preset_name, y.mode, y.min_instances, y.max_instances,"               \
+	" y.service_level FROM {ext}prebuild_policy y WHERE y.control_plane {=} $1"
+
+/*
+ * Run the statement for the rules, those of a template first. One preset reads its own alone: each of
+ * the table's indexes has a part of the rows. Returns the number of rows in SPI_tuptable.
+ */
+static uint64
+run_rules(const SizedPresets *presets)
+{
+	static KeptPlan plan_of_one, plan_of_all;
+	static const Oid argtypes[] = { TEXTOID, UUIDOID, TEXTOID };
+	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema), 0, 0 };
+
+	if (presets->n != 1)
+		return plan_execute(&plan_of_all, RULES " ORDER BY y.preset_name NULLS FIRST",
+							PLAN_READ_OWN, 1, argtypes, values, NULL);
+	values[1] = id_datum(&presets->presets[0].template_id);
+	values[2] = CStringGetTextDatum(presets->presets[0].name);
+	return plan_execute(&plan_of_one,
+						RULES " AND y.template_id {=} $2 AND y.preset_name IS NULL UNION ALL " RULES
+							  " AND y.template_id {=} $2 AND y.preset_name {=} $3"
+							  " ORDER BY preset_name NULLS FIRST",
+						PLAN_READ_OWN, 3, argtypes, values, NULL);
+}
+
 /* Give the presets their rules. A preset's own row of prebuild_policy comes after its template's. */
 static void
 read_rules(SizedPresets *presets)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { TEXTOID };
-	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema) };
 	SizedPreset **sorted = palloc_array(SizedPreset *, presets->n + 1);
 	uint64 n;
 
@@ -194,11 +219,7 @@ read_rules(SizedPresets *presets)
 	if (!OidIsValid(get_relname_relid("prebuild_policy", plans_extension_schema())))
 		return;
 	qsort(sorted, presets->n, sizeof(SizedPreset *), compare_template_and_name);
-	n = plan_execute(&plan,
-					 "SELECT y.template_id, y.preset_name, y.mode, y.min_instances,"
-					 " y.max_instances, y.service_level FROM {ext}prebuild_policy y"
-					 " WHERE y.control_plane {=} $1 ORDER BY y.preset_name NULLS FIRST",
-					 PLAN_READ_OWN, 1, argtypes, values, NULL);
+	n = run_rules(presets);
 	for (uint64 row = 0; row < n; row++)
 	{
 		SizedPreset key = { .template_id = row_id(row, 1) };

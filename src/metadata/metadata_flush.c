@@ -1,8 +1,12 @@
 /*
  * metadata_flush.c
- *	  Flush the buffer in batches of at most prebuild.metadata_batch_size entries, each in a
- *	  transaction of its own. After the commit, the buffer forgets the rows that were written, and
- *	  those that a constraint or a trigger refused for good.
+ *	  Flush the buffer in batches, each in a transaction of its own. After the commit, the buffer
+ *	  forgets the rows that were written, and those that a constraint or a trigger refused for good.
+ *
+ * PostgreSQL wakes every session that listens for every commit with a message. With many listeners
+ * that costs more than the writing. So a batch takes all that waits, up to GATHERED times
+ * prebuild.metadata_batch_size entries. A flush for capacity takes whole multiples of it, and leaves
+ * the rest to the next one.
  *
  * One refused row must not keep all other metadata out of the table. On the other hand, a table
  * that takes no rows for a while (because a right is missing, say) must not cost any metadata. If
@@ -32,6 +36,9 @@
 #include "metadata/metadata_stats.h"
 #include "base/patience.h"
 #include "settings.h"
+
+/* How many times prebuild.metadata_batch_size entries a batch takes at most. */
+#define GATHERED 10
 
 /* How long a flush waits for other sessions' locks in all, in milliseconds. */
 #define FLUSH_PATIENCE_MS 5000
@@ -73,26 +80,37 @@ typedef struct Batch
 	int nrows;
 } Batch;
 
+/* Return how many entries a flush takes: for capacity, the full batches that wait now. */
+static uint64
+entries_to_take(const MetadataFlush *flush)
+{
+	uint64 waiting = pg_atomic_read_u64(&batcher_database(flush->slot)->waiting);
+
+	return flush->reason == FLUSH_CAPACITY ? waiting - waiting % setting_metadata_batch_size
+										   : PG_UINT64_MAX;
+}
+
 /*
  * Copy agents until the batch is full, but at least one. Skips agents that no longer wait. Returns
  * how many of the n agents it looked at.
  */
 static int
-fill_batch(int slot, const BatcherAgent *agents, int n, Batch *batch)
+fill_batch(const MetadataFlush *flush, const BatcherAgent *agents, int n, Batch *batch)
 {
+	int most = (int) Min(flush->left, GATHERED * (uint64) setting_metadata_batch_size);
 	int looked = 0;
 
 	batch->copies = palloc_array(BatcherCopy, n);
 	batch->ncopies = 0;
 	batch->nrows = 0;
-	for (; looked < n && batch->nrows < setting_metadata_batch_size; looked++)
+	for (; looked < n && batch->nrows < most; looked++)
 	{
 		BatcherCopy *copy = &batch->copies[batch->ncopies];
 
 		CHECK_FOR_INTERRUPTS();
-		if (!batcher_copy(slot, &agents[looked].agent, copy))
+		if (!batcher_copy(flush->slot, &agents[looked].agent, copy))
 			continue;
-		if (batch->nrows > 0 && batch->nrows + copy->nkeys > setting_metadata_batch_size)
+		if (batch->nrows > 0 && batch->nrows + copy->nkeys > most)
 			break;
 		batch->nrows += copy->nkeys;
 		batch->ncopies++;
@@ -241,12 +259,13 @@ flush_batch(MetadataFlush *flush, const BatcherAgent *agents, int n, Refusing re
 {
 	TimestampTz start = GetCurrentTimestamp();
 	Batch batch;
-	int looked = fill_batch(flush->slot, agents, n, &batch);
+	int looked = fill_batch(flush, agents, n, &batch);
 
 	*counts = (MetadataCounts){ 0 };
 	*refusal = (MetadataRefusal){ 0 };
 	if (batch.ncopies == 0)
 		return looked;
+	flush->left -= Min(flush->left, (uint64) batch.nrows);
 	build_rows(&batch);
 	*counts = write_batch(flush, &batch, refusing, refusal);
 	forget_batch(flush, &batch, refusing == KEEP_ANY);
@@ -277,6 +296,7 @@ table_takes_rows(MetadataFlush *flush, const BatcherAgent *agents, int n)
 	int64 accepted = 0;
 	const ErrorData *error = NULL;
 
+	flush->left = PG_UINT64_MAX;
 	for (int i = 0; i < nsample; i++)
 		sample[i] = agents[(first + (uint64) i * step) % n];
 	MemoryContextSwitchTo(context);
@@ -304,9 +324,7 @@ goes_on(const MetadataFlush *flush)
 	if (flush->deadline != 0 && GetCurrentTimestamp() >= flush->deadline)
 		return false;
 	/* a flush for capacity leaves a batch that is not full to a later flush */
-	return flush->reason != FLUSH_CAPACITY ||
-		   pg_atomic_read_u64(&batcher_database(flush->slot)->waiting) >=
-			   (uint64) setting_metadata_batch_size;
+	return flush->left >= (uint64) setting_metadata_batch_size;
 }
 
 /* Write all agents that wait now, batch by batch. */
@@ -321,6 +339,7 @@ flush_batches(MetadataFlush *flush)
 	bool doubtful = doubts.failures >= PATIENCE || GetCurrentTimestamp() < doubts.alert_until;
 	Refusing refusing = doubtful && table_takes_rows(flush, agents, n) ? DROP_ANY : DROP_BY_CODE;
 
+	flush->left = entries_to_take(flush);
 	for (int done = 0; done < n && goes_on(flush);)
 	{
 		MetadataCounts counts;

@@ -15,6 +15,7 @@ typedef struct MetadataFlush
 	int slot;
 	FlushReason reason;
 	TimestampTz deadline; /* start no batch after this; 0 = none */
+	uint64 left;		  /* entries that it still takes; metadata_flush() sets it */
 	int64 written;		  /* entries that left the buffer */
 	bool publishing;	  /* the statements have run, but the commit has not */
 } MetadataFlush;

@@ -22,7 +22,8 @@ static const char *const reason_names[FLUSH_REASONS] = { "capacity", "scheduled"
 														 "manual" };
 
 /* Upper bounds of the histograms' buckets. The last bucket has none. */
-static const double size_bounds[] = { 10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500 };
+static const double size_bounds[] = { 10,  25,	50,	 100, 150,	200,  250, 300,
+									  350, 400, 450, 500, 1000, 2500, 5000 };
 static const double utilization_bounds[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 40, 80, 160 };
 static const double duration_bounds[] = { 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5 };
 

@@ -235,7 +235,10 @@ look_at_worker(const Check *check, const CheckContext *context, CheckResult *res
 		PLAN_READ_OWN, context, result);
 }
 
-/* Whether reports of agents get from the buffer into the table, and whether all find room. */
+/*
+ * Whether reports of agents get from the buffer into the table, and whether all find room. The error of a
+ * refused entry is noted right after the batch that it was in, perhaps in the same microsecond.
+ */
 static void
 look_at_buffer(const Check *check, const CheckContext *context, CheckResult *result)
 {
@@ -255,7 +258,7 @@ look_at_buffer(const Check *check, const CheckContext *context, CheckResult *res
 			"  ELSE pg_catalog.format('%s entries wait', s.queued) {||} CASE WHEN f.error"
 			"   THEN '; last write: ' {||} s.last_error ELSE '' END END"
 			" FROM {ext}prebuild_metadata_stats_read() s, LATERAL (SELECT"
-			"  s.last_error IS NOT NULL AND s.last_error_at {>} COALESCE(s.last_flush_at,"
+			"  s.last_error IS NOT NULL AND s.last_error_at {>=} COALESCE(s.last_flush_at,"
 			"   '-infinity')) f (error)",
 			PLAN_READ_OWN, context, result);
 }

@@ -9,6 +9,9 @@
  *
  *	  Each choice is made in a subtransaction of its own. If one fails, the configuration holds for its
  *	  preset, and the next hour tries again.
+ *
+ *	  Locks: policy_choices_hold(). With it a new snapshot reads the rules and the presets, because
+ *	  both may have changed since the pass judged them.
  */
 #include "compat.h"
 
@@ -17,6 +20,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -110,7 +114,10 @@ find_turns(const AutoSizing *sizing, TimestampTz at, Turn *turns)
 	return n;
 }
 
-/* Take the first few turns of different names that the control plane still has. Returns the number. */
+/*
+ * Take the first few turns of different names that the control plane still has, and that are still in
+ * mode auto. Returns the number.
+ */
 static int
 take_turns(Turn *turns, int n, const SizedPresets *presets)
 {
@@ -124,7 +131,8 @@ take_turns(Turn *turns, int n, const SizedPresets *presets)
 			if (id_compare(&presets->presets[j].template_id, &turn.preset->template_id) == 0 &&
 				strcmp(presets->presets[j].name, turn.preset->name) == 0)
 				turn.sized = &presets->presets[j];
-		if (turn.sized != NULL && !has_turn(turns, taken, turn.preset))
+		if (turn.sized != NULL && sizing_rules_are_auto(&turn.sized->rules) &&
+			!has_turn(turns, taken, turn.preset))
 			turns[taken++] = turn;
 	}
 	return taken;
@@ -242,8 +250,11 @@ static void
 choose_some(const AutoSizing *sizing, Turn *turns, int n, TimestampTz at, EventBatch *events)
 {
 	TimestampTz began = GetCurrentTimestamp();
-	SizedPresets presets = sized_presets_active();
+	SizedPresets presets;
 
+	PushActiveSnapshot(GetTransactionSnapshot());
+	presets = sized_presets_active();
+	PopActiveSnapshot();
 	n = take_turns(turns, n, &presets);
 	read_histories(turns, n, at);
 	for (int i = 0; i < n; i++)
@@ -271,17 +282,22 @@ prune(const PoolSnapshot *pool)
 	policy_choices_prune(templates, names);
 }
 
-/* Note when another reconciler has begun or ceased to work, and say so once. */
+/* Has another reconciler begun or ceased to work since the last pass? */
+static bool
+suspension_changes(const AutoSizing *sizing)
+{
+	for (int i = 0; i < sizing->choices.n; i++)
+		if (sizing->choices.choices[i].suspended != (sizing->others_build != NULL))
+			return true;
+	return false;
+}
+
+/* Note that another reconciler has begun or ceased to work, and say so once. */
 static void
 note_suspension(const AutoSizing *sizing, EventBatch *events)
 {
 	const PoolMember *others = sizing->others_build;
-	bool changes = false;
 
-	for (int i = 0; i < sizing->choices.n; i++)
-		changes = changes || sizing->choices.choices[i].suspended != (others != NULL);
-	if (!changes)
-		return;
 	policy_choices_suspend(others != NULL);
 	if (others == NULL)
 		event_add(events, "auto_resumed", NULL, NULL, NULL, "{}");
@@ -301,16 +317,22 @@ choosing_run(const Judgement *judgement, TimestampTz at)
 {
 	const AutoSizing *sizing = &judgement->sizing;
 	EventBatch events = { 0 };
+	bool changes = suspension_changes(sizing);
 	Turn *turns;
 	int n;
 
 	if (sizing->n == 0 || !policy_choices_exist())
 		return;
-	note_suspension(sizing, &events);
 	turns = palloc_array(Turn, sizing->n);
 	n = find_turns(sizing, at, turns);
 	/* until passes have read all builds once they do not know what people have asked for */
-	if (n > 0 && demand_log_is_complete())
+	if (n > 0 && !demand_log_is_complete())
+		n = 0;
+	if ((n == 0 && !changes) || !policy_choices_hold())
+		return;
+	if (changes)
+		note_suspension(sizing, &events);
+	if (n > 0)
 	{
 		choose_some(sizing, turns, n, at, &events);
 		prune(judgement->pool);

@@ -28,6 +28,7 @@
 #include "catalog/control_plane_catalog.h"
 #include "catalog/other_reconciler.h"
 #include "decision/judgement.h"
+#include "decision/policy.h"
 #include "pass/pass_lock.h"
 #include "pass/pass_request.h"
 #include "pass/promotion.h"
@@ -46,7 +47,7 @@ typedef struct Target
 	bool template_deleted;
 	char *deprecated; /* the template's, "" if it is not */
 	char *import_status;
-	bool wants; /* one of its presets wants prebuilds at some time */
+	bool wants; /* one of its presets wants prebuilds at some time, or may in mode auto */
 } Target;
 
 static const char *
@@ -80,7 +81,9 @@ read_target(Target *target, const Id *version_id)
 				 "  j.job_status::pg_catalog.text FROM {cp}provisioner_jobs j"
 				 "  WHERE j.id {=} v.job_id), 'unknown'),"
 				 " EXISTS (SELECT FROM {cp}template_version_presets p"
-				 "  WHERE p.template_version_id {=} v.id AND " PRESET_CAN_WANT ")"
+				 "  WHERE p.template_version_id {=} v.id AND " PRESET_CAN_WANT "),"
+				 " ARRAY(SELECT p.name::pg_catalog.text FROM {cp}template_version_presets p"
+				 "  WHERE p.template_version_id {=} v.id AND p.desired_instances IS NOT NULL)"
 				 " FROM {cp}template_versions v"
 				 " JOIN {cp}templates t ON t.id {=} v.template_id WHERE v.id {=} $1",
 				 control_plane_has(FEATURE_ARCHIVED_VERSIONS) ? "v.archived IS TRUE" : "false");
@@ -100,8 +103,8 @@ read_target(Target *target, const Id *version_id)
 	target->deprecated = row_text(0, 5);
 	target->stage.active_version_id = row_id(0, 6);
 	target->import_status = row_text(0, 7);
-	target->wants = DatumGetBool(row_get(0, 8));
-	SPI_freetuptable(SPI_tuptable);
+	target->wants =
+		DatumGetBool(row_get(0, 8)) || policy_sizes_any(&target->stage.template_id, row_get(0, 9));
 }
 
 /* Raise object_not_in_prerequisite_state unless the version can be staged. */
@@ -130,7 +133,9 @@ require_stageable(const Target *target)
 	else if (!target->wants)
 	{
 		fault = "none of its presets wants prebuilds";
-		hint = "Give a preset desired_instances, or make the version active without staging it.";
+		hint =
+			"Give a preset desired_instances, or the mode auto by prebuild_set_policy(), or make "
+			"the version active without staging it.";
 	}
 	if (fault != NULL)
 		ereport(ERROR,

@@ -31,7 +31,8 @@
 static ArrayParameter *
 lock_workspaces(PoolMember *const *members, int n, bool first_only)
 {
-	static KeptPlan all_plan, first_plan;
+	static KeptPlan all_plan;
+	static KeptPlan first_plan = { .generic = true };
 	static const Oid argtypes[] = { UUIDARRAYOID };
 	ArrayParameter *ids = array_new(UUIDOID);
 	ArrayParameter *locked = array_new(UUIDOID);
@@ -71,7 +72,7 @@ lock_workspaces(PoolMember *const *members, int n, bool first_only)
 static int
 look_again(PoolMember **members, int n, const ArrayParameter *locked)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { UUIDARRAYOID };
 	Datum values[] = { array_datum(locked) };
 	Id *unchanged;

@@ -120,7 +120,7 @@ pool_touched_all(Oid control_plane, Touched *all)
 bool
 pool_touched_find(const PoolTrust *trust, int64 most, Touched *touched)
 {
-	Datum by_kind[3];
+	Datum by_kind[3] = { 0 };
 
 	if (!read_log(trust, most, by_kind, &touched->entries))
 		return false;

@@ -13,6 +13,13 @@
 #include "slots/worker_slots.h"
 #include "worker/worker_task.h"
 
+/*
+ * Flushes for full batches begin at least this part of the flush interval after the last one, or this
+ * many milliseconds, whichever is less. It bounds how often listeners are woken (metadata_flush.c).
+ */
+#define FLUSHES_PER_INTERVAL 10
+#define MAX_PAUSE_MS 500
+
 /* How often a worker that postpones a full batch looks at the buffer. */
 #define HOLD_CHECK_MS 50
 
@@ -100,9 +107,21 @@ flush_on_request(MetadataWork *work)
 }
 
 /*
- * Flush if a full batch waits. If reports come faster than that, leave them three quarters of the
- * time. The buffer merges them meanwhile, which is cheaper than writing every version. Flush
- * without that delay if the buffer is more than half full, unless the last flush failed.
+ * Return how long to leave full batches in the buffer after a flush that took this long, in
+ * microseconds. The worker leaves reports three quarters of the time, because the buffer merges them
+ * meanwhile, which is cheaper than writing every version; and listeners some rest.
+ */
+static int64
+pause_after(int64 took)
+{
+	return Max(3 * took, Min(setting_metadata_flush_interval / FLUSHES_PER_INTERVAL, MAX_PAUSE_MS) *
+							 INT64CONST(1000));
+}
+
+/*
+ * Flush if a full batch waits and the last flush for one is some time ago: the next one then writes
+ * all that has come meanwhile. Flush without that delay if the buffer is more than half full, unless
+ * the last flush failed.
  */
 static void
 flush_for_capacity(MetadataWork *work)
@@ -126,7 +145,7 @@ flush_for_capacity(MetadataWork *work)
 	{
 		TimestampTz end = GetCurrentTimestamp();
 
-		work->hold_capacity = end + 3 * (end - start);
+		work->hold_capacity = end + pause_after(end - start);
 	}
 }
 

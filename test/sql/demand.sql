@@ -228,10 +228,36 @@ SELECT is(demand('1 day', t('one')), 'one/one 02 00:00: 4+4', 'too');
 CREATE FUNCTION fixture.histograms() RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT string_agg(preset_name, ', ' ORDER BY preset_name) FROM prebuild_lead_time_stats WHERE control_plane = 'cp_demand' $$;
 SELECT is(histograms(), 'lead, rare', 'histograms');
+-- so do the other sums of its presets, and all of a control plane that is gone
+CREATE FUNCTION fixture.sums() RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT string_agg(DISTINCT format('%s %s', control_plane, preset_name), ', ' ORDER BY format('%s %s', control_plane, preset_name))
+	|| ': ' || count(*) FROM (SELECT control_plane, preset_name FROM prebuild_claim_time_stats
+		UNION ALL SELECT control_plane, preset_name FROM prebuild_preset_count WHERE counter = 'x'
+		UNION ALL SELECT control_plane, preset_name FROM prebuild_idle WHERE preset_name IN ('lead', 'rare')
+		UNION ALL SELECT control_plane, preset_name FROM prebuild_lead_time_stats WHERE seconds = 7) s
+	WHERE control_plane ~ '^cp_(demand|gone)' $$;
+DO $$
+DECLARE
+	cp text;
+BEGIN
+	DELETE FROM prebuild_claim_time_stats;
+	DELETE FROM prebuild_idle;
+	FOREACH cp IN ARRAY '{cp_demand,cp_gone}'::text[] LOOP
+		INSERT INTO prebuild_claim_time_stats SELECT cp, template_id, preset_name, 0, 0, '{}' FROM prebuild_lead_time_stats
+			WHERE control_plane = 'cp_demand';
+		INSERT INTO prebuild_preset_count SELECT cp, template_id, preset_name, 'x', 1 FROM prebuild_lead_time_stats
+			WHERE control_plane = 'cp_demand';
+		INSERT INTO prebuild_idle SELECT cp, template_id, preset_name, 7, t0() + interval '9 days', 0 FROM prebuild_lead_time_stats
+			WHERE control_plane = 'cp_demand';
+	END LOOP;
+	INSERT INTO prebuild_lead_time_stats VALUES ('cp_gone', gen_random_uuid(), 'old', 0, 7, '{}');
+END $$;
+SELECT is(sums(), 'cp_demand lead, cp_demand rare, cp_gone lead, cp_gone old, cp_gone rare: 13', 'all sums');
 SET prebuild.demand_retention = '3d';
 SET client_min_messages = error;
 SELECT is(pass(t0() + interval '3 days'), '', 'builds from before t0() go');
 SET client_min_messages = warning;
 SELECT is(histograms(), 'lead', 'and the histogram of the preset that has no other, as the template is gone');
+SELECT is(sums(), 'cp_demand lead: 3', 'and its other sums, and those of the control plane that is gone');
 RESET prebuild.demand_retention;
 DROP SCHEMA cp_demand CASCADE;

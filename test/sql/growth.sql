@@ -173,6 +173,35 @@ SELECT is(track('old') OR track('new'), false, 'and nothing is counted twice');
 
 -- the rest has a row each: for a control plane, for the passes, for a member of the pool
 SELECT is((SELECT count(*) FROM prebuild_pass_stats), 1, 'one row of statistics, after all these passes');
+
+-- Whoever adds a table adds its bound and a test of it, and then the table here. prebuild_policy has what
+-- operators have set.
+SELECT is((SELECT string_agg(coalesce(c.name, t.name), ' ' ORDER BY c.name, t.name) FROM (VALUES
+	('prebuild_claim_time_stats', 'demand: a row for each preset of a template that is there'),
+	('prebuild_demand_log', 'demand: prebuild.demand_retention'),
+	('prebuild_demand_marker', 'a row for each control plane'),
+	('prebuild_event', 'here: prebuild.event_retention'),
+	('prebuild_failure', 'hard_limit, odd_health: what a decision needs, of presets that are kept'),
+	('prebuild_forgiven', 'odd_health: a row for each preset that is kept'),
+	('prebuild_idle', 'demand: a row for each preset of a template that is there'),
+	('prebuild_lead_time_log', 'demand: prebuild.demand_retention'),
+	('prebuild_lead_time_stats', 'demand: a row for each preset of a template that is there'),
+	('prebuild_mark', 'here: of presets that are active'),
+	('prebuild_pass_stats', 'here: one row'),
+	('prebuild_policy', 'auto: a row for each call of prebuild_set_policy() that is not undone'),
+	('prebuild_policy_choice', 'auto: a row for each preset in mode auto'),
+	('prebuild_pool_log', 'pool_distrust: folds empty it'),
+	('prebuild_pool_marker', 'pool_distrust: a row for each control plane'),
+	('prebuild_pool_state', 'pool_distrust: a row for each member of a pool'),
+	('prebuild_preset_count', 'demand: a row for each counter and preset of a template that is there'),
+	('prebuild_preset_count_log', 'counters: passes empty it'),
+	('prebuild_replacement', 'here: 30 days'),
+	('prebuild_replacement_count', 'here: a row for each preset that had any'),
+	('prebuild_stage', 'stage: a row for each template')) t (name, bound)
+FULL JOIN (SELECT c.relname::text AS name FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+	AND d.deptype = 'e' JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+	WHERE e.extname = 'prebuild_ext' AND c.relkind = 'r') c ON c.name = t.name
+WHERE c.name IS NULL OR t.name IS NULL), NULL, 'each table of the extension has a bound that a test shows');
 DELETE FROM prebuild_replacement;
 DELETE FROM prebuild_replacement_count;
 DELETE FROM prebuild_event;

@@ -230,11 +230,14 @@ DO $$ BEGIN PERFORM prebuild_fold(); END $$;
 CREATE FUNCTION fixture.lengthen(control_plane oid, n int) RETURNS void LANGUAGE sql AS
 $$ INSERT INTO prebuild_pool_log SELECT pg_current_xact_id(), $1, 'w', '00000000-0000-0000-0000-000000000000'
 	FROM generate_series(1, $2) $$;
+DO $$ BEGIN PERFORM prebuild_resume(); PERFORM pass(); PERFORM prebuild_fold(); END $$;
 SELECT lengthen('cp_distrust'::regnamespace, 210000) \g /dev/null
 SELECT ok(NOT used(), 'a log that has become very long is not worth it');
 SELECT is(prebuild_fold(), 100000, 'a fold empties it bit by bit');
 SELECT ok(logged() = 110000 AND NOT used() AND names() ~ '^(one|eins) two$', 'while the answers are right');
-SELECT prebuild_fold() \g /dev/null
+SELECT is((SELECT count(*) FROM prebuild_pool_marker), 0, 'without building a pool that nobody would use');
+SELECT is(pass(), '', 'a pass does the same, and decides by the tables');
+DO $$ BEGIN PERFORM prebuild_pause(); END $$;
 SELECT ok(logged() = 10000 AND NOT used(), 'and nothing is believed');
 SELECT prebuild_fold() \g /dev/null
 SELECT ok(logged() = 0 AND used(), 'until it is empty and the pool is built');

@@ -35,6 +35,9 @@ SELECT ok(NOT used(), 'nor used');
 SELECT raises('SELECT prebuild_rebuild()', '55000', 'schema "cp_kept" is not attached', 'prebuild_attach',
 	'nor rebuilt');
 SELECT is(prebuild_fold(), 0, 'and a fold has nothing to do');
+SET prebuild.control_plane_schema = 'cp_nowhere';
+SELECT is(prebuild_fold(), 0, 'nor has it without a control plane');
+SET prebuild.control_plane_schema = 'cp_kept';
 
 DO $$ BEGIN PERFORM prebuild_attach(); END $$;
 SELECT is((SELECT string_agg(name, ', ' ORDER BY name) FROM prebuild_pool_state), 'one, two',
@@ -71,6 +74,20 @@ UPDATE workspace_agents SET updated_at = now();
 UPDATE workspaces SET name = 'mine' WHERE name = 'users-own';
 UPDATE workspace_agents SET lifecycle_state = lifecycle_state;
 SELECT is((SELECT count(*) FROM prebuild_pool_log), 0, 'what the pool does not depend on is not logged');
+
+-- what this extension never leaves behind is a member, too
+DO $$ BEGIN
+	INSERT INTO workspaces (id, created_at, updated_at, owner_id, organization_id, template_id, name)
+	SELECT gen_random_uuid(), now(), now(), owner_id, organization_id, template_id, 'bare' FROM workspaces WHERE name = 'two';
+END $$;
+SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'one without a build is found by its log entry');
+DO $$ BEGIN PERFORM prebuild_fold(); END $$;
+SELECT is((SELECT string_agg(name, ', ' ORDER BY name) FROM prebuild_pool_state), 'bare, three, two', 'and stored');
+SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'as the tables have it');
+DO $$ BEGIN
+	DELETE FROM workspaces WHERE name = 'bare';
+	PERFORM prebuild_fold();
+END $$;
 
 -- a pass folds, also when it is paused
 DO $$ BEGIN
@@ -138,6 +155,24 @@ UPDATE workspaces SET name = name || '-z' WHERE owner_id = prebuild_system_user(
 SELECT is((SELECT count(*) FROM prebuild_verify()), 0, 'a fold takes nothing off the log that it has not seen');
 DROP TRIGGER z_last ON workspaces;
 UPDATE workspaces SET name = left(name, -2) WHERE name LIKE '%-z';
+
+-- readers take so many entries, and no more
+DO $$ BEGIN
+	FOR n IN 1 .. 4 LOOP PERFORM prebuild('a', 'more-' || n); END LOOP;
+	PERFORM prebuild_fold();
+	FOR n IN 1 .. (SELECT 100 + members / 2 FROM prebuild_pool_marker) LOOP
+		UPDATE workspaces SET name = 'more-1-' || n WHERE name LIKE 'more-1%';
+	END LOOP;
+END $$;
+SELECT is((SELECT members >= 4 AND (SELECT count(*) FROM prebuild_pool_log) = 100 + members / 2 FROM prebuild_pool_marker), true,
+	'a hundred entries and one for every two members');
+SELECT ok(used(), 'are worth it');
+UPDATE workspaces SET name = 'more-1-last' WHERE name LIKE 'more-1%';
+SELECT ok(NOT used(), 'one more is not');
+DO $$ BEGIN
+	DELETE FROM workspaces WHERE name LIKE 'more-%';
+	PERFORM prebuild_fold();
+END $$;
 
 -- many changes at once: a fold builds the pool anew, and a reader does not wait for it
 DO $$ BEGIN

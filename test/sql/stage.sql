@@ -260,7 +260,8 @@ DO $$ BEGIN
 	PERFORM version('x', 'x-' || status, active => false, import_status => status), preset('x-' || status, 'x-' || status, 1)
 	FROM unnest('{failed,canceled,running,pending}'::text[]) status;
 	PERFORM version('x', 'x-none', active => false);
-	PERFORM version('x', 'x-zero', active => false), preset('x-zero', 'x-zero', 0);
+	PERFORM version('x', 'x-zero', active => false), preset('x-zero', 'x-zero', 0), preset('x-zero', 'x-without', NULL);
+	PERFORM prebuild_set_policy(t('x'), 'x-2', 'auto'), prebuild_set_policy(t('x'), 'x-without', 'auto');
 	UPDATE template_versions SET archived = true WHERE name = 'x-none';
 	PERFORM two_versions('x-deleted', 1), two_versions('x-deprecated', 1);
 	UPDATE templates SET deleted = true WHERE name = 'x-deleted';
@@ -286,6 +287,21 @@ SELECT raises(format('SELECT prebuild_stage(v(''x-v2''), %s)', argument), state,
 	('force => NULL', '22004', '"force" must not be null'),
 	('valid_until => now() - interval ''1 s''', '22023', '"valid_until" has passed'),
 	('valid_until => ''infinity''', '22008', '"valid_until" must be a finite time')) c (argument, state, message);
+-- but where a preset of 0 instances is in mode auto a policy may want some, by its own row or by the template's
+DO $$ BEGIN
+	PERFORM prebuild_set_policy(t('x'), 'x-zero', 'auto');
+	PERFORM prebuild_stage(v('x-zero'));
+END $$;
+SELECT fixture.stage_status('x');
+DO $$ BEGIN
+	PERFORM prebuild_unstage(v('x-zero')), prebuild_unset_policy(t('x'), 'x-zero');
+	PERFORM prebuild_set_policy(t('x'), mode => 'auto');
+	PERFORM prebuild_stage(v('x-zero'));
+	PERFORM prebuild_unstage(v('x-zero'));
+	PERFORM prebuild_set_policy(t('x'), 'x-zero', 'advise');
+END $$;
+SELECT raises('SELECT prebuild_stage(v(''x-zero''))', '55000', 'none of its presets wants prebuilds', 'auto', 'the mode of a preset wins over that of its template');
+DO $$ BEGIN PERFORM prebuild_unset_policy(t('x')), prebuild_unset_policy(t('x'), 'x-zero'), prebuild_unset_policy(t('x'), 'x-2'), prebuild_unset_policy(t('x'), 'x-without'); END $$;
 SELECT raises('SELECT prebuild_promote(NULL)', '22004', '"template_version_id"', NULL, 'promoting nothing');
 SELECT raises('SELECT prebuild_promote(v(''x-v2''), NULL)', '22004', '"force"', NULL, 'by what');
 SELECT raises('SELECT prebuild_unstage(NULL)', '22004', '"template_version_id"', NULL, 'unstaging nothing');

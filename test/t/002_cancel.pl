@@ -122,9 +122,8 @@ foreach my $table (qw(workspaces provisioner_jobs workspace_builds))
 	$node->safe_psql($db, "CREATE TRIGGER slow BEFORE INSERT ON $table
 		FOR EACH ROW EXECUTE FUNCTION slow()");
 	my ($session, $pid) = start_pass();
-	kill 'KILL', $pid;
+	kill_process($node, $db, $pid);
 	ok(!finish_session($session), "$table: a pass is killed");
-	wait_for_server($node, $db);
 	nothing_is_left("$table, killed", $pid, $before);
 	$node->safe_psql($db, "DROP TRIGGER slow ON $table");
 }

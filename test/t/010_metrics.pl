@@ -189,7 +189,7 @@ my $exporter = IPC::Run::start(
 	],
 	'<', '/dev/null', '>&', \$log, IPC::Run::timeout(120));
 my $theirs;
-for (1 .. 100)
+for (1 .. 600)
 {
 	my $response = HTTP::Tiny->new(timeout => 20)->get("http://127.0.0.1:$port/metrics");
 	if ($response->{success})

@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use PrebuildTest;
 use Test::More;
 
-my $seconds = $ENV{PREBUILD_RACE_SECONDS} // 20;
+my $seconds = $ENV{PREBUILD_RACE_SECONDS} // 10;
 my $sessions = 8;
 my $node = new_server('claim_guard', 'max_connections = 20', 'fsync = off', q{deadlock_timeout = '50ms'});
 my $db = new_control_plane($node, 'race');
@@ -19,6 +19,8 @@ $node->safe_psql($db, q{
 	CREATE TABLE stop (at timestamptz);
 	CREATE TABLE given (workspace_id uuid, name text);
 	CREATE TABLE done (what text, n bigint);
+	-- names that no two claims have
+	CREATE SEQUENCE claim;
 
 	-- all of it in a WITH query, through which no row is locked
 	CREATE VIEW offered AS
@@ -59,7 +61,7 @@ $node->safe_psql($db, q{
 	BEGIN
 		WHILE clock_timestamp() < (SELECT at FROM stop) LOOP
 			n := n + 1;
-			new_name := format('s%s-%s', session, n);
+			new_name := format('s%s-%s', session, nextval('claim'));
 			BEGIN
 				UPDATE workspaces w SET owner_id = ada, name = new_name
 				WHERE w.id IN (SELECT o.id FROM offered o ORDER BY o.created_at LIMIT 1
@@ -67,7 +69,9 @@ $node->safe_psql($db, q{
 				RETURNING w.id INTO got;
 				PERFORM pg_sleep(random() * 0.01);
 				IF got IS NULL THEN
+					-- whoever finds nothing leaves something to the others
 					nothing := nothing + 1;
+					PERFORM pg_sleep(0.05);
 				ELSIF session % 2 = 0 THEN
 					SELECT b.* INTO last FROM workspace_builds b
 					WHERE b.workspace_id = got ORDER BY b.build_number DESC LIMIT 1;
@@ -109,21 +113,23 @@ $node->safe_psql($db, q{
 			PERFORM pg_sleep(0.02);
 		END LOOP;
 	END $$;
-	-- Deletes the oldest one, which claims take too. As in coderd, another transaction has the lock
-	-- that keeps reconcilers apart.
+	-- Deletes in turns the oldest one, which claims take too, and the newest one, which they take last. As in
+	-- coderd, another transaction has the lock that keeps reconcilers apart.
 	CREATE PROCEDURE builder() LANGUAGE plpgsql AS $$
 	DECLARE
 		last workspace_builds;
 		deleted int := 0;
 		failed int := 0;
+		oldest boolean := false;
 	BEGIN
 		WHILE clock_timestamp() < (SELECT at FROM stop) LOOP
+			oldest := NOT oldest;
 			PERFORM pg_advisory_lock(7);
 			COMMIT;
 			SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 			BEGIN
 				SELECT b.* INTO last FROM offered o JOIN workspace_builds b ON b.id = o.build_id
-				ORDER BY o.created_at LIMIT 1;
+				ORDER BY CASE WHEN oldest THEN o.created_at END, o.created_at DESC LIMIT 1;
 				PERFORM pg_sleep(random() * 0.01);
 				IF last.id IS NOT NULL THEN
 					CALL add_build(last, 'delete');
@@ -142,17 +148,25 @@ $node->safe_psql($db, q{
 	END $$;
 });
 $node->safe_psql($db, $_) foreach ('SELECT prebuild_reconcile()', 'SELECT fixture.finish_jobs()');
-$node->safe_psql($db, "INSERT INTO stop VALUES (clock_timestamp() + $seconds * interval '1 s')");
-run_in_parallel($node, $db, (map { "CALL claims($_)" } 1 .. $sessions),
-	'CALL passes()', 'CALL provisioner()', 'CALL builder()');
 
-my %done = map { split /\|/ } split /\n/,
-  $node->safe_psql($db, 'SELECT what, sum(n) FROM done GROUP BY what');
+my (%done, $given, $refused);
+my $rounds = race_until(
+	sub {
+		return $given > 20 && $refused > 20 && $done{'deleted by passes'} > 20
+		  && $done{'deleted by builders'} > 5 && $done{'builders that were too late'} > 0;
+	},
+	6,
+	sub {
+		$node->safe_psql($db, "TRUNCATE stop; INSERT INTO stop VALUES (clock_timestamp() + $seconds * interval '1 s')");
+		run_in_parallel($node, $db, (map { "CALL claims($_)" } 1 .. $sessions),
+			'CALL passes()', 'CALL provisioner()', 'CALL builder()');
+		%done = map { split /\|/ } split /\n/,
+		  $node->safe_psql($db, 'SELECT what, sum(n) FROM done GROUP BY what');
+		$given = $node->safe_psql($db, 'SELECT count(*) FROM given');
+		$refused = () = slurp_file($node->logfile) =~ /LOG:  prebuilt workspace \S+ was not given away/g;
+	});
 note("$_: $done{$_}") foreach sort keys %done;
-my $given = $node->safe_psql($db, 'SELECT count(*) FROM given');
-note("given away: $given");
-my $refused = () = slurp_file($node->logfile) =~ /LOG:  prebuilt workspace \S+ was not given away/g;
-note("refused: $refused");
+note("given away: $given, refused: $refused, in $rounds rounds of $seconds s");
 
 cmp_ok($given, '>', 20, 'prebuilds were given away');
 cmp_ok($refused, '>', 20, 'and claims refused');

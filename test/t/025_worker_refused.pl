@@ -39,7 +39,7 @@ sub wait_here
 {
 	my ($query) = @_;
 
-	sql(qq{DO \$\$ BEGIN FOR i IN 1 .. 600 LOOP
+	sql(qq{DO \$\$ BEGIN FOR i IN 1 .. 1800 LOOP
 		EXIT WHEN ($query);
 		PERFORM pg_sleep(0.1);
 	END LOOP; END \$\$});

@@ -61,10 +61,16 @@ like(slurp_file($node->logfile), qr/WARNING:  database "one" has one background 
 $node->safe_psql('one', q{
 	SELECT report(1, 'cpu', 'buffered');
 	SELECT fixture.simple('t', 2, preset_name => 'p');
-	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(4); RETURN NULL; END $$;
+	-- until the session below lets it go on
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		WHILE NOT pg_try_advisory_xact_lock_shared(99) LOOP PERFORM pg_sleep(0.02); END LOOP;
+		RETURN NULL;
+	END $$;
 	CREATE TRIGGER slow AFTER INSERT ON workspaces FOR EACH STATEMENT EXECUTE FUNCTION slow();
 	SELECT prebuild_attach()});
 is(value_of($node, 'one', 1, 'cpu'), '', 'reports are buffered');
+my $gate = $node->background_psql('one');
+$gate->query_safe('SELECT pg_advisory_lock(99)');
 $node->append_conf('postgresql.conf', "prebuild.reconcile_interval = '1h'");
 $node->reload;
 wait_until($node, 'one', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query = 'prebuild: reconciling' AND state = 'active'
@@ -75,6 +81,8 @@ is($node->safe_psql('one', q{SELECT report(2, 'cpu', 'meanwhile'); SELECT value_
 like(status('one', 'metadata', 'state, detail'), qr/^unable\|the worker runs a pass or a fold; max_worker_processes \(2\) leaves one/,
 	'which the status says');
 is(status('one', 'passes', 'passes'), '0', 'as long as the pass lasts');
+$gate->query_safe('SELECT pg_advisory_unlock(99)');
+$gate->quit;
 wait_until($node, 'one', q{SELECT passes = 1 AND folds > 0 FROM prebuild_worker_status WHERE lane = 'passes'});
 is(pool_size($node, 'one'), '2', 'the pass does what it has to');
 wait_until($node, 'one', 'SELECT count(*) = 0 FROM prebuild_pool_log');

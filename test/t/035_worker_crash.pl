@@ -37,10 +37,7 @@ foreach my $lane ('metadata', 'passes')
 {
 	my $pid = $node->safe_psql($db, "SELECT pid FROM prebuild_worker_status WHERE lane = '$lane'");
 
-	kill 'KILL', $pid;
-	# the server takes all its processes down for that
-	sleep 0.1 while kill 0, $pid;
-	wait_for_server($node, $db);
+	kill_process($node, $db, $pid);
 	wait_for_workers($node);
 	pass("lane $lane is killed: both workers serve again");
 	wait_until($node, $db, q{SELECT passes > 0 AND folds > 0 FROM prebuild_worker_status WHERE lane = 'passes'});
@@ -57,9 +54,8 @@ foreach my $delay (map { $_ * 0.002 } 0 .. 3)
 	my $pid = $node->safe_psql($db, q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
 	$node->safe_psql($db, 'SELECT pg_terminate_backend(pid) FROM prebuild_worker_status');
 	sleep $delay;
-	kill 'KILL', $pid;
+	kill_process($node, $db, $pid);
 	finish_session($session);
-	wait_for_server($node, $db);
 	wait_for_workers($node);
 	wait_until($node, $db, q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type LIKE 'prebuild%worker'});
 }

@@ -46,7 +46,7 @@ sub worker_serves
 
 	sql(q{ALTER SYSTEM SET prebuild.reconcile_interval = '1s'});
 	$node->reload;
-	for (1 .. 300)
+	for (1 .. 1800)
 	{
 		my ($status, $output) = $node->psql($database,
 			"SELECT passes - $before FROM prebuild_pass_stats WHERE passes > $before");

@@ -5,8 +5,11 @@
 # where a line "..." stands for any lines. Comments before a block say more:
 #
 #	<!-- not run: REASON -->				the next block is not
-#	<!-- run: database=D role=R -->			where blocks are run from here on, to the document's end
+#	<!-- run: database=D role=R -->			where blocks are run from here on, to the document's end; with at=TIME,
+#											as if it were that time
+#	<!-- printed by: QUERY -->				the next block is not run, it is what the query prints
 #	<!-- until the output is as shown -->	the next block is tried again for a while
+#	<!-- undone -->							the next block, of SQL, is run in a transaction that is rolled back
 #	<!-- with NAME=QUERY -->				a psql variable for the next block
 #
 # The test simulates commands that would change the machine: it looks packages up, copies instead of
@@ -77,6 +80,22 @@ $node->safe_psql('fleet', 'DROP EXTENSION prebuild_ext');
 # it, the control plane with the README's first preset.
 $node->safe_psql('postgres', 'CREATE ROLE coder LOGIN');
 
+# A control plane with four months of demand, by a formula, as the tables have it; and passes that have read it.
+sub make_past
+{
+	my ($database) = @_;
+
+	new_control_plane($node, $database);
+	$node->safe_psql($database, 'SET search_path = public, fixture;' . slurp_file("$FindBin::Bin/../fixture/asked.sql") . q{
+		SELECT fixture.pin(), fixture.simple('busy', 14, 86400), fixture.preset('busy-v1', 'rare', 0, 0, 'Europe/Berlin'), fixture.simple('gone', 3);
+		SELECT fixture.asked('busy', fixture.office_hours(120, 540, 547, 1) || fixture.office_hours(120, 560, 1000, 20)),
+			fixture.asked('rare', fixture.office_hours(120, 480, 900, 210)),
+			fixture.asked('gone', fixture.office_hours(120, 540, 900, 30, fixture.t0() - interval '20 days')),
+			fixture.built('busy', 240, fixture.office_hours(120, 540, 540, 5))});
+	$node->safe_psql($database, 'SELECT prebuild_reconcile(fixture.t0())') for 1 .. 4;
+	return;
+}
+
 sub prepare
 {
 	my ($name) = @_;
@@ -90,6 +109,7 @@ sub prepare
 	$node->safe_psql('coder', q{SELECT fixture.simple('go-service', 2, preset_name => 'Europe'), fixture.usr('ada');
 		GRANT USAGE ON SCHEMA fixture TO coder; DROP EXTENSION prebuild_ext});
 	return if $name eq 'README.md';
+	make_past('sized') if $name eq 'docs/sizing.md';
 	$node->safe_psql('controlplane', q{CREATE EXTENSION IF NOT EXISTS prebuild_ext;
 		SELECT prebuild_grant('controlplane', owner => true)});
 	# a version that can be staged
@@ -125,7 +145,9 @@ sub blocks_of
 		}
 		elsif ($line =~ /^<!-- not run: (.*) -->$/) { $next{not_run} = $1; }
 		elsif ($line =~ /^<!-- run: (.*) -->$/) { %place = map { split /=/, $_, 2 } split ' ', $1; }
+		elsif ($line =~ /^<!-- printed by: (.*) -->$/) { $next{printed_by} = $1; }
 		elsif ($line =~ /^<!-- until the output is as shown -->$/) { $next{retry} = 1; }
+		elsif ($line =~ /^<!-- undone -->$/) { $next{undone} = 1; }
 		elsif ($line =~ /^<!-- with (\w+)=(.*) -->$/) { $next{variables}{$1} = $2; }
 		elsif ($line =~ /^<!--/) { fail("$name:$number: a comment that is not understood: $line"); }
 		elsif ($line =~ /^(\s*)(```+)(\w*)\s*$/)
@@ -195,7 +217,8 @@ sub run_sql
 		{
 			$script .= "SELECT ($query) AS $name \\gset\n";
 		}
-		$script .= "\\echo >>> $block->{where}\n$block->{text}\n";
+		my ($before, $after) = $block->{undone} ? ("BEGIN;\n", "ROLLBACK;\n") : ('', '');
+		$script .= "\\echo >>> $block->{where}\n$before$block->{text}\n$after";
 	}
 	unlink $file;
 	append_to_file($file, $script);
@@ -246,6 +269,18 @@ sub check
 	return;
 }
 
+# The text of a block, as if it were the time that its place says.
+sub at_time
+{
+	my ($block, $text) = @_;
+	my $at = $block->{at} // return $text;
+
+	$text =~ s/\b(prebuild_\w+)\(\)/$1('$at')/g;
+	$text =~ s/\bnow\(\)/'$at'::timestamptz/g;
+	$text =~ s{^(script/sizing-report) -d controlplane}{$1 -d $block->{database} --to '$at'}mg;
+	return $text;
+}
+
 # Run a document's blocks.
 sub run_document
 {
@@ -267,6 +302,20 @@ sub run_document
 			next;
 		}
 		next if $language eq 'text';
+		$block->{text} = at_time($block, $block->{text});
+		if ($block->{printed_by})
+		{
+			$block->{shown} = { text => $block->{text} };
+			($block->{printed}, $wrong) = run_program(
+				[ 'psql', '-XAt', '-v', 'ON_ERROR_STOP=1', '-d', $block->{database}, '-c', at_time($block, $block->{printed_by}) ]);
+			check($block, $wrong);
+			next;
+		}
+		if ($block->{text} =~ /sizing-report/ && !there_is('/usr/bin/python3', '-c', 'import matplotlib'))
+		{
+			note("not run: $block->{where}: no matplotlib on this machine");
+			next;
+		}
 		$_ = s/($reader)/$here{$1}/gr foreach $block->{text}, $block->{shown} ? $block->{shown}{text} : ();
 		$block->{cd} = -d "$folder/src/prebuild_ext" ? $cd : "cd $folder;";
 		if ($language eq 'sql')

@@ -63,6 +63,13 @@ like($step{9}, qr/go-service v3 Europe/, 'it has followed the promotion by itsel
 is($node->safe_psql('demo', q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'prebuild%' AND tgrelid = 'workspaces'::regclass}) > 0,
 	1, 'the control plane is attached');
 
+# the README shows the end of it; how many there should be depends on the time of day
+my $readme = slurp_file("$project/README.md");
+utf8::decode($readme);
+my ($shown) = $readme =~ /^```text\n(9\. .*?)^The demo goes on/ms;
+my %printed = map { s/\d/0/gr =~ s/\s+$//r => 1 } split /\n/, $walk;
+is(join("\n", grep { !$printed{ s/\d/0/gr =~ s/\s+$//r } } split /\n/, $shown), '', 'the README shows lines of it');
+
 # three things to try, as they stand
 my $folder = PostgreSQL::Test::Utils::tempdir;
 make_path("$folder/script");
@@ -72,7 +79,7 @@ my $try = slurp_file("$demo/try.sh");
 is(scalar(() = $try =~ /^script\/demo psql /mg), 3, 'there are three things to try');
 my ($out, $err) = ('', '');
 ok(IPC::Run::run([ 'bash', '-e', '-c', "cd $folder\n$try" ], '<', '/dev/null', '>', \$out, '2>', \$err,
-		IPC::Run::timeout(60)), 'they work') or diag($err);
+		IPC::Run::timeout(180)), 'they work') or diag($err);
 is($err, '', 'without a complaint');
 like($out, qr/ada-notebook/, 'one claims');
 like($out, qr/go-service v3 Europe.*UPDATE/s, 'one looks at tomorrow');

@@ -20,7 +20,7 @@ my $backtest = q{SET prebuild.default_lead_time = '1s'; SELECT count(*) FROM pre
 my $began = Time::HiRes::time();
 my ($status, $out, $err) = $node->psql($db, "SET statement_timeout = '1s'; $backtest");
 like($err, qr/canceling statement due to statement timeout/, 'statement_timeout ends a backtest');
-cmp_ok(Time::HiRes::time() - $began, '<', 8, 'at once, in the middle of a simulation');
+cmp_ok(Time::HiRes::time() - $began, '<', 20, 'at once, in the middle of a simulation');
 
 my $session = start_session($node, $db, $backtest);
 wait_until($node, $db, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%prebuild_backtest%' AND pid <> pg_backend_pid()});
@@ -28,7 +28,7 @@ $began = Time::HiRes::time();
 $node->safe_psql($db, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%prebuild_backtest%' AND pid <> pg_backend_pid()});
 finish_session($session);
 like($session->{output}, qr/canceling statement due to user request/, 'a cancel ends it');
-cmp_ok(Time::HiRes::time() - $began, '<', 8, 'at once');
+cmp_ok(Time::HiRes::time() - $began, '<', 20, 'at once');
 $node->safe_psql($db, q{UPDATE template_version_presets SET invalidate_after_secs = 0, desired_instances = 1});
 
 # presets with demand enough for a choice

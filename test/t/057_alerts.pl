@@ -1,30 +1,22 @@
 # The alerts. First by promtool: each fires on its fault, after its time, and on no other. Then each
 # fault is made on a real server, which a real Prometheus scrapes through the real exporter, and the
-# alerts' expressions are asked of what was scraped. (008_full_queue fills the
-# queue of notifications.)
+# alerts' expressions are asked of what was scraped. (008_full_queue fills the queue of notifications.)
 use strict;
 use warnings;
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
 use FindBin;
-use HTTP::Tiny;
 use IPC::Run;
 use lib $FindBin::Bin;
-use JSON::PP;
 use MetadataTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PrebuildTest;
+use PrometheusTest;
 use Test::More;
-use Time::HiRes qw(sleep time);
 
-my $monitoring = abs_path(dirname(abs_path(__FILE__)) . '/../monitoring');
+my $monitoring = "$project/monitoring";
 my $folder = PostgreSQL::Test::Utils::tempdir;
 my $rules = slurp_file("$monitoring/alerts.yml");
-my @alerts;
-push @alerts, { name => $1, expr => $2, minutes => $4 eq 'h' ? $3 * 60 : $3 }
-  while $rules =~ /- alert: (\w+)\n\s+expr: (.*)\n\s+for: (\d+)([mh])\n/g;
-is(scalar @alerts, scalar(() = $rules =~ /alert:/g), 'every alert is understood');
+my @alerts = alert_rules();
 my %alert = map { $_->{name} => $_ } @alerts;
 
 my $node = new_server('alerts', "shared_preload_libraries = 'prebuild_ext'", "prebuild.databases = 'fleet'",
@@ -137,52 +129,8 @@ sql(q{
 	SELECT fixture.with('fine', 1), fixture.usr('ada');
 	SELECT prebuild_reconcile()});
 worker_is($node, $db, 'serving');
-$node->command_ok([ 'psql', '-XAtq', '-d', $node->connstr($db), '-f', "$monitoring/role.sql" ], 'a role for the exporter');
-my ($exporter_port, $prometheus_port) = map { PostgreSQL::Test::Cluster::get_free_port() } 1, 2;
-$ENV{DATA_SOURCE_NAME} = sprintf 'user=prebuild_scraper host=%s port=%d dbname=%s sslmode=disable', $node->host, $node->port, $db;
-append_to_file("$folder/queries.yml", slurp_file("$monitoring/postgres_exporter.yml") =~ s/^  cache_seconds: .*\n//mgr);
-append_to_file("$folder/prometheus.yml", "scrape_configs:\n  - job_name: fleet\n    scrape_interval: 1s\n"
-	. "    scrape_timeout: 1s\n    static_configs: [ { targets: [ '127.0.0.1:$exporter_port' ] } ]\n");
-my $log = '';
-my $exporter = IPC::Run::start([ 'prometheus-postgres-exporter', '--disable-default-metrics', '--disable-settings-metrics',
-		"--extend.query-path=$folder/queries.yml", "--web.listen-address=127.0.0.1:$exporter_port" ],
-	'<', '/dev/null', '>&', \$log, IPC::Run::timeout(300));
-my $prometheus = IPC::Run::start([ 'prometheus', "--config.file=$folder/prometheus.yml", "--storage.tsdb.path=$folder/tsdb",
-		"--web.listen-address=127.0.0.1:$prometheus_port" ], '<', '/dev/null', '>&', \$log, IPC::Run::timeout(300));
-my $http = HTTP::Tiny->new(timeout => 20);
-
-# What Prometheus answers to an expression: an array of series, or undef while it does not answer.
-sub ask_prometheus
-{
-	my ($expression) = @_;
-	my $response = $http->get("http://127.0.0.1:$prometheus_port/api/v1/query?" . $http->www_form_urlencode({ query => $expression }));
-
-	return $response->{success} ? decode_json($response->{content})->{data}{result} : undef;
-}
-
-# Wait until the exporter has been scraped after this moment, or until it is known to be down.
-sub wait_for_scrape
-{
-	my ($query) = @_;
-	my $moment = time;
-
-	for (1 .. 1200)
-	{
-		my $result = ask_prometheus($query // 'timestamp(prebuild_ext_health{check="versions"})');
-		return if $result && @$result && $result->[0]{value}[1] > ($query ? 0 : $moment);
-		sleep 0.05;
-	}
-	die "Prometheus has not scraped:\n$log";
-}
-
-# The alerts whose expressions hold now.
-sub hold
-{
-	return join ' ', sort grep { @{ ask_prometheus($alert{$_}{expr}) } } keys %alert;
-}
-
-wait_for_scrape();
-is(hold(), '', 'nothing is wrong');
+start_prometheus($node, $db);
+is(alerts_that_hold(), '', 'nothing is wrong');
 # faults of presets, which are made together; test/sql/checks.sql shows that each is a finding of its own check alone
 my @of_presets = (
 	[ 'PrebuildJobsWait', q{SELECT fixture.with('waits', 1); SELECT fixture.prebuild('waits', 'w', status => 'pending', created => fixture.old())} ],
@@ -223,35 +171,18 @@ my @made = (
 	[ 'PrebuildWorkerFails', q{ALTER SYSTEM SET prebuild.worker_role = 'of_nobody'; SELECT pg_reload_conf()},
 		q{ALTER SYSTEM RESET prebuild.worker_role; SELECT pg_reload_conf()} ]);
 
-# Make a fault; then these alerts hold.
-sub make
-{
-	my ($expected, $fault) = @_;
-	my $held;
-
-	sql($fault);
-	# some take a moment
-	for (1 .. 30)
-	{
-		wait_for_scrape();
-		$held = hold();
-		last if $held eq $expected;
-	}
-	is($held, $expected, $expected) or diag(encode_json([ map { ask_prometheus($alert{$_}{expr} =~ s/ .*//r) } split " ", $expected ]));
-	return;
-}
 my %covered;
 foreach (@made)
 {
 	my ($expected, $fault, $repair) = @$_;
 
-	make($expected, $fault);
+	sql($fault);
+	becomes($expected);
 	sql($repair // 'SELECT fixture.wipe()');
 	$covered{$_} = 1 foreach split ' ', $expected;
 }
 worker_is($node, $db, 'serving');
-wait_for_scrape();
-is(hold(), '', 'all is repaired');
+becomes('', 'all is repaired');
 
 # what goes on for a while: counters, and a buffer that was full lately
 my @going_on;
@@ -260,7 +191,8 @@ sub make_also
 	my ($alert, $fault) = @_;
 
 	push @going_on, $alert;
-	make(join(' ', sort @going_on), $fault);
+	sql($fault) if $fault;
+	becomes(join(' ', sort @going_on));
 	$covered{$alert} = 1;
 	return;
 }
@@ -273,15 +205,35 @@ make_also('PrebuildResourcesReplaced', q{INSERT INTO prebuild_replacement
 make_also('PrebuildMisses', q{SELECT fixture.with('asked for', 1);
 	SELECT fixture.prebuild('asked for', 'cold-' || n, created => now(), owner => fixture.usr('ada')) FROM generate_series(1, 12) n;
 	SELECT prebuild_reconcile()});
+# the disk has no room for another file of the notifications: a batch that announces its agents is not committed,
+# waits, and is written later
+add_agents($node, $db, 1, 300);
+my $files = $node->data_dir . '/pg_notify';
+chmod 0500, $files or die "$files: $!";
+my ($filled, $tries) = (0, 0);
+while (!$filled && $tries++ < 200)
+{
+	my ($status, undef, $error) = $node->psql($db, q{SELECT pg_notify('x', repeat('x', 7900))});
+	$filled = $error =~ /Could not open file ".*pg_notify/i;
+}
+ok($filled, 'no further page of notifications can be written');
+sql(q{SELECT report(n, 'cpu', '12 %') FROM generate_series(1, 300) n});
+wait_until($node, $db, 'SELECT publish_errors > 0 FROM prebuild_metadata_stats');
+wait_for_scrape();
+ok((grep { $_ eq 'PrebuildMetadataUnpublished' } split / /, alerts_that_hold()), 'PrebuildMetadataUnpublished, while it lasts');
+chmod 0700, $files or die "$files: $!";
+wait_until($node, $db, 'SELECT queued = 0 FROM prebuild_metadata_stats');
+is(sql(q{SELECT count(*) FROM workspace_agent_metadata WHERE key = 'cpu' AND value = '12 %'}), 300, 'what waited is written');
+make_also('PrebuildMetadataUnpublished');
 make_also('PrebuildReportsDropped', q{SET client_min_messages = error;
 	SELECT prebuild_agent_metadata_report(fixture.a(n), '{a,b,c}', array_fill(repeat('x', 2048), '{3}')) FROM generate_series(3, 300) n});
-$exporter->kill_kill(grace => 5);
+stop_exporter();
 wait_for_scrape('absent(prebuild_ext_health)');
 # what looks at a range of time still sees what was
-is(hold(), join(' ', sort 'PrebuildMetricsMissing', grep { $alert{$_}{expr} =~ /\[/ } @going_on), 'PrebuildMetricsMissing');
+is(alerts_that_hold(), join(' ', sort 'PrebuildMetricsMissing', grep { $alert{$_}{expr} =~ /\[/ } @going_on), 'PrebuildMetricsMissing');
 $covered{PrebuildMetricsMissing} = 1;
-is(join(' ', grep { !$covered{$_} } sort keys %alert), 'PrebuildMetadataUnpublished PrebuildNotificationQueueFills',
-	'every fault was made but those of a full queue, which has 8 GB before PostgreSQL 17');
-$prometheus->kill_kill(grace => 5);
+is(join(' ', grep { !$covered{$_} } sort keys %alert), 'PrebuildNotificationQueueFills',
+	'every fault was made but a full queue, which 008_full_queue makes');
+stop_prometheus();
 
 done_testing();

@@ -2,22 +2,17 @@
 # monitoring/'s queries, while a small fleet lives, and then answers the panels' queries.
 use strict;
 use warnings;
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
 use FindBin;
-use HTTP::Tiny;
-use IPC::Run;
 use lib $FindBin::Bin;
 use JSON::PP;
 use MetadataTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PrebuildTest;
+use PrometheusTest;
 use Test::More;
-use Time::HiRes qw(sleep);
 
-my $monitoring = abs_path(dirname(abs_path(__FILE__)) . '/../monitoring');
-my $folder = PostgreSQL::Test::Utils::tempdir;
+my $monitoring = "$project/monitoring";
 my $node = new_server('dashboard', "shared_preload_libraries = 'prebuild_ext'", "prebuild.databases = 'fleet'",
 	"prebuild.worker_role = 'postgres'", 'prebuild.failure_hard_limit = 1', "prebuild.backoff_interval = '1h'");
 my $db = new_metadata($node, 'fleet');
@@ -41,57 +36,10 @@ sql(slurp_file("$FindBin::Bin/../fixture/past.sql") . q{
 worker_is($node, $db, 'serving');
 add_agents($node, $db, 1, 2);
 
-# the exporter, which keeps nothing from one scrape to the next, and Prometheus
-$node->command_ok([ 'psql', '-XAtq', '-d', $node->connstr($db), '-f', "$monitoring/role.sql" ], 'a role for the exporter');
-(my $queries = slurp_file("$monitoring/postgres_exporter.yml")) =~ s/^  cache_seconds: .*\n//mg;
-append_to_file("$folder/queries.yml", $queries);
-my ($exporter_port, $port) = (PostgreSQL::Test::Cluster::get_free_port(), PostgreSQL::Test::Cluster::get_free_port());
-append_to_file("$folder/prometheus.yml", "global: {scrape_interval: 1s, scrape_timeout: 1s}\nrule_files: [$monitoring/alerts.yml]\n"
-	  . "scrape_configs: [{job_name: prebuild, static_configs: [{targets: ['127.0.0.1:$exporter_port']}]}]\n");
-$ENV{DATA_SOURCE_NAME} = sprintf 'user=prebuild_scraper host=%s port=%d dbname=%s sslmode=disable', $node->host, $node->port, $db;
-my ($exporter_log, $log) = ('', '');
-my $exporter = IPC::Run::start([ 'prometheus-postgres-exporter', '--disable-default-metrics', '--disable-settings-metrics',
-		"--extend.query-path=$folder/queries.yml", "--web.listen-address=127.0.0.1:$exporter_port" ], '<', '/dev/null', '>&', \$exporter_log);
-my $prometheus = IPC::Run::start([ 'prometheus', "--config.file=$folder/prometheus.yml", "--storage.tsdb.path=$folder/data",
-		"--web.listen-address=127.0.0.1:$port", '--web.console.libraries=/', '--web.console.templates=/' ], '<', '/dev/null', '>&', \$log);
-END
-{
-	my $status = $?;
-	$_->kill_kill(grace => 5) foreach grep { defined } $exporter, $prometheus;
-	$? = $status;
-}
-
-# Ask Prometheus; returns the samples of a query, or dies with what it says.
-sub ask_prometheus
-{
-	my ($query) = @_;
-	(my $encoded = $query) =~ s/([^A-Za-z0-9_.~-])/sprintf '%%%02X', ord $1/ge;
-	my $response = HTTP::Tiny->new(timeout => 20)->get("http://127.0.0.1:$port/api/v1/query?query=$encoded");
-	my $answer = eval { decode_json($response->{content}) };
-	die "$query: " . ($answer ? $answer->{error} : $response->{content}) . "\n" unless $answer && $answer->{status} eq 'success';
-	return @{ $answer->{data}{result} };
-}
-
-# Wait until so many scrapes have been good since the start.
-sub wait_for_scrapes
-{
-	my ($wanted) = @_;
-	my $good = 0;
-
-	for (1 .. 600)
-	{
-		my ($sample) = eval { ask_prometheus('sum_over_time(up[5m])') };
-		$good = $sample ? $sample->{value}[1] : 0;
-		return 1 if $good >= $wanted;
-		sleep 0.1;
-	}
-	diag("$good scrapes were good\n$exporter_log\n$log");
-	return 0;
-}
+start_prometheus($node, $db);
 
 # a life, as short as it may be: what counts must be seen before and after
-ok(wait_for_scrapes(2), 'Prometheus scrapes the exporter');
-my $scraped = 2;
+wait_for_scrape() for 1 .. 2;
 foreach my $hour (1 .. 2)
 {
 	sql(qq{
@@ -105,7 +53,7 @@ foreach my $hour (1 .. 2)
 		SELECT prebuild_agent_metadata_flush();
 	});
 	sql('SELECT prebuild_reconcile()');
-	ok(wait_for_scrapes($scraped += 2), "hour $hour");
+	wait_for_scrape() for 1 .. 2;
 }
 
 # what a panel asks, of all presets
@@ -116,7 +64,7 @@ foreach my $panel (@{ $dashboard->{panels} })
 	foreach my $target (@{ $panel->{targets} })
 	{
 		(my $query = $target->{expr}) =~ s/\$(\w+)/$variables{$1} \/\/ die "no variable $1"/ge;
-		my @samples = eval { ask_prometheus($query) };
+		my @samples = eval { @{ ask_prometheus($query) // die "no answer\n" } };
 		is($@, '', "$panel->{title}: Prometheus takes the query");
 		# whether the policy of mode auto forecasts depends on the time of day
 		my $there = $query !~ /forecast/ || sql(q{SELECT count(*) FROM prebuild_metrics_read(part => 'pool') WHERE name ~ 'forecast'});
@@ -138,13 +86,14 @@ foreach my $panel (@{ $dashboard->{panels} })
 is_deeply([ grep { @$_ > 1 } values %cells ], [], 'panels have places of their own');
 
 # figures: the scrape of the text has what the queries of the panels say
-sub figure { my ($sample) = ask_prometheus($_[0]); return $sample->{value}[1]; }
+sub figure { return ask_prometheus($_[0])->[0]{value}[1]; }
 my ($missed, $asked) = split /\|/, sql(q{SELECT count(*) FILTER (WHERE NOT warm), count(*) FROM prebuild_demand_log WHERE at > now() - interval '1 day'});
 is(figure('sum(prebuild_ext_last_day_demands)'), $asked, 'demands of the last day');
 is(figure('sum(prebuild_ext_last_day_missed)'), $missed, 'and who found none');
 is(figure('sum(prebuild_ext_demands_warm_total)'), 2, 'claims that were counted as they came');
 is(figure('sum(prebuild_ext_claims_without_prebuild_total)'), 2, 'claims that found none');
 is(figure('sum(prebuild_ext_time_to_claim_seconds_count)'), 2, 'prebuilds that were claimed after some time');
-unlike($exporter_log, qr/level=error/, 'the exporter says of no error') or diag($exporter_log);
+unlike(exporter_log(), qr/level=error/, 'the exporter says of no error') or diag(exporter_log());
+stop_prometheus();
 $node->stop;
 done_testing();

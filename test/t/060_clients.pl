@@ -1,5 +1,9 @@
 # The programs of examples/clients: psql, Python, Go and Node do the same on the README's first preset, and say
 # the same. Each claim comes with its build, in one transaction: both or neither.
+#
+# The drivers of Go and Node are fetched as a reader fetches them. Where that is not possible, Debian's are
+# taken, which script/test has unpacked into the folder PREBUILD_DRIVERS: they may be older, and Go's is
+# pgx 4 on Debian 12. PREBUILD_CLIENTS=fetched or =packages tries only the one, and fails without it.
 use strict;
 use warnings;
 use IPC::Run;
@@ -13,7 +17,8 @@ my $db = 'controlplane';
 my $folder = PostgreSQL::Test::Utils::tempdir . '/clients';
 my $python = -x '/usr/bin/python3' ? '/usr/bin/python3' : 'python3';
 
-$node->safe_psql('postgres', "CREATE DATABASE $db");
+# whatever the encoding of the cluster is: in SQL_ASCII, text is bytes to psycopg
+$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0");
 $node->safe_psql($db, 'CREATE EXTENSION prebuild_ext; SELECT prebuild_create_control_plane()');
 $node->safe_psql($db, slurp_file("$project/examples/first_preset.sql"));
 system_or_bail('cp', '-R', "$project/examples/clients", $folder);
@@ -32,7 +37,7 @@ chomp($ENV{PGUSER} = `id -un`);
 # Run a command in the folder of the examples: whether it succeeded, and what it printed and complained of.
 sub run
 {
-	my @command = @_;
+	my (@command) = @_;
 	my ($out, $err) = ('', '');
 	my $done = eval { IPC::Run::run(\@command, '<', '/dev/null', '>', \$out, '2>', \$err, 'init', sub { chdir $folder or die },
 		IPC::Run::timeout(240)) };
@@ -40,15 +45,23 @@ sub run
 	return ($done, $out, $err . ($@ // ''));
 }
 
-# Fetch and build what a program needs. Where that is not possible, say so.
+# Prepare a program in one of several ways, each a name and a command. Where none succeeds, say so.
+my $wanted = $ENV{PREBUILD_CLIENTS};
 sub prepare
 {
-	my ($language, @command) = @_;
-	my ($done, undef, $error) = run(@command);
+	my ($language, @ways) = @_;
+	my ($done, $error);
 
+	while (my ($way, $command) = splice @ways, 0, 2)
+	{
+		next if $wanted && $way =~ /fetched|packages/ && $way ne $wanted;
+		($done, undef, $error) = run(@$command);
+		note("$language: $way") if $done;
+		last if $done;
+		note("$language: not $way: $error");
+	}
 	note("not run: $language, whose driver is not on this machine") unless $done;
-	diag("$language: $error") if !$done && $ENV{PREBUILD_CLIENTS};
-	ok($done, "$language has its driver") if $ENV{PREBUILD_CLIENTS};
+	ok($done, "$language has its driver") if $wanted;
 	return $done;
 }
 
@@ -66,9 +79,20 @@ my %program = (
 	go => ["$folder/claim"],
 	node => [ 'node', 'claim.mjs' ]);
 my @languages = ('psql');
-push @languages, 'python' if prepare('python', $python, '-c', 'import psycopg');
-push @languages, 'go' if prepare('go', 'go', 'build', '-o', 'claim', '.');
-push @languages, 'node' if prepare('node', 'npm', 'install', '--silent', '--no-audit', '--no-fund');
+my $drivers = $ENV{PREBUILD_DRIVERS} // '/usr';
+# where Debian's Node looks for modules, and others do not
+$ENV{NODE_PATH} = "$drivers/share/nodejs";
+my $in_packages = qq{
+	set -e
+	[ -d $drivers/share/gocode/src/github.com/jackc/pgx/v5 ] || sed -i s,pgx/v5,pgx/v4, claim.go
+	GO111MODULE=off GOPATH=$drivers/share/gocode exec go build -o claim claim.go};
+push @languages, 'python' if prepare('python', installed => [ $python, '-c', 'import psycopg' ]);
+push @languages, 'go' if prepare('go',
+	fetched => [ 'sh', '-c', 'timeout 60 go mod download && exec go build -o claim .' ],
+	packages => [ 'sh', '-c', $in_packages ]);
+push @languages, 'node' if prepare('node',
+	fetched => [ qw(timeout 120 npm install --silent --no-audit --no-fund) ],
+	packages => [ 'sh', '-c', "rm -rf node_modules && mkdir node_modules && ln -s $drivers/share/nodejs/pg node_modules/ && exec node -e 'require(\"pg\")'" ]);
 foreach my $language (@languages)
 {
 	my @command = @{ $program{$language} };

@@ -100,7 +100,7 @@ sub ask
 {
 	my ($listener, $statement) = @_;
 	my $end = 'end of ' . ++$listener->{ticks};
-	my $timeout = time + 60;
+	my $timeout = time + 180;
 
 	$listener->{in} .= "$statement;\n\\echo $end\n";
 	until ($listener->{out} =~ /^\Q$end\E$/m)
@@ -124,7 +124,7 @@ sub ask
 sub received
 {
 	my ($listener, $wanted) = @_;
-	my $timeout = time + 30;
+	my $timeout = time + 120;
 
 	do
 	{

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes qw(sleep);
 
 our @EXPORT = qw($project new_server load_fixture new_control_plane coder_releases new_coder_control_plane pool_size
-  try_query wait_until wait_for_server
+  try_query wait_until wait_for_server wait_for_log kill_process race_until
   answer start_session finish_session run_in_parallel);
 
 # the project's files, of which script/test leaves a copy that the servers' user can read
@@ -115,6 +115,47 @@ sub wait_for_server
 
 	wait_until($node, $database, 'SELECT true');
 	return;
+}
+
+# Wait until a server's log has a text, from a position on.
+sub wait_for_log
+{
+	my ($node, $pattern, $position) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return if substr(slurp_file($node->logfile), $position // 0) =~ $pattern;
+		sleep 0.1;
+	}
+	die "timed out waiting for the log to have: $pattern";
+}
+
+# Kill a process of a server, which takes all its processes down for that, and wait until it takes
+# connections again. The process is there until the postmaster knows of its end: before that a connection
+# may still come through, and be lost.
+sub kill_process
+{
+	my ($node, $database, $pid) = @_;
+
+	kill 'KILL', $pid;
+	sleep 0.02 while kill 0, $pid;
+	wait_for_server($node, $database);
+	return;
+}
+
+# Run a race in rounds until it has been one, but at most so often: a slow machine, or an unfair one, needs
+# several rounds for what a fast one does in one. Returns the number of rounds. What must have happened is
+# tested after that, as what must not.
+sub race_until
+{
+	my ($happened, $most, $round) = @_;
+
+	foreach my $n (1 .. $most)
+	{
+		$round->();
+		return $n if $n == $most || $happened->();
+	}
+	return 0;
 }
 
 # What a background psql answers to a query. Minor releases of the server's test library disagree on

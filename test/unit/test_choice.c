@@ -210,6 +210,20 @@ test_advice_is_what_it_says(void **state)
 	assert_memory_equal(&played.after, &result.advice.later, sizeof(SimulatorFigures));
 }
 
+/* Without demands nothing was missed. */
+static void
+test_hit_rate(void **state)
+{
+	SimulatorFigures figures = { 0 };
+
+	(void) state;
+	assert_true(simulator_hit_rate(&figures) == 1);
+	figures.demands = 4;
+	assert_true(simulator_hit_rate(&figures) == 0);
+	figures.warm = 3;
+	assert_true(simulator_hit_rate(&figures) == 0.75);
+}
+
 int
 main(void)
 {
@@ -220,6 +234,7 @@ main(void)
 		cmocka_unit_test(test_one_rush_is_not_worth_its_price),
 		cmocka_unit_test(test_later_part_has_no_say),
 		cmocka_unit_test(test_advice_is_what_it_says),
+		cmocka_unit_test(test_hit_rate),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,55 +13,16 @@
 #include <cmocka.h>
 
 #include "demand/policies.h"
-#include "demand_random.h"
+#include "office_history.h"
 
 #define WEEKS 12
-#define ROOM 20000
 
-static const int64_t began = DEMAND_FIRST_MONDAY + 1000 * DEMAND_WEEK;
-static int64_t times[ROOM];
-static DemandBuild measured[300];
 static PolicyMemo memo;
 static PolicyMemo fresh;
 static PolicyPattern patterns[4];
 static PolicyPattern fresh_patterns[1];
 static const PolicySettings settings = { 0, 100, 15 * DEMAND_MINUTE, DEMAND_MINUTE,
 										 5 * DEMAND_MINUTE };
-static const Policy policies[] = { { .kind = POLICY_CONFIGURED },
-								   { .kind = POLICY_FIXED, .level = 3 },
-								   { .kind = POLICY_SCHEDULE, .aim = 0.99 },
-								   { .kind = POLICY_FORECAST, .price = 0.1 },
-								   { .kind = POLICY_FORECAST, .price = 0.02 } };
-#define NPOLICIES (int) (sizeof(policies) / sizeof(policies[0]))
-
-/* Weeks of office hours, with some demand at night. */
-static DemandHistory
-make_history(int weeks, int a_day)
-{
-	static const DemandStep configured[] = { { INT64_MIN, 5 } };
-	DemandHistory history = { .began = began,
-							  .demands = times,
-							  .builds = measured,
-							  .configured = configured,
-							  .nconfigured = 1 };
-	int64_t created[300];
-
-	for (int day = 0; day < 7 * weeks; day++)
-	{
-		int64_t midnight = began + day * DEMAND_DAY;
-		int count = day % 7 < 5 ? a_day : a_day / 10;
-
-		random_times(times + history.ndemands, count, midnight + 8 * DEMAND_HOUR,
-					 midnight + 18 * DEMAND_HOUR, DEMAND_SECOND);
-		history.ndemands += count;
-	}
-	random_times(created, 300, began, began + weeks * DEMAND_WEEK, DEMAND_SECOND);
-	for (int i = 0; i < 300; i++)
-		measured[i] = (DemandBuild){ created[i], (120 + random_below(300)) * DEMAND_SECOND,
-									 random_below(10) == 0 };
-	history.nbuilds = 300;
-	return history;
-}
 
 static PolicyAnswer
 ask(const Policy *policy, const DemandHistory *history, int64_t at)
@@ -95,8 +56,8 @@ play(const Policy *policy, const DemandHistory *history, const int64_t *at, int 
 static void
 test_future_changes_nothing(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 40);
-	static int64_t shuffled[ROOM];
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
+	static int64_t shuffled[OFFICE_ROOM];
 	int64_t at[60];
 	PolicyAnswer before[60], after[60];
 
@@ -139,7 +100,7 @@ test_future_changes_nothing(void **state)
 static void
 test_unfinished_build_is_unknown(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 40);
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
 	int64_t at = began + 10 * DEMAND_WEEK;
 	PolicyAnswer before = ask(&policies[3], &history, at);
 
@@ -161,7 +122,7 @@ test_unfinished_build_is_unknown(void **state)
 static void
 test_memo_changes_nothing(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 40);
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
 	int64_t at[300];
 	PolicyAnswer answers[300];
 
@@ -183,7 +144,7 @@ test_memo_changes_nothing(void **state)
 static void
 test_until_holds(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 40);
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
 	int passes = 0;
 	int moved = 0;
 
@@ -217,7 +178,7 @@ test_until_holds(void **state)
 static void
 test_forecast_follows_the_day(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 100);
+	DemandHistory history = office_history(WEEKS, 100, WEEKS);
 	int64_t wednesday = began + 10 * DEMAND_WEEK + 2 * DEMAND_DAY;
 	int noon = ask(&policies[3], &history, wednesday + 12 * DEMAND_HOUR).target;
 	int night = ask(&policies[3], &history, wednesday + 3 * DEMAND_HOUR).target;
@@ -234,7 +195,7 @@ test_forecast_follows_the_day(void **state)
 static void
 test_daylight_saving(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 100);
+	DemandHistory history = office_history(WEEKS, 100, WEEKS);
 	int64_t wednesday = began + 10 * DEMAND_WEEK + 2 * DEMAND_DAY;
 	DemandStep offsets[] = { { INT64_MIN, 0 }, { began + 10 * DEMAND_WEEK, DEMAND_HOUR } };
 	int64_t at = wednesday + 7 * DEMAND_HOUR + 30 * DEMAND_MINUTE;
@@ -249,7 +210,7 @@ test_daylight_saving(void **state)
 static void
 test_rush_is_answered(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 40);
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
 	int64_t at = began + 10 * DEMAND_WEEK + 2 * DEMAND_DAY + 12 * DEMAND_HOUR;
 	int usual = ask(&policies[3], &history, at).target;
 	int past = demand_count_before(times, history.ndemands, at);
@@ -264,7 +225,7 @@ test_rush_is_answered(void **state)
 static void
 test_holiday(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 100);
+	DemandHistory history = office_history(WEEKS, 100, WEEKS);
 	int64_t holiday = began + 9 * DEMAND_WEEK;
 	int64_t noon = 2 * DEMAND_DAY + 14 * DEMAND_HOUR;
 	int usual = ask(&policies[3], &history, holiday + noon).target;
@@ -282,7 +243,7 @@ test_holiday(void **state)
 static void
 test_demand_that_stops(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 40);
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
 	int64_t last = times[history.ndemands - 1];
 
 	(void) state;
@@ -299,7 +260,7 @@ test_demand_that_stops(void **state)
 static void
 test_too_little_keeps_what_is_configured(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 40);
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
 	int64_t noon = 3 * DEMAND_DAY + 12 * DEMAND_HOUR;
 
 	(void) state;
@@ -319,7 +280,7 @@ test_too_little_keeps_what_is_configured(void **state)
 static void
 test_bounds(void **state)
 {
-	DemandHistory history = make_history(WEEKS, 100);
+	DemandHistory history = office_history(WEEKS, 100, WEEKS);
 	PolicySettings narrow = settings;
 	PolicyAnswer answer;
 

@@ -14,61 +14,31 @@
 #include <cmocka.h>
 
 #include "demand/policy_learnt.h"
-#include "demand_random.h"
+#include "office_history.h"
 
 #define WEEKS 20
-#define ROOM 20000
 
-static const int64_t began = DEMAND_FIRST_MONDAY + 1000 * DEMAND_WEEK;
-static int64_t times[ROOM];
-static DemandBuild measured[300];
 static PolicyMemo memo;
 static PolicyPattern patterns[1];
 static double numbers[POLICY_LEARNT_MOST];
 static PolicyRecalled recalled;
 static const PolicySettings settings = { 1, 100, 15 * DEMAND_MINUTE, DEMAND_MINUTE,
 										 5 * DEMAND_MINUTE };
-static const Policy policies[] = { { .kind = POLICY_CONFIGURED },
-								   { .kind = POLICY_FIXED, .level = 3 },
-								   { .kind = POLICY_SCHEDULE, .aim = 0.99 },
-								   { .kind = POLICY_FORECAST, .price = 0.1 },
-								   { .kind = POLICY_FORECAST, .price = 0.02 } };
-#define NPOLICIES (int) (sizeof(policies) / sizeof(policies[0]))
 /* summer time begins in week 15, in which an hour is missing, and ends in week 18 */
 static const DemandStep offsets[] = {
 	{ INT64_MIN, DEMAND_HOUR },
 	{ began + 15 * DEMAND_WEEK + 6 * DEMAND_DAY + DEMAND_HOUR, 2 * DEMAND_HOUR },
 	{ began + 18 * DEMAND_WEEK + 6 * DEMAND_DAY + DEMAND_HOUR, DEMAND_HOUR }
 };
-static const DemandStep configured[] = { { INT64_MIN, 5 } };
 
 /* Weeks of office hours, and from some week on nobody. */
 static DemandHistory
 make_history(int a_day, int weeks)
 {
-	DemandHistory history = { .began = began,
-							  .demands = times,
-							  .builds = measured,
-							  .nbuilds = 300,
-							  .configured = configured,
-							  .nconfigured = 1,
-							  .offsets = offsets,
-							  .noffsets = 3 };
-	int64_t created[300];
+	DemandHistory history = office_history(weeks, a_day, WEEKS);
 
-	for (int day = 0; day < 7 * weeks; day++)
-	{
-		int64_t midnight = began + day * DEMAND_DAY;
-		int count = day % 7 < 5 ? a_day : a_day / 10;
-
-		random_times(times + history.ndemands, count, midnight + 8 * DEMAND_HOUR,
-					 midnight + 18 * DEMAND_HOUR, DEMAND_SECOND);
-		history.ndemands += count;
-	}
-	random_times(created, 300, began, began + WEEKS * DEMAND_WEEK, DEMAND_SECOND);
-	for (int i = 0; i < 300; i++)
-		measured[i] = (DemandBuild){ created[i], (120 + random_below(300)) * DEMAND_SECOND,
-									 random_below(10) == 0 };
+	history.offsets = offsets;
+	history.noffsets = 3;
 	return history;
 }
 
@@ -95,7 +65,7 @@ shorten(const DemandHistory *past, int64_t at, int64_t *demands)
 static void
 test_same_answers(void **state)
 {
-	static int64_t demands[ROOM + POLICY_DEMANDS_MIN];
+	static int64_t demands[OFFICE_ROOM + POLICY_DEMANDS_MIN];
 	int silent = 0;
 	int policys = 0;
 

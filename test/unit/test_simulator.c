@@ -108,6 +108,61 @@ test_target_falls_and_expiry(void **state)
 	assert_int_equal(figures.created, 3);
 }
 
+/* The first pass after it takes what has lived for longer than it may, be it by a microsecond. */
+static void
+test_expiry_to_the_microsecond(void **state)
+{
+	DemandHistory history = { 0 };
+	SimulatorSettings settings = { .to = 100 * DEMAND_SECOND,
+								   .pass_interval = 60 * DEMAND_SECOND,
+								   .expire_after = 60 * DEMAND_SECOND - 1,
+								   .default_lead = 10 * DEMAND_SECOND };
+	Plan plan = { 1, { { INT64_MIN, 1 } } };
+
+	(void) state;
+	assert_int_equal(run(&history, settings, &plan).expired, 1);
+	settings.expire_after++;
+	assert_int_equal(run(&history, settings, &plan).expired, 0);
+}
+
+/* A pass orders builds that take as long as those before it; one of its own time is none of them. */
+static void
+test_lead_time_of_earlier_builds(void **state)
+{
+	static const int64_t demands[] = { 30 * DEMAND_SECOND };
+	DemandBuild built = { 60 * DEMAND_SECOND, 10 * DEMAND_SECOND, false };
+	DemandHistory history = { .demands = demands, .ndemands = 1, .builds = &built, .nbuilds = 1 };
+	SimulatorSettings settings = { .to = 600 * DEMAND_SECOND,
+								   .pass_interval = 60 * DEMAND_SECOND,
+								   .default_lead = 200 * DEMAND_SECOND };
+	Plan plan = { 1, { { INT64_MIN, 1 } } };
+
+	(void) state;
+	assert_int_equal(run(&history, settings, &plan).idle, (30 + 340) * DEMAND_SECOND);
+	built.created--;
+	assert_int_equal(run(&history, settings, &plan).idle, (30 + 530) * DEMAND_SECOND);
+}
+
+/* What happens at the start of a bucket is of that bucket. */
+static void
+test_start_of_bucket(void **state)
+{
+	static const int64_t demands[] = { 300 * DEMAND_SECOND };
+	DemandHistory history = { .demands = demands, .ndemands = 1 };
+	SimulatorBucket buckets[] = { { .starts = 0 }, { .starts = 300 * DEMAND_SECOND } };
+	SimulatorSeries series = { .buckets = buckets, .n = 2 };
+	SimulatorSettings settings = { .to = 600 * DEMAND_SECOND,
+								   .pass_interval = 60 * DEMAND_SECOND,
+								   .default_lead = 10 * DEMAND_SECOND,
+								   .series = &series };
+	Plan plan = { 1, { { INT64_MIN, 1 } } };
+
+	(void) state;
+	run(&history, settings, &plan);
+	assert_int_equal(buckets[0].demands, 0);
+	assert_int_equal(buckets[1].demands, 1);
+}
+
 /* Builds that fail at once are ordered again by the next pass, not at the same moment for ever. */
 static void
 test_failures_in_no_time(void **state)
@@ -437,6 +492,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_by_hand),
 		cmocka_unit_test(test_target_falls_and_expiry),
+		cmocka_unit_test(test_expiry_to_the_microsecond),
+		cmocka_unit_test(test_lead_time_of_earlier_builds),
+		cmocka_unit_test(test_start_of_bucket),
 		cmocka_unit_test(test_failures_in_no_time),
 		cmocka_unit_test(test_split_adds_up),
 		cmocka_unit_test(test_series_adds_up),
