@@ -24,3 +24,15 @@ SELECT is((SELECT string_agg(a.what, ', ') FROM fixture.audit a), 'in the handle
 	'the block that failed is undone, its handler is not');
 CREATE TABLE fixture.own_transaction AS SELECT now() = statement_timestamp() AS own;
 SELECT is((SELECT own FROM fixture.own_transaction), true, 'and no transaction is left open');
+
+-- the function of the fan-out's triggers on a trigger that prebuild_attach() did not make
+CREATE TABLE fixture.somebodys (workspace_agent_id uuid, key text, collected_at timestamptz);
+CREATE TRIGGER odd AFTER INSERT ON fixture.somebodys FOR EACH ROW EXECUTE FUNCTION prebuild_metadata_fanout();
+SELECT raises('INSERT INTO fixture.somebodys DEFAULT VALUES', '39P01', 'AFTER trigger for each statement', NULL, 'a trigger for each row');
+DROP TRIGGER odd ON fixture.somebodys;
+CREATE TRIGGER odd AFTER INSERT ON fixture.somebodys EXECUTE FUNCTION prebuild_metadata_fanout();
+SELECT raises('INSERT INTO fixture.somebodys DEFAULT VALUES', '39P01', 'trigger "odd" needs a transition table', NULL, 'one without the rows');
+DROP TRIGGER odd ON fixture.somebodys;
+CREATE TRIGGER odd AFTER INSERT ON fixture.somebodys REFERENCING NEW TABLE AS new_rows EXECUTE FUNCTION prebuild_metadata_fanout();
+INSERT INTO fixture.somebodys DEFAULT VALUES;
+SELECT is((SELECT count(*) FROM fixture.somebodys), 1, 'a row without an agent announces nothing');

@@ -223,6 +223,21 @@ SELECT reason('state', t0() + interval '1 minute');
 SELECT retries('state-1', 'state', 60);
 SELECT is((SELECT count(*)::int FROM prebuild_event WHERE kind = 'delete_failed' AND workspace_id = w('state-1')), 1, 'then one event says that it stays');
 SELECT is(left_of('state'), 'state-1', 'and it stays');
+-- several, each by its own count
+BEGIN;
+DO $$ BEGIN
+	FOR n IN 2 .. 4 LOOP
+		PERFORM prebuild('state', 'state-' || n, created => t0() - interval '9 hours');
+		PERFORM build('state-' || n, 'delete', 'failed', created => t0() - interval '8 hours');
+	END LOOP;
+END $$;
+SELECT reason('state', t0());
+DO $$ BEGIN PERFORM build('state-2', 'delete', 'failed', created => t0() - interval '7 hours'); END $$;
+SELECT reason('state', t0());
+DO $$ BEGIN PERFORM build('state-4', 'delete', 'failed', created => t0() - interval '7 hours'); END $$;
+DO $$ BEGIN PERFORM build('state-4', 'delete', 'failed', created => t0() - interval '6 hours'); END $$;
+SELECT reason('state', t0());
+ROLLBACK;
 RESET prebuild.delete_retries;
 
 -- prebuild_clean()

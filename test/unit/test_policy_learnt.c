@@ -114,6 +114,33 @@ test_same_answers(void **state)
 	assert_true(policys > 500);
 }
 
+/* From too little nothing is learnt but that, and the answer is the same. */
+static void
+test_little_history(void **state)
+{
+	DemandHistory history = make_history(1, WEEKS);
+	int64_t at = began + 2 * DEMAND_DAY + 12 * DEMAND_HOUR;
+	DemandHistory past = demand_history_before(&history, at);
+
+	(void) state;
+	for (int p = 2; p < 4; p++)
+	{
+		PolicyAnswer whole, kept;
+
+		policy_memo_init(&memo, patterns, 1);
+		policy_target(&policies[p], &settings, &past, at, &memo, &whole);
+		policy_memo_init(&memo, patterns, 1);
+		assert_int_equal(policy_learnt(&policies[p], &settings, &past, at, &memo, numbers),
+						 POLICY_LEARNT_HEAD);
+		policy_memo_init(&memo, patterns, 1);
+		assert_true(policy_recall(&policies[p], numbers, POLICY_LEARNT_HEAD, at, &memo));
+		policy_target(&policies[p], &settings, &past, at, &memo, &kept);
+		assert_int_equal(whole.reason, POLICY_TOO_LITTLE);
+		assert_int_equal(kept.reason, whole.reason);
+		assert_int_equal(kept.target, whole.target);
+	}
+}
+
 /* Numbers that nobody has learnt, as from a damaged row. */
 static void
 test_insane_numbers(void **state)
@@ -174,6 +201,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_same_answers),
+										cmocka_unit_test(test_little_history),
 										cmocka_unit_test(test_insane_numbers),
 										cmocka_unit_test(test_silence) };
 
