@@ -156,7 +156,7 @@ $node->safe_psql($db, q{
 my ($created, $deleted, $given);
 my $rounds = race_until(
 	sub { return $given > 100 && $deleted > 100; },
-	6,
+	20,
 	sub {
 		$node->safe_psql($db, "TRUNCATE stop; INSERT INTO stop VALUES (clock_timestamp() + $seconds * interval '1 s')");
 		run_in_parallel($node, $db, (map { "CALL claims($_)" } 1 .. $sessions), 'CALL passes()',
