@@ -315,6 +315,26 @@ BEGIN
 END
 $$;
 
+-- What the demand log is for, written by hand as one aggregate of all builds: warm and cold demands by
+-- template, preset and hour. It reads the builds and the workspaces from beginning to end.
+CREATE FUNCTION bench.demands_by_hand() RETURNS text LANGUAGE sql IMMUTABLE AS $function$
+SELECT $$
+    SELECT w.template_id, p.name, date_trunc('hour', CASE WHEN f.by_system THEN o.created_at ELSE f.created_at END) AS hour,
+           count(*) FILTER (WHERE f.by_system) AS warm, count(*) FILTER (WHERE NOT f.by_system) AS cold
+    FROM (SELECT b.*, b.initiator_id = 'c42fdf75-3097-471c-8c33-fb52454d81c0' AS by_system
+          FROM workspace_builds b WHERE b.build_number = 1) f
+         JOIN template_version_presets p ON p.id = f.template_version_preset_id
+         JOIN workspaces w ON w.id = f.workspace_id
+         LEFT JOIN LATERAL (SELECT b.created_at FROM workspace_builds b
+                            WHERE f.by_system AND w.owner_id <> 'c42fdf75-3097-471c-8c33-fb52454d81c0'
+                                  AND b.workspace_id = w.id
+                                  AND b.initiator_id <> 'c42fdf75-3097-471c-8c33-fb52454d81c0'
+                            ORDER BY b.build_number LIMIT 1) o ON true
+    WHERE CASE WHEN f.by_system THEN o.created_at IS NOT NULL ELSE f.transition = 'start' END
+    GROUP BY 1, 2, 3
+$$
+$function$;
+
 -- Milliseconds of each pass from the first one until all builds are in the logs, and of 40 after that.
 CREATE TABLE bench.first_passes (logging boolean, milliseconds float8);
 CREATE PROCEDURE bench.first_passes() LANGUAGE plpgsql AS $$

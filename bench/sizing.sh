@@ -22,7 +22,8 @@ CONF
 
 # Log demand in the fleet of the database $1, up to now.
 log_demand() {
-	# the pass finds that there is nothing to read; what it would have logged is written here
+	# the pass finds that there is nothing to read; what passes would have logged is written here, in
+	# the order of time, as they do
 	sql "$1" -c 'SELECT prebuild_reconcile()' -c 'SELECT setseed(0.5)' > /dev/null
 	sql "$1" <<-SQL
 		INSERT INTO prebuild_demand_log (control_plane, workspace_id, template_id, preset_name, at, warm)
@@ -32,7 +33,8 @@ log_demand() {
 		FROM (SELECT v.id, p.name FROM template_version_presets p
 				JOIN templates v ON v.active_version_id = p.template_version_id) AS p (template_id, name),
 			generate_series($2, 209) d, generate_series(1, round($PER_DAY * 1.4)::int)
-		WHERE extract(isodow FROM now() - d * interval '1 day') < 6;
+		WHERE extract(isodow FROM now() - d * interval '1 day') < 6
+		ORDER BY 5;
 		DELETE FROM prebuild_demand_log WHERE at > now();
 		VACUUM ANALYZE;
 	SQL

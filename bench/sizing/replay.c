@@ -79,7 +79,9 @@ auto_target(void *argument, const DemandHistory *past, int64_t at, int64_t *unti
 		state->next_choice = at + RECHOICE;
 	}
 	policy_target(&state->policy, &state->settings->policy, past, at, state->memo, &answer);
-	*until = answer.until < state->next_choice ? answer.until : state->next_choice;
+	*until = policy_until(&state->policy, &state->settings->policy, past, at, state->memo, &answer);
+	if (*until > state->next_choice)
+		*until = state->next_choice;
 	return answer.target;
 }
 

@@ -345,32 +345,22 @@ set_receiver_destroy(DestReceiver *self)
 }
 
 /*
- * Execute a reading template in the active snapshot, straight into a function's result set,
- * without a copy in between. mode: PLAN_READ or PLAN_READ_OWN. SPI must be connected. The columns
- * must fit those of the set: see result_columns_require().
+ * Execute a reading template in the active snapshot, and have a receiver take the rows without a copy
+ * in between. mode: PLAN_READ or PLAN_READ_OWN. SPI must be connected.
  */
-void
-plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
-			  const Oid *argtypes, Datum *values, const char *nulls, ReturnSetInfo *set)
+static void
+execute_into(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+			 const Oid *argtypes, Datum *values, const char *nulls, DestReceiver *receiver)
 {
 	SPIExecuteOptions options = { 0 };
-	SetReceiver receiver = { .receiver = { .receiveSlot = set_receiver_receive,
-										   .rStartup = set_receiver_start,
-										   .rShutdown = set_receiver_stop,
-										   .rDestroy = set_receiver_destroy,
-										   .mydest = DestTuplestore },
-							 .store = CreateTuplestoreDestReceiver(),
-							 .columns = set->setDesc };
 	ErrorContextCallback fault;
 	Rights before;
 	int result;
 
 	injected_fault_point();
-	SetTuplestoreDestReceiverParams(receiver.store, set->setResult,
-									set->econtext->ecxt_per_query_memory, false, NULL, NULL);
 	options.params = bind_parameters(nargs, argtypes, values, nulls);
 	options.read_only = true;
-	options.dest = &receiver.receiver;
+	options.dest = receiver;
 	watch_versions(&fault, sql_template);
 	before = take_rights(mode);
 	result = SPI_execute_plan_extended(plan_get(kept, sql_template, nargs, argtypes), &options);
@@ -378,4 +368,73 @@ plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs
 	error_context_stack = fault.previous;
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
+}
+
+/*
+ * As execute_into(), straight into a function's result set. The columns must fit those of the set: see
+ * result_columns_require().
+ */
+void
+plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+			  const Oid *argtypes, Datum *values, const char *nulls, ReturnSetInfo *set)
+{
+	SetReceiver receiver = { .receiver = { .receiveSlot = set_receiver_receive,
+										   .rStartup = set_receiver_start,
+										   .rShutdown = set_receiver_stop,
+										   .rDestroy = set_receiver_destroy,
+										   .mydest = DestTuplestore },
+							 .store = CreateTuplestoreDestReceiver(),
+							 .columns = set->setDesc };
+
+	SetTuplestoreDestReceiverParams(receiver.store, set->setResult,
+									set->econtext->ecxt_per_query_memory, false, NULL, NULL);
+	execute_into(kept, sql_template, mode, nargs, argtypes, values, nulls, &receiver.receiver);
+}
+
+/* A receiver of rows that gives each to a function. */
+typedef struct RowReceiver
+{
+	DestReceiver receiver;
+	PlanRowTaker take;
+	void *context;
+} RowReceiver;
+
+static bool
+row_receiver_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	RowReceiver *rows = (RowReceiver *) self;
+
+	rows->take(slot, rows->context);
+	return true;
+}
+
+static void
+row_receiver_start(DestReceiver *self, int operation, TupleDesc columns)
+{
+}
+
+static void
+row_receiver_end(DestReceiver *self)
+{
+}
+
+/*
+ * Execute a reading template in the active snapshot, and call a function for each row while the scan
+ * stands at it: thousands of rows of which little is kept need no copies. mode: PLAN_READ or
+ * PLAN_READ_OWN. SPI must be connected.
+ */
+void
+plan_each(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs, const Oid *argtypes,
+		  Datum *values, const char *nulls, PlanRowTaker take, void *context)
+{
+	RowReceiver receiver = { .receiver = { .receiveSlot = row_receiver_receive,
+										   .rStartup = row_receiver_start,
+										   .rShutdown = row_receiver_end,
+										   .rDestroy = row_receiver_end,
+										   /* SPI takes DestSPI and DestNone for its own */
+										   .mydest = DestTuplestore },
+							 .take = take,
+							 .context = context };
+
+	execute_into(kept, sql_template, mode, nargs, argtypes, values, nulls, &receiver.receiver);
 }

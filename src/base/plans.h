@@ -49,6 +49,9 @@ typedef enum PlanMode
 	PLAN_LATEST_OWN	 /* reads and writes; finds them in one of this very moment, at any level */
 } PlanMode;
 
+/* Takes a row of a result. It has to allocate in a context of its own. */
+typedef void (*PlanRowTaker)(TupleTableSlot *row, void *context);
+
 extern void plans_enter(FunctionCallInfo fcinfo);
 extern void plans_leave(void);
 extern Oid plans_extension_schema(void);
@@ -58,6 +61,9 @@ extern SPIPlanPtr plan_get(KeptPlan *kept, const char *sql_template, int nargs,
 						   const Oid *argtypes);
 extern uint64 plan_execute(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 						   const Oid *argtypes, Datum *values, const char *nulls);
+extern void plan_each(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
+					  const Oid *argtypes, Datum *values, const char *nulls, PlanRowTaker take,
+					  void *context);
 extern void plan_into_set(KeptPlan *kept, const char *sql_template, PlanMode mode, int nargs,
 						  const Oid *argtypes, Datum *values, const char *nulls,
 						  ReturnSetInfo *set);

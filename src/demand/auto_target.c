@@ -9,7 +9,8 @@
  *	  compares both.
  *
  *	  The demands come from the log alone, which passes bring up to date. So the number of statements
- *	  is constant, and the rows read are those of a day, one of each choice, and no build.
+ *	  is constant, and the rows read are those of a day, one of each preset that had no demand in it,
+ *	  and no build. The choices themselves are kept in the backend (kept_choices.c).
  */
 #include "compat.h"
 
@@ -18,7 +19,8 @@
 #include "cron/timezone.h"
 #include "demand/auto_target.h"
 #include "demand/backtest.h"
-#include "demand/history.h"
+#include "demand/day_demands.h"
+#include "demand/kept_choices.h"
 #include "demand/policy_learnt.h"
 #include "settings.h"
 
@@ -53,24 +55,31 @@ sizing_policy_settings(const SizingRules *rules)
 							 .default_lead = Max(setting_default_lead_time, 1) * DEMAND_SECOND };
 }
 
+/* A preset whose policy is asked. */
+typedef struct Question
+{
+	AutoPreset *preset;
+	const PresetDemands *day; /* NULL: none in the last day; */
+	TimestampTz last_demand;  /* then, when the last one came, or DT_NOBEGIN */
+} Question;
+
 /*
  * Make the demands of a past: those of the last day, which may be none, and before them enough for a
  * policy to see that there was demand at all. Of these only the last one counts, if it is the last of
  * all. palloc'd.
  */
 static void
-make_demands(DemandHistory *past, const PolicyChoice *choice, const DemandHistory *day,
-			 TimestampTz at)
+make_demands(DemandHistory *past, const Question *question, TimestampTz at)
 {
-	int recent = day == NULL ? 0 : day->ndemands;
+	int recent = question->day == NULL ? 0 : question->day->n;
 	int64_t *demands = palloc_array(int64_t, POLICY_DEMANDS_MIN + recent);
 	/* later than the earliest time that there is, so that sums do not overflow */
-	int64_t before = Max(choice->last_demand, at - 10 * POLICY_SILENCE);
+	int64_t before = Max(question->last_demand, at - 10 * POLICY_SILENCE);
 
 	for (int i = 0; i < POLICY_DEMANDS_MIN; i++)
 		demands[i] = Min(before, at - DEMAND_DAY - 1);
 	if (recent > 0)
-		memcpy(demands + POLICY_DEMANDS_MIN, day->demands, sizeof(int64_t) * recent);
+		memcpy(demands + POLICY_DEMANDS_MIN, question->day->times, sizeof(int64_t) * recent);
 	past->demands = demands;
 	past->ndemands = POLICY_DEMANDS_MIN + recent;
 }
@@ -106,10 +115,11 @@ auto_suspend(AutoPreset *preset)
 	keep_configured(preset, AUTO_SUSPENDED);
 }
 
-/* Ask the chosen policy of a preset. day: the history of the last day, or NULL. */
+/* Ask the chosen policy of a preset. */
 static void
-ask_policy(AutoPreset *preset, const DemandHistory *day, TimestampTz at, PolicyMemo *memo)
+ask_policy(const Question *question, TimestampTz at, PolicyMemo *memo)
 {
+	AutoPreset *preset = question->preset;
 	const PolicyChoice *choice = preset->choice;
 	const Policy *policy = &choice->policy;
 	const SizingRules *rules = preset->rules;
@@ -119,22 +129,24 @@ ask_policy(AutoPreset *preset, const DemandHistory *day, TimestampTz at, PolicyM
 
 	past.past.configured = &past.configured;
 	past.past.nconfigured = 1;
-	make_demands(&past.past, choice, day, at);
+	make_demands(&past.past, question, at);
 	make_offsets(&past, preset->timezone, at);
 	/* the configuration does not come down by itself */
 	silent = policy_is_silent(&past.past, at);
-	policy_memo_next(memo);
 	if (!silent && policy_learns(policy) &&
-		(choice->learnt_at < policy_learns_at(at) - LEARNT_HOLDS ||
-		 !policy_recall(policy, choice->learnt, choice->nlearnt, at, memo)))
+		(choice->learnt_at < policy_learns_at(at) - LEARNT_HOLDS || choice->recalled == NULL))
 	{
 		keep_configured(preset, AUTO_NOT_LEARNT);
 		return;
 	}
+	policy_memo_next(memo);
 	if (silent)
 		preset->answer = (PolicyAnswer){ .reason = POLICY_SILENT };
 	else
+	{
+		policy_remember(policy, choice->recalled, at, memo);
 		policy_target(policy, &settings, &past.past, at, memo, &preset->answer);
+	}
 	preset->source = AUTO_POLICY;
 	preset->target = Min(Max(preset->answer.target, rules->min_instances), rules->max_instances);
 	preset->by_policy = silent || preset->target != preset->configured ||
@@ -142,14 +154,10 @@ ask_policy(AutoPreset *preset, const DemandHistory *day, TimestampTz at, PolicyM
 	pfree(unconstify(int64_t *, past.past.demands));
 }
 
-/* Answer for one preset. */
-static void
-answer(AutoPreset *preset, const PolicyChoices *choices, const PresetHistories *histories,
-	   TimestampTz at, PolicyMemo *memo)
+/* Does a policy answer for a preset? Else what is configured does, now. */
+static bool
+has_policy(AutoPreset *preset, const PolicyChoices *choices, TimestampTz at)
 {
-	const PresetHistory *history =
-		preset_history_find(histories, &preset->template_id, preset->name);
-
 	preset->choice = policy_choice_find(choices, &preset->template_id, preset->name);
 	if (preset->choice == NULL)
 		keep_configured(preset, AUTO_NOT_CHOSEN);
@@ -159,7 +167,30 @@ answer(AutoPreset *preset, const PolicyChoices *choices, const PresetHistories *
 			 preset->choice->outcome == OUTCOME_FAILED)
 		keep_configured(preset, AUTO_SAFEGUARD);
 	else
-		ask_policy(preset, history == NULL ? NULL : &history->past, at, memo);
+		return true;
+	return false;
+}
+
+/* Look up when somebody asked last for the presets for which nobody has asked in the last day. */
+static void
+find_last_demands(Question *questions, int n, TimestampTz at)
+{
+	const Id **templates = palloc_array(const Id *, n + 1);
+	const char **names = palloc_array(const char *, n + 1);
+	TimestampTz *last;
+	int quiet = 0;
+
+	for (int i = 0; i < n; i++)
+		if (questions[i].day == NULL)
+		{
+			templates[quiet] = &questions[i].preset->template_id;
+			names[quiet++] = questions[i].preset->name;
+		}
+	last = last_demands_read(templates, names, quiet, at);
+	quiet = 0;
+	for (int i = 0; i < n; i++)
+		if (questions[i].day == NULL)
+			questions[i].last_demand = last[quiet++];
 }
 
 /*
@@ -170,23 +201,32 @@ answer(AutoPreset *preset, const PolicyChoices *choices, const PresetHistories *
 PolicyChoices
 auto_targets(AutoPreset *presets, int n, const Id *template_id, TimestampTz at)
 {
-	const HistoryRange last_day = { .source = HISTORY_LOGGED,
-									.template_id = template_id,
-									.from = at - DEMAND_DAY,
-									.samples_from = at,
-									.until = at };
-	PolicyChoices choices = policy_choices_read(template_id, at);
-	PresetHistories histories = { 0 };
+	PolicyChoices choices = policy_choices_read(template_id);
+	Question *questions = palloc_array(Question, n + 1);
 	PolicyMemo *memo = palloc_object(PolicyMemo);
 	PolicyPattern *pattern = palloc_object(PolicyPattern);
+	int asked = 0;
 
-	if (choices.n > 0)
-		histories = preset_histories_read(&last_day);
-	policy_memo_init(memo, pattern, 1);
 	for (int i = 0; i < n; i++)
-		answer(&presets[i], &choices, &histories, at, memo);
+		if (has_policy(&presets[i], &choices, at))
+			questions[asked++] = (Question){ .preset = &presets[i], .last_demand = DT_NOBEGIN };
+	if (asked > 0)
+	{
+		const DemandTable *day = day_demands_read(template_id, at);
+
+		for (int i = 0; i < asked; i++)
+			questions[i].day = demand_table_find(day, &questions[i].preset->template_id,
+												 questions[i].preset->name);
+		find_last_demands(questions, asked, at);
+	}
+	policy_memo_init(memo, pattern, 1);
+	for (int i = 0; i < asked; i++)
+		ask_policy(&questions[i], at, memo);
 	pfree(pattern);
 	pfree(memo);
+	/* what they have learnt is gone with the next reading */
+	for (int i = 0; i < choices.n; i++)
+		choices.choices[i].recalled = NULL;
 	return choices;
 }
 

@@ -54,7 +54,7 @@ ask_policy(void *argument, const DemandHistory *past, int64_t at, int64_t *until
 	if (call->pause != NULL)
 		call->pause();
 	policy_target(call->policy, call->settings, past, at, call->memo, &answer);
-	*until = answer.until;
+	*until = policy_until(call->policy, call->settings, past, at, call->memo, &answer);
 	return answer.target;
 }
 

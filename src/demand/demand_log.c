@@ -87,11 +87,24 @@ first_tuple_of(BlockNumber block)
 	return PointerGetDatum(tid);
 }
 
-/* The builds "c" of the blocks from $1 to before $2: first ones of age $3, later ones of age $4. */
+/*
+ * The first builds of the workspaces of builds "c" in the blocks from $1 to before $2: first ones of
+ * age $3, later ones of age $4. A first one is what it is looked for; only a later one makes it be
+ * looked up.
+ */
+#define EITHER(its, firsts, name)                                                                  \
+	"CASE WHEN c.build_number {=} 1 THEN " its " ELSE " firsts " END AS " name
+#define EITHER_BUILDS(name) EITHER("c." name, "fb." name, name)
+#define BLOCKS_COLUMNS                                                                             \
+	EITHER_BUILDS("template_version_preset_id")                                                    \
+	", " EITHER_BUILDS("created_at") ", " EITHER_BUILDS("transition") ", " EITHER(                 \
+		IS_BY_SYSTEM("c"), "fb.by_system", "by_system")
 #define OF_BLOCKS                                                                                  \
-	"SELECT c.workspace_id FROM {cp}workspace_builds c WHERE c.ctid {>=} $1 AND c.ctid {<} $2"     \
+	"SELECT c.workspace_id, " BLOCKS_COLUMNS " FROM {cp}workspace_builds c"                        \
+	" LEFT JOIN " FIRST_BUILD_OF_LATER " ON true WHERE c.ctid {>=} $1 AND c.ctid {<} $2"           \
 	" AND ((" IS_FIRST " AND pg_catalog.age(c.xmin) {<=} $3)"                                      \
 	"  OR (" IS_LATER " AND pg_catalog.age(c.xmin) {<=} $4))"
+#define FIRST_BUILD_OF_LATER FIRST_BUILD(" AND c.build_number {>} 1")
 
 /* The jobs that live daemons have completed since $5. */
 #define JOBS_OF_DAEMONS                                                                            \
@@ -99,9 +112,9 @@ first_tuple_of(BlockNumber block)
 	"  SELECT dj.id FROM {cp}provisioner_jobs dj WHERE dj.worker_id {=} pd.id"                     \
 	"  AND dj.organization_id {=} pd.organization_id AND dj.completed_at {>=} $5 OFFSET 0) cj"
 
-/* The builds of jobs that are not complete, or among those that "more" adds. */
+/* The workspaces of builds of jobs that are not complete, or among those that "more" adds. */
 #define OF_JOBS(more)                                                                              \
-	"SELECT c.workspace_id FROM ("                                                                 \
+	"SELECT DISTINCT c.workspace_id FROM ("                                                        \
 	" SELECT aj.id FROM {cp}provisioner_jobs aj"                                                   \
 	" WHERE aj.job_status {=} ANY ('{pending,running,canceling}')" more                            \
 	") j, LATERAL (SELECT jb.workspace_id, jb.build_number, jb.initiator_id,"                      \
@@ -123,7 +136,7 @@ may_read_daemons(void)
 
 /*
  * Read the builds of a step, with the caller's rights, in the active snapshot. Returns the number of
- * rows of DEMANDS_OF in SPI_tuptable. To plan the statement anew for each range would take longer
+ * rows of DEMANDS_OF in SPI_tuptable, in which a workspace may come more than once. To plan the statement anew for each range would take longer
  * than to run it.
  */
 static uint64
@@ -141,8 +154,8 @@ read_step(const DemandMarker *marker, BlockNumber until, TimestampTz since)
 
 	set_config_option("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION,
 					  GUC_ACTION_SAVE, true, 0, false);
-#define EITHER_WAY(more) DEMANDS_OF(OF_BLOCKS " UNION " OF_JOBS(more))
-#define BY_JOBS(more) DEMANDS_OF("SELECT DISTINCT c.workspace_id FROM (" OF_JOBS(more) ") c")
+#define EITHER_WAY(more) DEMANDS_OF_FIRST(OF_BLOCKS " UNION ALL " FIRST_BUILDS_OF(OF_JOBS(more)))
+#define BY_JOBS(more) DEMANDS_OF(OF_JOBS(more))
 	if (marker->readable_by_block && may_read_daemons())
 		n = plan_execute(&plan, EITHER_WAY(JOBS_OF_DAEMONS), PLAN_READ, 5, argtypes, values, NULL);
 	else if (marker->readable_by_block)

@@ -27,6 +27,7 @@
 #include "base/rows.h"
 #include "catalog/control_plane_catalog.h"
 #include "demand/demand_marker.h"
+#include "demand/demand_table.h"
 #include "demand/history.h"
 #include "demand/unlogged.h"
 #include "settings.h"
@@ -78,8 +79,8 @@ range_parameters(const Unlogged *unlogged, const Id *template_id, const char *pr
  * Have statements planned for the values of their parameters until AtEOXact_GUC() with the result. A
  * plan for any template, name and range takes an index on times, and reads the demands of all.
  */
-static int
-plan_for_values(void)
+int
+history_plan_for_values(void)
 {
 	int guc_level = NewGUCNestLevel();
 
@@ -144,46 +145,29 @@ read_demands(const HistoryRange *range, const Unlogged *unlogged)
 	static const Oid argtypes[] = { RANGE_TYPES };
 	Datum values[RANGE_PARAMETERS];
 	char nulls[RANGE_PARAMETERS];
+	DemandTable *table = demand_table_new();
+	PresetDemands *presets;
 	PresetHistories result = { 0 };
-	int64_t *times;
-	bool *warm;
-	uint64 n;
 
 	range_parameters(unlogged, range->template_id, range->preset_name, range->from, range->until,
 					 values, nulls);
-	n = demand_log_exists()
-			? plan_execute(&plan,
-						   "SELECT d.template_id, d.preset_name, d.at, d.warm FROM " ALL_DEMANDS
-						   " ORDER BY d.template_id, d.preset_name COLLATE pg_catalog.\"C\", d.at",
-						   PLAN_READ_OWN, RANGE_PARAMETERS, argtypes, values, nulls)
-			: plan_execute(&bare_plan,
-						   UNLOGGED_DEMANDS " ORDER BY u.template_id,"
-											" u.preset_name COLLATE pg_catalog.\"C\", u.at",
-						   PLAN_READ_OWN, 5, argtypes, values, nulls);
-	times = MemoryContextAllocHuge(CurrentMemoryContext, (n + 1) * sizeof(int64_t));
-	warm = MemoryContextAllocHuge(CurrentMemoryContext, (n + 1) * sizeof(bool));
-	result.histories = palloc_array(PresetHistory, n + 1);
-	for (uint64 i = 0; i < n; i++)
-	{
-		PresetHistory next = { .template_id = row_id(i, 1), .preset_name = row_text(i, 2) };
-		PresetHistory *last = result.n == 0 ? NULL : &result.histories[result.n - 1];
-
-		if (last == NULL || compare_histories(last, &next) != 0)
-		{
-			/* the demands of all are one array, in the order of the histories */
-			next.past.began = range->from;
-			next.past.demands = times + i;
-			next.warm = warm + i;
-			last = &result.histories[result.n++];
-			*last = next;
-		}
-		else
-			pfree(next.preset_name);
-		times[i] = DatumGetTimestampTz(row_get(i, 3));
-		warm[i] = DatumGetBool(row_get(i, 4));
-		last->past.ndemands++;
-	}
-	SPI_freetuptable(SPI_tuptable);
+	if (demand_log_exists())
+		plan_each(&plan, "SELECT d.template_id, d.preset_name, d.at, d.warm FROM " ALL_DEMANDS,
+				  PLAN_READ_OWN, RANGE_PARAMETERS, argtypes, values, nulls, demand_table_take,
+				  table);
+	else
+		plan_each(&bare_plan, UNLOGGED_DEMANDS, PLAN_READ_OWN, 5, argtypes, values, nulls,
+				  demand_table_take, table);
+	presets = demand_table_sort(table, &result.n);
+	result.histories = palloc_array(PresetHistory, result.n + 1);
+	for (int i = 0; i < result.n; i++)
+		result.histories[i] = (PresetHistory){
+			.template_id = presets[i].template_id,
+			.preset_name = unconstify(char *, presets[i].preset_name),
+			.past = { .began = range->from, .demands = presets[i].times, .ndemands = presets[i].n },
+			.warm = presets[i].warm
+		};
+	qsort(result.histories, result.n, sizeof(PresetHistory), compare_histories);
 	return result;
 }
 
@@ -307,7 +291,7 @@ preset_histories_read(const HistoryRange *range)
 							? unlogged_read(range->template_id, range->preset_name, range->from,
 											range->until, range->samples_from - USECS_PER_DAY)
 							: nothing();
-	int guc_level = plan_for_values();
+	int guc_level = history_plan_for_values();
 	PresetHistories result = read_demands(range, &unlogged);
 	LeadTime *times = NULL;
 	int n = read_logged(range, &times, unlogged.prebuilds);
@@ -467,7 +451,7 @@ prebuild_demand(PG_FUNCTION_ARGS)
 	columns[2] = array_new(TIMESTAMPTZOID);
 	columns[3] = array_new(INT8OID);
 	columns[4] = array_new(INT8OID);
-	guc_level = plan_for_values();
+	guc_level = history_plan_for_values();
 	count_demands(&arguments, &unlogged, columns);
 	AtEOXact_GUC(true, guc_level);
 	for (size_t i = 0; i < lengthof(columns); i++)

@@ -67,6 +67,7 @@ typedef struct HistoryRange
 extern PresetHistories preset_histories_read(const HistoryRange *range);
 extern const PresetHistory *preset_history_find(const PresetHistories *histories,
 												const Id *template_id, const char *preset_name);
+extern int history_plan_for_values(void);
 extern void demand_require_template(const Id *template_id);
 
 #endif /* PREBUILD_HISTORY_H */

@@ -17,6 +17,8 @@
 #define RECENT_MINUTES (30 * DEMAND_MINUTE)
 /* Demands' worth of evidence that these minutes must bring: what a burst is, and what is chance. */
 #define MINUTES_TRUST 10
+/* Far more than sums of rates err by, relative to a rate. */
+#define ROUNDING 1e-7
 
 /* Round a time down to a multiple of a unit. */
 static int64_t
@@ -167,28 +169,44 @@ demands_since(const DemandHistory *past, int64_t from, int *first)
 /*
  * Return by how much the demand of now differs from the pattern: the level of the last weeks, moved
  * by how the last day went, and raised by the last minutes. Each is what was seen over what was
- * expected, with trust in the expectation.
+ * expected, with trust in the expectation. With the same demands the factor falls where more was
+ * expected, of the day or of the minutes.
  */
 static double
-recent_factor(const DemandRates *rates, const DemandHistory *past, int64_t at, PolicyMemo *memo)
+factor_of(const DemandRates *rates, const PolicyRecent *recent, double day_expected,
+		  double minutes_expected)
 {
-	/* what the rates expect in the week before each */
-	double now = demand_expected_into(rates, demand_time_of_near_week(past, at, &memo->week));
-	double day_before = demand_expected_into(
-		rates, demand_time_of_near_week(past, at - RECENT_DAY, &memo->day_before));
-	double minutes_before = demand_expected_into(
-		rates, demand_time_of_near_week(past, at - RECENT_MINUTES, &memo->week));
 	double factor = rates->level;
-	double expected;
+	double expected = factor * day_expected;
 	double minutes;
 
-	expected = factor * demand_expected_between(rates, day_before, now);
-	factor *= (demands_since(past, at - RECENT_DAY, &memo->first_of_day) + rates->day_trust) /
-			  (expected + rates->day_trust);
-	expected = factor * demand_expected_between(rates, minutes_before, now);
-	minutes = (demands_since(past, at - RECENT_MINUTES, &memo->first_of_minutes) + MINUTES_TRUST) /
-			  (expected + MINUTES_TRUST);
+	factor *= (recent->day + rates->day_trust) / (expected + rates->day_trust);
+	expected = factor * minutes_expected;
+	minutes = (recent->minutes + MINUTES_TRUST) / (expected + MINUTES_TRUST);
 	return minutes > 1 ? factor * minutes : factor;
+}
+
+/* Find what factor_of() needs at a time. */
+static void
+find_recent(const DemandRates *rates, const DemandHistory *past, int64_t at, PolicyMemo *memo)
+{
+	PolicyRecent *recent = &memo->recent;
+	double now;
+
+	recent->now_into = demand_time_of_near_week(past, at, &memo->week);
+	recent->same_until = memo->week.until;
+	recent->day_into = demand_time_of_near_week(past, at - RECENT_DAY, &memo->day_before);
+	recent->same_until = earlier(recent->same_until, memo->day_before.until + RECENT_DAY);
+	recent->minutes_into = demand_time_of_near_week(past, at - RECENT_MINUTES, &memo->week);
+	recent->same_until = earlier(recent->same_until, memo->week.until + RECENT_MINUTES);
+	/* what the rates expect in the week before each */
+	now = demand_expected_into(rates, recent->now_into);
+	recent->day_expected =
+		demand_expected_between(rates, demand_expected_into(rates, recent->day_into), now);
+	recent->minutes_expected =
+		demand_expected_between(rates, demand_expected_into(rates, recent->minutes_into), now);
+	recent->day = demands_since(past, at - RECENT_DAY, &memo->first_of_day);
+	recent->minutes = demands_since(past, at - RECENT_MINUTES, &memo->first_of_minutes);
 }
 
 /*
@@ -276,8 +294,11 @@ answer_forecast(const Policy *policy, const PolicySettings *settings, const Dema
 		return;
 	}
 	answer->lead = pattern->lead.mean;
-	answer->factor = recent_factor(&pattern->rates, past, at, memo);
-	answer->rate = answer->factor * rate_ahead(settings, pattern, past, at, memo, &answer->until);
+	find_recent(&pattern->rates, past, at, memo);
+	answer->factor = factor_of(&pattern->rates, &memo->recent, memo->recent.day_expected,
+							   memo->recent.minutes_expected);
+	memo->recent.ahead = rate_ahead(settings, pattern, past, at, memo, &answer->until);
+	answer->rate = answer->factor * memo->recent.ahead;
 	answer->target = level_for(policy, settings, pattern, answer->rate, &memo->levels);
 }
 
@@ -330,4 +351,87 @@ policy_target(const Policy *policy, const PolicySettings *settings, const Demand
 		answer->target = settings->min_instances;
 	if (answer->target > settings->max_instances)
 		answer->target = settings->max_instances;
+}
+
+/* Return the end of the piece of the rates that a time of the week is in, from a time on. */
+static int64_t
+end_of_cell(int64_t at, int64_t into)
+{
+	return at + RATE_CELL - into % RATE_CELL;
+}
+
+/*
+ * Return up to when what FORECAST looks at goes on evenly: no demand leaves the last day or the last
+ * minutes, and the rates of now, a day before and the minutes before stay.
+ */
+static int64_t
+even_until(const DemandHistory *past, int64_t at, const PolicyMemo *memo)
+{
+	const PolicyRecent *recent = &memo->recent;
+	int64_t until = earlier(end_of_cell(at, recent->now_into), recent->same_until);
+
+	until = earlier(until, end_of_cell(at, recent->day_into));
+	until = earlier(until, end_of_cell(at, recent->minutes_into));
+	if (memo->first_of_day < past->ndemands)
+		until = earlier(until, past->demands[memo->first_of_day] + RECENT_DAY + 1);
+	if (memo->first_of_minutes < past->ndemands)
+		until = earlier(until, past->demands[memo->first_of_minutes] + RECENT_MINUTES + 1);
+	return until;
+}
+
+/*
+ * Is the level of FORECAST the same for a span after the question, in which all goes on evenly? Then
+ * what was expected of the day changes evenly, and so does what was expected of the minutes. The
+ * factor falls with both, and the minutes' expectation counts by the factor of the day; so it is
+ * between that of the most and that of the least of both.
+ */
+static bool
+level_holds(const Policy *policy, const PolicySettings *settings, const PolicyPattern *pattern,
+			int64_t span, int level, PolicyMemo *memo)
+{
+	const DemandRates *rates = &pattern->rates;
+	const PolicyRecent *recent = &memo->recent;
+	double hours = (double) span / DEMAND_HOUR;
+	double now = rates->cells[recent->now_into / RATE_CELL];
+	double day = hours * (now - rates->cells[recent->day_into / RATE_CELL]);
+	double minutes = hours * (now - rates->cells[recent->minutes_into / RATE_CELL]);
+	double least = factor_of(rates, recent, recent->day_expected + (day > 0 ? day : 0),
+							 recent->minutes_expected + (minutes > 0 ? minutes : 0));
+	double most = factor_of(rates, recent, recent->day_expected + (day < 0 ? day : 0),
+							recent->minutes_expected + (minutes < 0 ? minutes : 0));
+
+	/* levels never fall with the rate, and beyond the bounds they do not count */
+	return (level <= settings->min_instances ||
+			level_for(policy, settings, pattern, least * recent->ahead * (1 - ROUNDING),
+					  &memo->levels) >= level) &&
+		   (level >= settings->max_instances ||
+			level_for(policy, settings, pattern, most * recent->ahead * (1 + ROUNDING),
+					  &memo->levels) <= level);
+}
+
+/*
+ * Return how long an answer holds if nobody asks for a workspace before: later than the question. Right
+ * after policy_target(), with the same arguments. The answer of FORECAST falls as the demands of the
+ * last minutes get old, at any pass. To ask at each would take too long; so this finds a time up to
+ * which it cannot change.
+ */
+int64_t
+policy_until(const Policy *policy, const PolicySettings *settings, const DemandHistory *past,
+			 int64_t at, PolicyMemo *memo, const PolicyAnswer *answer)
+{
+	const PolicyPattern *pattern;
+	int64_t until;
+
+	if (policy->kind != POLICY_FORECAST || answer->reason != POLICY_SAYS)
+		return answer->until;
+	pattern = policy_learn_pattern(settings, past, at, memo);
+	until = earlier(answer->until, even_until(past, at, memo));
+	while (until - at > settings->pass_interval)
+	{
+		if (level_holds(policy, settings, pattern, until - at, answer->target, memo))
+			return until;
+		until = at + (until - at) / 2;
+	}
+	/* the next pass has to ask */
+	return at + 1;
 }

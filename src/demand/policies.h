@@ -54,7 +54,8 @@ typedef enum PolicyReason
 typedef struct PolicyAnswer
 {
 	int target;
-	int64_t until; /* the answer holds so long if nobody asks for a workspace before */
+	/* the answer holds so long if nobody asks for a workspace before; FORECAST's policy_until() tells */
+	int64_t until;
 	PolicyReason reason;
 	double rate;   /* FORECAST: demands an hour that the target is for */
 	double factor; /* FORECAST: that rate over what the weeks before alone would say */
@@ -69,6 +70,20 @@ typedef struct PolicyPattern
 	DemandLead lead;
 	DemandRates rates;
 } PolicyPattern;
+
+/* What FORECAST has found of late, at the last question. */
+typedef struct PolicyRecent
+{
+	int64_t day_into;	  /* the times of the week at which the last day begins, */
+	int64_t minutes_into; /* at which the last minutes do, */
+	int64_t now_into;	  /* and of the question */
+	int64_t same_until;	  /* these three go on alike so long: weeks end, clocks change */
+	double day;			  /* demands of the last day */
+	double minutes;		  /* and of the last minutes */
+	double day_expected;
+	double minutes_expected; /* both by the rates, before the level of the last weeks */
+	double ahead;			 /* the highest rate ahead */
+} PolicyRecent;
 
 /* Levels that stock_level() has given: it never gives less for a higher rate. */
 #define POLICY_LEVELS_KEPT 32
@@ -100,6 +115,7 @@ typedef struct PolicyMemo
 	int first_of_minutes;
 	DemandWeek week;
 	DemandWeek day_before;
+	PolicyRecent recent;
 } PolicyMemo;
 
 extern bool policy_is_silent(const DemandHistory *past, int64_t at);
@@ -114,5 +130,8 @@ extern void policy_memo_next(PolicyMemo *memo);
 extern void policy_target(const Policy *policy, const PolicySettings *settings,
 						  const DemandHistory *past, int64_t at, PolicyMemo *memo,
 						  PolicyAnswer *answer);
+extern int64_t policy_until(const Policy *policy, const PolicySettings *settings,
+							const DemandHistory *past, int64_t at, PolicyMemo *memo,
+							const PolicyAnswer *answer);
 
 #endif /* PREBUILD_POLICIES_H */

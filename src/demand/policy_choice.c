@@ -28,7 +28,6 @@
 #include "base/plans.h"
 #include "demand/choice.h"
 #include "demand/policy_choice.h"
-#include "demand/policy_learnt.h"
 #include "settings.h"
 
 /* By PolicyKind; NULL: one that nobody chooses. */
@@ -84,8 +83,8 @@ parameter_of(const Policy *policy)
 }
 
 /* Return the policy of a kind. What nobody has chosen, somebody has written: it is the configuration. */
-static Policy
-make_policy(const char *kind, double parameter)
+Policy
+policy_of_row(const char *kind, double parameter)
 {
 	Policy policy = { .kind = POLICY_CONFIGURED };
 
@@ -99,8 +98,9 @@ make_policy(const char *kind, double parameter)
 	return policy;
 }
 
-static ChoiceOutcome
-parse_outcome(const char *name)
+/* Return the outcome that the table calls so. What is no name of one is a failed one. */
+ChoiceOutcome
+policy_outcome_of_row(const char *name)
 {
 	for (size_t i = 0; i < lengthof(outcome_names); i++)
 		if (strcmp(name, outcome_names[i]) == 0)
@@ -108,83 +108,9 @@ parse_outcome(const char *name)
 	return OUTCOME_FAILED;
 }
 
-/* Take the numbers of a float8[], palloc'd; none of an array of another shape. */
-static void
-take_learnt(PolicyChoice *choice, Datum value)
-{
-	ArrayType *array = DatumGetArrayTypePCopy(value);
-
-	if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || ARR_ELEMTYPE(array) != FLOAT8OID)
-		return;
-	choice->nlearnt = ARR_DIMS(array)[0];
-	choice->learnt = (const double *) ((const char *) array + ARR_OVERHEAD_NONULLS(1));
-}
-
-/* Take a choice from row number i of policy_choices_read(). */
-static void
-take_row(PolicyChoice *choice, uint64 i)
-{
-	bool isnull;
-	Datum value;
-
-	*choice = (PolicyChoice){ .template_id = row_id(i, 1),
-							  .preset_name = row_text(i, 2),
-							  .outcome = parse_outcome(row_text(i, 5)),
-							  .note = row_text(i, 6),
-							  .chosen_at = DatumGetTimestampTz(row_get(i, 7)),
-							  .due_at = DatumGetTimestampTz(row_get(i, 8)),
-							  .suspended = DatumGetBool(row_get(i, 9)),
-							  .learnt_at = DT_NOBEGIN,
-							  .last_demand = DT_NOBEGIN };
-	choice->policy = make_policy(row_text(i, 3), DatumGetFloat8(row_get(i, 4)));
-	value = row_value(i, 10, &isnull);
-	if (!isnull)
-		choice->learnt_at = DatumGetTimestampTz(value);
-	value = row_value(i, 11, &isnull);
-	if (!isnull)
-		take_learnt(choice, value);
-	value = row_value(i, 12, &isnull);
-	if (!isnull)
-		choice->last_demand = DatumGetTimestampTz(value);
-}
-
-/*
- * Read the choices of a template or (NULL) of all, in the active snapshot, by one statement. at: the
- * time before which last_demand is. SPI must be connected. The result is palloc'd in the current
- * context. There are none where the script has no such table.
- */
-PolicyChoices
-policy_choices_read(const Id *template_id, TimestampTz at)
-{
-	static KeptPlan plan;
-	static const Oid argtypes[] = { TEXTOID, UUIDOID, TIMESTAMPTZOID };
-	Datum values[] = { CStringGetTextDatum(setting_control_plane_schema),
-					   template_id == NULL ? (Datum) 0 : id_datum(template_id),
-					   TimestampTzGetDatum(at) };
-	const char nulls[] = { ' ', template_id == NULL ? 'n' : ' ', ' ' };
-	PolicyChoices result = { 0 };
-
-	if (!policy_choices_exist())
-		return result;
-	result.n = (int) plan_execute(
-		&plan,
-		"SELECT c.template_id, c.preset_name, c.kind, c.parameter, c.outcome, c.note, c.chosen_at,"
-		" c.due_at, c.suspended, c.learnt_at, c.learnt, d.at FROM {ext}prebuild_policy_choice c"
-		" LEFT JOIN LATERAL (SELECT l.at FROM {ext}prebuild_demand_log l"
-		"  WHERE l.control_plane {=} $1 AND l.template_id {=} c.template_id"
-		"  AND l.preset_name {=} c.preset_name AND l.at {<} $3 ORDER BY l.at DESC LIMIT 1) d ON true"
-		" WHERE c.control_plane {=} $1 AND ($2 IS NULL OR c.template_id {=} $2)"
-		" ORDER BY c.template_id, c.preset_name COLLATE pg_catalog.\"C\"",
-		PLAN_READ_OWN, 3, argtypes, values, nulls);
-	result.choices = palloc_array(PolicyChoice, result.n + 1);
-	for (int i = 0; i < result.n; i++)
-		take_row(&result.choices[i], i);
-	SPI_freetuptable(SPI_tuptable);
-	return result;
-}
-
-static int
-compare_choices(const void *left, const void *right)
+/* Order by template and name. */
+int
+policy_choices_compare(const void *left, const void *right)
 {
 	const PolicyChoice *a = left;
 	const PolicyChoice *b = right;
@@ -200,9 +126,9 @@ policy_choice_find(const PolicyChoices *choices, const Id *template_id, const ch
 	const PolicyChoice key = { .template_id = *template_id,
 							   .preset_name = unconstify(char *, preset_name) };
 
-	return choices->n == 0
-			   ? NULL
-			   : bsearch(&key, choices->choices, choices->n, sizeof(PolicyChoice), compare_choices);
+	return choices->n == 0 ? NULL
+						   : bsearch(&key, choices->choices, choices->n, sizeof(PolicyChoice),
+									 policy_choices_compare);
 }
 
 static Datum

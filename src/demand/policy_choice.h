@@ -11,7 +11,7 @@
 
 #include "base/id.h"
 #include "base/rows.h"
-#include "demand/policies.h"
+#include "demand/policy_learnt.h"
 #include "demand/simulator.h"
 
 /* How a choice came out. */
@@ -35,12 +35,12 @@ typedef struct PolicyChoice
 	TimestampTz chosen_at;
 	TimestampTz due_at; /* when to choose anew */
 	bool suspended;		/* another reconciler was at work when the last pass looked */
-	/* what the policy has learnt: see policy_learnt.c */
+	/* what the policy has learnt, to be written: see policy_learnt.c */
 	int nlearnt;
 	const double *learnt;
 	TimestampTz learnt_at;
-	/* when somebody asked last before the time of the question; DT_NOBEGIN: not known */
-	TimestampTz last_demand;
+	/* the same, as it was read; NULL: nothing, or a damaged row. It is gone with the next reading */
+	PolicyRecalled *recalled;
 } PolicyChoice;
 
 typedef struct PolicyChoices
@@ -57,8 +57,10 @@ typedef struct ChoiceFigures
 } ChoiceFigures;
 
 extern bool policy_choices_exist(void);
+extern Policy policy_of_row(const char *kind, double parameter);
+extern ChoiceOutcome policy_outcome_of_row(const char *name);
+extern int policy_choices_compare(const void *left, const void *right);
 extern bool policy_choices_hold(void);
-extern PolicyChoices policy_choices_read(const Id *template_id, TimestampTz at);
 extern const PolicyChoice *policy_choice_find(const PolicyChoices *choices, const Id *template_id,
 											  const char *preset_name);
 extern const char *policy_outcome_name(ChoiceOutcome outcome);

@@ -114,29 +114,56 @@ are_sane(const Policy *policy, const double *numbers, int n)
 	return true;
 }
 
+/* Return how much of a PolicyRecalled a policy needs: the pattern is 20 times all else. */
+size_t
+policy_recalled_size(const Policy *policy)
+{
+	if (!policy_learns(policy))
+		return 0;
+	return policy->kind == POLICY_FORECAST ? sizeof(PolicyRecalled)
+										   : offsetof(PolicyRecalled, pattern);
+}
+
 /*
- * Have a memo remember these numbers as what the policy has learnt for a time, so that
- * policy_target() then asks the past for the last day only. The memo has room for one pattern. Returns
- * false, and does nothing, if policy_learnt() cannot have given the numbers.
+ * Make of these numbers what the policy has learnt. recalled: room of policy_recalled_size(). Returns
+ * false if policy_learnt() cannot have given the numbers; recalled is undefined then.
  */
 bool
-policy_recall(const Policy *policy, const double *numbers, int n, int64_t at, PolicyMemo *memo)
+policy_recall(const Policy *policy, const double *numbers, int n, PolicyRecalled *recalled)
 {
 	if (!policy_learns(policy))
 		return true;
 	if (!are_sane(policy, numbers, n))
 		return false;
+	recalled->demands = n == POLICY_LEARNT_HEAD ? 0 : POLICY_DEMANDS_MIN;
+	if (policy->kind == POLICY_FORECAST)
+		recall_pattern(numbers, n, &recalled->pattern);
+	for (int hour = 0;
+		 policy->kind == POLICY_SCHEDULE && hour < WEEK_HOURS && n > POLICY_LEARNT_HEAD; hour++)
+		recalled->schedule.levels[hour] = (int16_t) numbers[POLICY_LEARNT_HEAD + hour];
+	return true;
+}
+
+/*
+ * Have a memo remember what the policy has learnt, for a time, so that policy_target() then asks the
+ * past for the last day only. recalled: what policy_recall() has made; the memo points to it until
+ * the next call for another policy. NULL for a policy that does not learn.
+ */
+void
+policy_remember(const Policy *policy, PolicyRecalled *recalled, int64_t at, PolicyMemo *memo)
+{
+	if (!policy_learns(policy))
+		return;
 	if (policy->kind == POLICY_FORECAST)
 	{
-		recall_pattern(numbers, n, &memo->patterns[0]);
-		memo->patterns[0].valid = true;
-		memo->patterns[0].learnt_at = policy_learns_at(at);
-		return true;
+		memo->patterns = &recalled->pattern;
+		memo->npatterns = 1;
+		recalled->pattern.valid = true;
+		recalled->pattern.learnt_at = policy_learns_at(at);
+		return;
 	}
 	memo->schedule_valid = true;
 	memo->schedule_at = policy_learns_at(at);
-	memo->needs.demands = n == POLICY_LEARNT_HEAD ? 0 : POLICY_DEMANDS_MIN;
-	for (int hour = 0; hour < WEEK_HOURS && n > POLICY_LEARNT_HEAD; hour++)
-		memo->schedule.levels[hour] = (int16_t) numbers[POLICY_LEARNT_HEAD + hour];
-	return true;
+	memo->needs.demands = recalled->demands;
+	memo->schedule = recalled->schedule;
 }

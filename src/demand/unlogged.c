@@ -39,10 +39,11 @@ read_rows(const DemandMarker *marker, const Id *template_id, const char *preset_
 	const char nulls[] = { template_id == NULL ? 'n' : ' ', preset_name == NULL ? 'n' : ' ', ' ' };
 
 	if (!marker->done)
-		return plan_execute(&everything,
-							DEMANDS_OF("SELECT c.workspace_id FROM {cp}workspace_builds c"
-									   " WHERE " IS_FIRST) OF_PRESET,
-							PLAN_READ, 2, argtypes, values, nulls);
+		return plan_execute(
+			&everything,
+			DEMANDS_OF_FIRST("SELECT " FIRST_COLUMNS("c") " FROM {cp}workspace_builds c"
+														  " WHERE " IS_FIRST) OF_PRESET,
+			PLAN_READ, 2, argtypes, values, nulls);
 	return plan_execute(&young,
 						DEMANDS_OF("SELECT DISTINCT c.workspace_id FROM {cp}workspace_builds c"
 								   " WHERE (" IS_FIRST " OR " IS_LATER

@@ -210,6 +210,108 @@ test_advice_is_what_it_says(void **state)
 	assert_memory_equal(&played.after, &result.advice.later, sizeof(SimulatorFigures));
 }
 
+/* Return the candidate of a kind with a number, or NULL. */
+static const ChoiceCandidate *
+candidate_of(PolicyKind kind, int number)
+{
+	for (int i = 0; i < result.ncandidates; i++)
+		if (result.candidates[i].policy.kind == kind && number-- == 0)
+			return &result.candidates[i];
+	return NULL;
+}
+
+/* Schedules that are fitted to the weeks before miss a demand that grows. All aims are tried. */
+static void
+test_growth(void **state)
+{
+	static const double aims[] = { 0.99, 0.995, 0.998 };
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+
+	(void) state;
+	for (int day = 0; day < 7 * WEEKS; day++)
+	{
+		int count = 2 + day * day / 100;
+		int64_t midnight = began + day * DEMAND_DAY;
+
+		random_times(times + history.ndemands, count, midnight + 8 * DEMAND_HOUR,
+					 midnight + 18 * DEMAND_HOUR, DEMAND_SECOND);
+		history.ndemands += count;
+	}
+	choose(&history, began + 8 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 5);
+	for (int i = 0; i < 3; i++)
+	{
+		const ChoiceCandidate *candidate = candidate_of(POLICY_SCHEDULE, i);
+
+		assert_non_null(candidate);
+		assert_true(candidate->policy.aim > aims[i] - 1e-9 &&
+					candidate->policy.aim < aims[i] + 1e-9);
+		assert_true(i == 2 || !candidate->reached);
+	}
+	assert_null(candidate_of(POLICY_SCHEDULE, 3));
+}
+
+/* The forecast that becomes a candidate is the one with the highest price that reaches the level. */
+static void
+test_price(void **state)
+{
+	(void) state;
+	for (int round = 0; round < 6; round++)
+	{
+		DemandHistory history = make_history(10, 10 << round);
+		ChoiceSettings settings = { .from = began + 4 * DEMAND_WEEK,
+									.to = began + 10 * DEMAND_WEEK,
+									.service_level = 0.99,
+									.prompt = true,
+									.policy = { .max_instances = 100,
+												.scale_in_delay = 15 * DEMAND_MINUTE,
+												.pass_interval = DEMAND_MINUTE,
+												.default_lead = 5 * DEMAND_MINUTE } };
+		Policy policy = { .kind = POLICY_FORECAST, .price = 4 };
+		const ChoiceCandidate *candidate;
+
+		choice_make(&history, &settings, &room, &result);
+		candidate = candidate_of(POLICY_FORECAST, 0);
+		assert_non_null(candidate);
+		for (int number = 0; number < 35; number++, policy.price *= 0.8)
+		{
+			SimulatorResult figures;
+
+			choice_simulate(&history, &settings, result.from, result.split, &policy, &room,
+							&figures);
+			if (simulator_hit_rate(&figures.before) >= settings.service_level)
+				break;
+		}
+		assert_true(candidate->policy.price > policy.price * 0.999 &&
+					candidate->policy.price < policy.price * 1.001);
+	}
+}
+
+/* If no price reaches the level, the lowest one is the candidate: what a warm demand is worth. */
+static void
+test_lowest_price(void **state)
+{
+	DemandHistory history = make_history(10, 200);
+	ChoiceSettings settings = { .from = began + 4 * DEMAND_WEEK,
+								.to = began + 10 * DEMAND_WEEK,
+								.service_level = 0.99,
+								.policy = { .max_instances = 1,
+											.pass_interval = DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	const ChoiceCandidate *candidate;
+	double price = 4;
+
+	(void) state;
+	for (int i = 0; i < 34; i++)
+		price *= 0.8;
+	choice_make(&history, &settings, &room, &result);
+	candidate = candidate_of(POLICY_FORECAST, 0);
+	assert_non_null(candidate);
+	assert_false(candidate->reached);
+	assert_true(candidate->policy.price > price * 0.999 && candidate->policy.price < price * 1.001);
+}
+
 /* Without demands nothing was missed. */
 static void
 test_hit_rate(void **state)
@@ -234,6 +336,9 @@ main(void)
 		cmocka_unit_test(test_one_rush_is_not_worth_its_price),
 		cmocka_unit_test(test_later_part_has_no_say),
 		cmocka_unit_test(test_advice_is_what_it_says),
+		cmocka_unit_test(test_growth),
+		cmocka_unit_test(test_price),
+		cmocka_unit_test(test_lowest_price),
 		cmocka_unit_test(test_hit_rate),
 	};
 

@@ -140,11 +140,13 @@ test_memo_changes_nothing(void **state)
 	}
 }
 
-/* Until an answer says that it may change, and nobody asks, it does not change. */
+/* Until an answer says that it may change, and nobody asks, no pass gets another one. */
 static void
 test_until_holds(void **state)
 {
 	DemandHistory history = office_history(WEEKS, 40, WEEKS);
+	int passes = 0;
+	int moved = 0;
 
 	(void) state;
 	for (int i = 0; i < 2000; i++)
@@ -153,16 +155,24 @@ test_until_holds(void **state)
 		int64_t at = began + (int64_t) random_below((WEEKS + 2) * 7 * 24 * 3600) * DEMAND_SECOND;
 		PolicyAnswer answer = ask(policy, &history, at);
 		int next = demand_count_before(times, history.ndemands, at);
-		int64_t within;
+		DemandHistory past = demand_history_before(&history, at);
+		int64_t until = policy_until(policy, &settings, &past, at, &fresh, &answer);
 
-		assert_true(answer.until > at);
-		within = at + (answer.until - at) / 2;
-		if (policy->kind == POLICY_FORECAST ||
-			(next < history.ndemands && times[next] < answer.until))
-			continue; /* the forecast moves with the clock between its steps, by intent */
-		assert_int_equal(ask(policy, &history, within).target, answer.target);
-		assert_int_equal(ask(policy, &history, answer.until - 1).target, answer.target);
+		assert_true(until > at);
+		assert_true(until <= answer.until);
+		if (next < history.ndemands && times[next] < until)
+			until = times[next] + 1;
+		assert_int_equal(ask(policy, &history, at + (until - at) / 2).target, answer.target);
+		assert_int_equal(ask(policy, &history, until - 1).target, answer.target);
+		/* passes come at whole minutes */
+		for (int64_t pass = at + DEMAND_MINUTE - at % DEMAND_MINUTE; pass < until;
+			 pass += DEMAND_MINUTE, passes++)
+			assert_int_equal(ask(policy, &history, pass).target, answer.target);
+		if (policy->kind == POLICY_FORECAST && until > at + 1)
+			moved += ask(policy, &history, until).rate != answer.rate;
 	}
+	assert_true(passes > 2000);
+	assert_true(moved > 200);
 }
 
 static void

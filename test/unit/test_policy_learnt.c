@@ -21,6 +21,7 @@
 static PolicyMemo memo;
 static PolicyPattern patterns[1];
 static double numbers[POLICY_LEARNT_MOST];
+static PolicyRecalled recalled;
 static const PolicySettings settings = { 1, 100, 15 * DEMAND_MINUTE, DEMAND_MINUTE,
 										 5 * DEMAND_MINUTE };
 /* summer time begins in week 15, in which an hour is missing, and ends in week 18 */
@@ -97,7 +98,8 @@ test_same_answers(void **state)
 				n = policy_learnt(&policies[p], &settings, &known, learnt, &memo, numbers);
 				assert_int_equal(n > 0, policy_learns(&policies[p]));
 				policy_memo_init(&memo, patterns, 1);
-				assert_true(policy_recall(&policies[p], numbers, n, at, &memo));
+				assert_true(policy_recall(&policies[p], numbers, n, &recalled));
+				policy_remember(&policies[p], &recalled, at, &memo);
 				policy_target(&policies[p], &settings, &shorter, at, &memo, &kept);
 				assert_int_equal(kept.target, whole.target);
 				assert_int_equal(kept.reason, whole.reason);
@@ -110,6 +112,33 @@ test_same_answers(void **state)
 	}
 	assert_true(silent > 50);
 	assert_true(policys > 500);
+}
+
+/* From too little nothing is learnt but that, and the answer is the same. */
+static void
+test_little_history(void **state)
+{
+	DemandHistory history = make_history(1, WEEKS);
+	int64_t at = began + 2 * DEMAND_DAY + 12 * DEMAND_HOUR;
+	DemandHistory past = demand_history_before(&history, at);
+
+	(void) state;
+	for (int p = 2; p < 4; p++)
+	{
+		PolicyAnswer whole, kept;
+
+		policy_memo_init(&memo, patterns, 1);
+		policy_target(&policies[p], &settings, &past, at, &memo, &whole);
+		policy_memo_init(&memo, patterns, 1);
+		assert_int_equal(policy_learnt(&policies[p], &settings, &past, at, &memo, numbers),
+						 POLICY_LEARNT_HEAD);
+		policy_memo_init(&memo, patterns, 1);
+		assert_true(policy_recall(&policies[p], numbers, POLICY_LEARNT_HEAD, at, &memo));
+		policy_target(&policies[p], &settings, &past, at, &memo, &kept);
+		assert_int_equal(whole.reason, POLICY_TOO_LITTLE);
+		assert_int_equal(kept.reason, whole.reason);
+		assert_int_equal(kept.target, whole.target);
+	}
 }
 
 /* Numbers that nobody has learnt, as from a damaged row. */
@@ -129,21 +158,22 @@ test_insane_numbers(void **state)
 		policy_memo_init(&memo, patterns, 1);
 		n = policy_learnt(&policies[p], &settings, &past, at, &memo, numbers);
 		assert_true(n > POLICY_LEARNT_HEAD);
-		assert_true(policy_recall(&policies[p], numbers, n, at, &memo));
-		assert_false(policy_recall(&policies[p], numbers, n - 1, at, &memo));
-		assert_false(policy_recall(&policies[p], numbers, 0, at, &memo));
+		assert_true(policy_recall(&policies[p], numbers, n, &recalled));
+		assert_false(policy_recall(&policies[p], numbers, n - 1, &recalled));
+		assert_false(policy_recall(&policies[p], numbers, 0, &recalled));
 		for (int i = 0; i < 50; i++)
 		{
 			double *number = &numbers[random_below(n)];
 			double was = *number;
 
 			*number = insane[i % 5];
-			assert_false(policy_recall(&policies[p], numbers, n, at, &memo));
+			assert_false(policy_recall(&policies[p], numbers, n, &recalled));
 			*number = was;
 		}
 	}
 	numbers[POLICY_LEARNT_HEAD] = 0;
-	assert_true(policy_recall(&policies[0], NULL, 0, at, &memo));
+	assert_true(policy_recall(&policies[0], NULL, 0, NULL));
+	policy_remember(&policies[0], NULL, at, &memo);
 }
 
 /* Whatever the policy, nobody waits for people who do not come any more; a number, too. */
@@ -171,6 +201,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_same_answers),
+										cmocka_unit_test(test_little_history),
 										cmocka_unit_test(test_insane_numbers),
 										cmocka_unit_test(test_silence) };
 

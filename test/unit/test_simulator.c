@@ -163,6 +163,27 @@ test_start_of_bucket(void **state)
 	assert_int_equal(buckets[1].demands, 1);
 }
 
+/* A bucket begins with the pool as it is, builds under way included, whatever happens at its start. */
+static void
+test_peak_at_start_of_bucket(void **state)
+{
+	static const int64_t demands[] = { 190 * DEMAND_SECOND, 200 * DEMAND_SECOND };
+	DemandHistory history = { .demands = demands, .ndemands = 2 };
+	SimulatorBucket buckets[] = { { .starts = 0 }, { .starts = 300 * DEMAND_SECOND } };
+	SimulatorSeries series = { .buckets = buckets, .n = 2 };
+	SimulatorSettings settings = { .to = 600 * DEMAND_SECOND,
+								   .pass_interval = 60 * DEMAND_SECOND,
+								   .default_lead = 90 * DEMAND_SECOND,
+								   .series = &series };
+	Plan plan = { 2, { { INT64_MIN, 5 }, { 300 * DEMAND_SECOND, 0 } } };
+
+	(void) state;
+	run(&history, settings, &plan);
+	/* three are ready and two under way, when the pass deletes the three */
+	assert_int_equal(buckets[1].peak, 5);
+	assert_int_equal(buckets[1].deleted, 5);
+}
+
 /* Builds that fail at once are ordered again by the next pass, not at the same moment for ever. */
 static void
 test_failures_in_no_time(void **state)
@@ -495,6 +516,7 @@ main(void)
 		cmocka_unit_test(test_expiry_to_the_microsecond),
 		cmocka_unit_test(test_lead_time_of_earlier_builds),
 		cmocka_unit_test(test_start_of_bucket),
+		cmocka_unit_test(test_peak_at_start_of_bucket),
 		cmocka_unit_test(test_failures_in_no_time),
 		cmocka_unit_test(test_split_adds_up),
 		cmocka_unit_test(test_series_adds_up),
