@@ -217,7 +217,7 @@ foreach my $name (sort keys %databases)
 		-- a table of Coder's that has no index for the question
 		DELETE FROM template_version_preset_prebuild_schedules WHERE preset_id <> ALL (ARRAY[fixture.p('p1-3'), fixture.p('p1-0')]);
 		INSERT INTO prebuild_policy_choice (control_plane, template_id, preset_name, policy, kind, parameter, outcome, note, chosen_at, due_at)
-		SELECT 'public', y.template_id, y.preset_name, 'fixed 1', 'fixed', 1, 'better', '', fixture.t0(), fixture.t0()
+		SELECT 'public', y.template_id, y.preset_name, 'fixed 1', 'fixed', 1, 'better', repeat('wide enough for an index ', 40), fixture.t0(), fixture.t0()
 		FROM prebuild_policy y WHERE y.mode = 'auto'});
 	$node->safe_psql($name, 'VACUUM ANALYZE');
 	is($node->safe_psql($name, 'SELECT count(*) FROM template_version_presets'), 10 * $databases{$name}, "a control plane with $name presets");

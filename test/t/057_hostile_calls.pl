@@ -237,7 +237,7 @@ sub hostile_call
 	$call = $function->{kind} eq 'v' ? "public.$function->{name}" : "public.$function->{name}($call)";
 	my $done = "'#done $role $function->{name}'";
 	# a strict function that is given NULL answers NULL to everybody, because nobody calls it: that is no row, either
-	my $rows = $function->{kind} =~ /[vs]/ ? 'pg_catalog.count(*)' : 'NULLIF(pg_catalog.count(x), 0)';
+	my $rows = $function->{kind} =~ /[vs]/ ? 'pg_catalog.count(*)' : 'CASE WHEN pg_catalog.count(x) OPERATOR(pg_catalog.>) 0 THEN 1 END';
 	$call = $function->{kind} eq 'v' || ($function->{kind} ne 't' && rand() < 0.7)
 	  ? one_of("SELECT $done, $rows FROM $call x", "SELECT $done, pg_catalog.length(pg_catalog.string_agg(x::pg_catalog.text, '')) FROM $call x")
 	  : "SELECT $done, pg_catalog.length(x.y::pg_catalog.text) FROM (SELECT $call AS y OFFSET 0) x";
