@@ -133,7 +133,8 @@ test_little_history(void **state)
 		assert_int_equal(policy_learnt(&policies[p], &settings, &past, at, &memo, numbers),
 						 POLICY_LEARNT_HEAD);
 		policy_memo_init(&memo, patterns, 1);
-		assert_true(policy_recall(&policies[p], numbers, POLICY_LEARNT_HEAD, at, &memo));
+		assert_true(policy_recall(&policies[p], numbers, POLICY_LEARNT_HEAD, &recalled));
+		policy_remember(&policies[p], &recalled, at, &memo);
 		policy_target(&policies[p], &settings, &past, at, &memo, &kept);
 		assert_int_equal(whole.reason, POLICY_TOO_LITTLE);
 		assert_int_equal(kept.reason, whole.reason);
