@@ -125,6 +125,8 @@ test_too_little(void **state)
 	history.ndemands = 20;
 	choose(&history, began, began + 13 * DEMAND_WEEK, 15);
 	assert_int_not_equal(result.note, CHOICE_TOO_FEW);
+	choose(&history, began, began + 13 * DEMAND_DAY, 15);
+	assert_int_equal(result.note, CHOICE_TOO_SHORT);
 	history.ndemands = 0;
 	choose(&history, began, began + 13 * DEMAND_WEEK, 15);
 	assert_int_equal(result.note, CHOICE_TOO_FEW);
@@ -288,6 +290,26 @@ test_price(void **state)
 	}
 }
 
+/* If every price reaches the level, the highest one is the candidate. */
+static void
+test_highest_price(void **state)
+{
+	DemandHistory history = make_history(10, 200);
+	ChoiceSettings settings = { .from = began + 4 * DEMAND_WEEK,
+								.to = began + 10 * DEMAND_WEEK,
+								.policy = { .max_instances = 100,
+											.pass_interval = DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	const ChoiceCandidate *candidate;
+
+	(void) state;
+	choice_make(&history, &settings, &room, &result);
+	candidate = candidate_of(POLICY_FORECAST, 0);
+	assert_non_null(candidate);
+	assert_true(candidate->reached);
+	assert_true(candidate->policy.price == 4);
+}
+
 /* If no price reaches the level, the lowest one is the candidate: what a warm demand is worth. */
 static void
 test_lowest_price(void **state)
@@ -338,6 +360,7 @@ main(void)
 		cmocka_unit_test(test_advice_is_what_it_says),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_price),
+		cmocka_unit_test(test_highest_price),
 		cmocka_unit_test(test_lowest_price),
 		cmocka_unit_test(test_hit_rate),
 	};

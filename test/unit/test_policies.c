@@ -277,6 +277,56 @@ test_too_little_keeps_what_is_configured(void **state)
 	assert_int_equal(ask(&policies[3], &history, began + 5 * DEMAND_WEEK).target, 5);
 }
 
+/* Twenty demands are enough to learn from, and to say that the demand has stopped; nineteen are not. */
+static void
+test_twenty_demands(void **state)
+{
+	static int64_t demands[POLICY_DEMANDS_MIN];
+	static const DemandStep configured = { INT64_MIN, 5 };
+	Policy schedule = { .kind = POLICY_SCHEDULE, .aim = 0.99 };
+	DemandHistory history = {
+		.began = began, .demands = demands, .configured = &configured, .nconfigured = 1
+	};
+	int64_t at = began + 4 * DEMAND_WEEK + DEMAND_HOUR;
+
+	(void) state;
+	for (int i = 0; i < POLICY_DEMANDS_MIN; i++)
+		demands[i] = began + (i + 8) * DEMAND_DAY + DEMAND_HOUR;
+	for (history.ndemands = POLICY_DEMANDS_MIN; history.ndemands >= POLICY_DEMANDS_MIN - 1;
+		 history.ndemands--)
+	{
+		bool enough = history.ndemands == POLICY_DEMANDS_MIN;
+
+		assert_int_equal(ask(&schedule, &history, at).reason,
+						 enough ? POLICY_SAYS : POLICY_TOO_LITTLE);
+		assert_int_equal(policy_is_silent(&history, at + POLICY_SILENCE), enough);
+	}
+}
+
+/* The forecast counts with the time that a new prebuild takes: it rises before the hour does. */
+static void
+test_forecast_looks_ahead(void **state)
+{
+	DemandHistory history = office_history(WEEKS, 200, WEEKS);
+	int64_t eight = began + 9 * DEMAND_WEEK + DEMAND_DAY + 8 * DEMAND_HOUR;
+
+	(void) state;
+	assert_true(ask(&policies[4], &history, eight - DEMAND_SECOND).target >
+				ask(&policies[4], &history, eight - 3 * DEMAND_HOUR).target);
+}
+
+/* Weeks begin on Monday, also before the first one that times count from. */
+static void
+test_monday(void **state)
+{
+	int64_t monday = DEMAND_FIRST_MONDAY - 10 * DEMAND_WEEK;
+
+	(void) state;
+	assert_int_equal(policy_learns_at(monday), monday);
+	assert_int_equal(policy_learns_at(monday + 1), monday);
+	assert_int_equal(policy_learns_at(monday - 1), monday - DEMAND_WEEK);
+}
+
 static void
 test_bounds(void **state)
 {
@@ -312,6 +362,9 @@ main(void)
 		cmocka_unit_test(test_holiday),
 		cmocka_unit_test(test_demand_that_stops),
 		cmocka_unit_test(test_too_little_keeps_what_is_configured),
+		cmocka_unit_test(test_twenty_demands),
+		cmocka_unit_test(test_forecast_looks_ahead),
+		cmocka_unit_test(test_monday),
 		cmocka_unit_test(test_bounds),
 	};
 
