@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "assert_between.h"
 #include "demand/choice.h"
 #include "demand_random.h"
 
@@ -78,7 +79,7 @@ test_wasteful_number_is_replaced(void **state)
 	assert_true(result.bound.reached);
 	assert_true(result.bound.later.idle < chosen->later.idle);
 	assert_true(simulator_hit_rate(&result.advice.later) > 0.98);
-	assert_in_range(result.ncandidates, 4, CHOICE_CANDIDATES);
+	assert_between(result.ncandidates, 4, CHOICE_CANDIDATES);
 	assert_int_equal(result.candidates[0].policy.kind, POLICY_CONFIGURED);
 	for (int i = 1; i < result.ncandidates; i++)
 		assert_true(result.candidates[i].policy.kind >= result.candidates[i - 1].policy.kind);
@@ -202,7 +203,7 @@ test_advice_is_what_it_says(void **state)
 
 	(void) state;
 	choose(&history, began + 13 * DEMAND_WEEK, settings.to, 6);
-	assert_in_range(week_schedule_pieces(&result.advice.week, pieces), 2, WEEK_PIECES_ALL);
+	assert_between(week_schedule_pieces(&result.advice.week, pieces), 2, WEEK_PIECES_ALL);
 	for (int hour = 0; hour < WEEKS * WEEK_HOURS; hour++)
 		steps[hour] = (DemandStep){ began + hour * DEMAND_HOUR,
 									result.advice.week.levels[hour % WEEK_HOURS] };

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "assert_between.h"
 #include "demand/policies.h"
 #include "office_history.h"
 
@@ -185,10 +186,10 @@ test_forecast_follows_the_day(void **state)
 	int early = ask(&policies[3], &history, wednesday + 8 * DEMAND_HOUR - 5 * DEMAND_MINUTE).target;
 
 	(void) state;
-	assert_in_range(noon, 3, 6);
+	assert_between(noon, 3, 6);
 	assert_int_equal(night, 0);
 	/* what is ordered now is there when they come */
-	assert_in_range(early, 2, 6);
+	assert_between(early, 2, 6);
 }
 
 /* Local noon moves by an hour with the clocks, and the target with it. */
@@ -201,10 +202,10 @@ test_daylight_saving(void **state)
 	int64_t at = wednesday + 7 * DEMAND_HOUR + 30 * DEMAND_MINUTE;
 
 	(void) state;
-	assert_in_range(ask(&policies[3], &history, at).target, 0, 1);
+	assert_between(ask(&policies[3], &history, at).target, 0, 1);
 	history.offsets = offsets;
 	history.noffsets = 2;
-	assert_in_range(ask(&policies[3], &history, at).target, 3, 6);
+	assert_between(ask(&policies[3], &history, at).target, 3, 6);
 }
 
 static void
@@ -346,7 +347,7 @@ test_bounds(void **state)
 
 		policy_memo_init(&fresh, fresh_patterns, 1);
 		policy_target(&policies[4], &narrow, &past, at, &fresh, &answer);
-		assert_in_range(answer.target, 1, 2);
+		assert_between(answer.target, 1, 2);
 	}
 }
 
