@@ -76,8 +76,8 @@ my %faults = (
 	PrebuildHealthUnknown => [ health('worker') => '-1x36' ],
 	PrebuildMisses => [ 'prebuild_ext_last_day_hit_ratio{preset_name="p"}' => '0.7x36' ],
 	PrebuildPassesSlow => [ coderd_prebuilds_reconciliation_duration_seconds_sum => '0+3000x36' ],
-	PrebuildResourcesReplaced => [ 'coderd_prebuilt_workspaces_resource_replacements_total{template_name="t"}' => '3x27 4x8' ],
-	PrebuildMetadataUnpublished => [ coderd_agentapi_metadata_publish_errors_total => '2x27 3x8' ]);
+	PrebuildResourcesReplaced => [ 'coderd_prebuilt_workspaces_resource_replacements_total{template_name="t"}' => '3x28 4x7' ],
+	PrebuildMetadataUnpublished => [ coderd_agentapi_metadata_publish_errors_total => '2x28 3x7' ]);
 my @tests = fires(150, [ series() ]);
 foreach my $alert (@alerts)
 {

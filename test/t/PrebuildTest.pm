@@ -28,7 +28,7 @@ sub new_server
 	my ($name, @configuration) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	$node->init(allows_streaming => 1);
+	$node->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C' ]);
 	$node->append_conf('postgresql.conf', join("\n", "timezone = 'UTC'", @configuration, ''));
 	$node->start;
 	return $node;
