@@ -8,9 +8,10 @@
  *	  What no row means. A look has one snapshot. In it, every member that was eligible then is a
  *	  candidate, also one that somebody has claimed or is deleting and has not committed, because he
  *	  may roll back. The look passes over a candidate if another claim has marked it (the first look
- *	  only, see claim_marks.c), if it cannot lock it, or if it finds it changed once it has locked it. If it passed over any, there may be a prebuild for this claim now or
- *	  soon: the holder held it only for an instant (for a foreign key), rolls back, or claimed it
- *	  while another one became ready. Then the claim looks again, in a new snapshot. So in READ
+ *	  only, see claim_marks.c), if it cannot lock it, or if it finds it changed once it has locked it.
+ *	  If it passed over any, there may be a prebuild for this claim now or soon: the holder held it
+ *	  only for an instant (for a foreign key), rolls back, or claimed it while another one became
+ *	  ready. Then the claim looks again, in a new snapshot. So in READ
  *	  COMMITTED it returns no row only
  *	  - after a look that passed over nothing: at the moment of its snapshot no prebuild was eligible
  *	    but those that somebody took and committed;

@@ -171,8 +171,8 @@ overlay_rows(HealthPolicy *policy, SizingRules *sizing, const PolicyRow *rows, u
 }
 
 /*
- * Fill the policy and the sizing of each preset, by one statement, in the active snapshot. Template and name of
- * the presets must be known. SPI must be connected.
+ * Fill the policy and the sizing of each preset, by one statement, in the active snapshot. Template
+ * and name of the presets must be known. SPI must be connected.
  */
 void
 policies_read(PoolSnapshot *pool)

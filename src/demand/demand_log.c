@@ -136,8 +136,8 @@ may_read_daemons(void)
 
 /*
  * Read the builds of a step, with the caller's rights, in the active snapshot. Returns the number of
- * rows of DEMANDS_OF in SPI_tuptable, in which a workspace may come more than once. To plan the statement anew for each range would take longer
- * than to run it.
+ * rows of DEMANDS_OF in SPI_tuptable, in which a workspace may come more than once. To plan the
+ * statement anew for each range would take longer than to run it.
  */
 static uint64
 read_step(const DemandMarker *marker, BlockNumber until, TimestampTz since)
