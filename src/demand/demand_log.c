@@ -39,6 +39,7 @@
 #include "catalog/pg_type_d.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -139,7 +140,11 @@ static void
 write_and_count(const Demands *demands)
 {
 	static KeptPlan plan = { .generic = true };
+	int guc_level = NewGUCNestLevel();
 
+	/* a plan that was made while the logs were small must not read them whole for each row */
+	set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+					  false);
 	write_demands(
 		&plan,
 		"WITH written AS (" WRITE_NEW_DEMANDS
@@ -176,6 +181,7 @@ write_and_count(const Demands *demands)
 		"  claims = s.claims {+} excluded.claims, seconds = s.seconds {+} excluded.seconds,"
 		"  buckets = " ADDED_BUCKETS,
 		demands);
+	AtEOXact_GUC(true, guc_level);
 }
 
 /* Delete demands from before "oldest". */
