@@ -4,9 +4,9 @@
  *
  *	  Each pass with presets in mode auto asks for the demands of the last day. Nearly all of them are
  *	  those that the last pass has read. Where they are tens of thousands, to have the server fetch,
- *	  check and hand over each takes as long as half of the pass. So this file reads the log by blocks,
- *	  and keeps the rows of a block. It asks the index which blocks have demands of the range, and reads
- *	  those that have changed.
+ *	  check and hand over each takes a third of the pass. So this file reads the log by blocks, and keeps
+ *	  the rows of a block. It asks the index which blocks have demands of the range, and reads those that
+ *	  have changed.
  *
  *	  Why the answer is that of the log. A block is kept if it was settled, which log_blocks.c explains:
  *	  while it has the same LSN, each snapshot with the same xmin or a later one sees these rows in it. A

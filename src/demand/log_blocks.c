@@ -13,7 +13,7 @@
  *	  such a table is read here. A block is settled if all transactions that have written or deleted a
  *	  version in it came before the oldest that was at work for the snapshot (its xmin). These have
  *	  ended. So each snapshot with this xmin or a later one sees the same rows in it while it stays as
- *	  it is.
+ *	  it is. A block without an LSN counts as not settled: with wal_level minimal, a rewrite leaves such.
  *
  *	  What is no plain heap table of the extension, or has no index by time, is left to SQL; so are
  *	  serializable transactions, whose reads the server has to know.
