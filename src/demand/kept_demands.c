@@ -40,6 +40,9 @@
 /* Demands of a preset that there is room for at first. */
 #define FIRST_ROOM 64
 
+/* Blocks that a reading has at hand. */
+#define AT_HAND 64
+
 /* A row that is kept. */
 typedef struct KeptRow
 {
@@ -106,6 +109,11 @@ typedef struct Reading
 	uint64 from;   /* the xmin of the snapshot, in 64 bits */
 	Taken *taken;  /* by the number of the preset */
 	uint32 ntaken; /* there is room for */
+	/*
+	 * Blocks that were taken, by their number. The versions of a row before and after passes have
+	 * counted it are beside each other in the index, and in two blocks.
+	 */
+	BlockNumber at_hand[AT_HAND];
 	/* the rows of a block, which may come to be kept */
 	int nrows;
 	KeptRow rows[MaxHeapTuplesPerPage];
@@ -314,7 +322,6 @@ bool
 kept_demands_read(TimestampTz since, TimestampTz until, DemandTable *table)
 {
 	Reading reading = { .since = since, .until = until };
-	BlockNumber last = InvalidBlockNumber;
 	BlockNumber block;
 
 	if (!log_blocks_begin(&reading.blocks, since, until))
@@ -322,13 +329,15 @@ kept_demands_read(TimestampTz since, TimestampTz until, DemandTable *table)
 	readings++;
 	reading.from = U64FromFullTransactionId(demand_snapshot_from());
 	check_kept(&reading.blocks);
+	for (int i = 0; i < AT_HAND; i++)
+		reading.at_hand[i] = InvalidBlockNumber;
 	while (log_blocks_next(&reading.blocks, &block))
 	{
-		if (block == last)
+		if (reading.at_hand[block % AT_HAND] == block)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		take_block(&reading, block);
-		last = block;
+		reading.at_hand[block % AT_HAND] = block;
 	}
 	log_blocks_end(&reading.blocks);
 	forget_others();
