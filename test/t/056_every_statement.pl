@@ -312,7 +312,7 @@ sub say_all
 {
 	my ($script) = @_;
 	my $session = start_session($node, $db,
-		"\\set ON_ERROR_STOP off\nSET prebuild.lock_linger = 0;\nSET prebuild.metadata_insert_missing = on;\n$script");
+		"\\set ON_ERROR_STOP off\nSET prebuild.lock_linger = 0;\nSET prebuild.metadata_insert_missing = on;\nSET prebuild.attach_timeout = '200ms';\n$script");
 
 	finish_session($session);
 	return $session->{output};
