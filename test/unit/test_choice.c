@@ -48,19 +48,26 @@ make_history(int weeks, int a_day)
 }
 
 static void
-choose(const DemandHistory *history, int64_t from, int64_t to, int instances)
+choose_within(const DemandHistory *history, int64_t from, int64_t to, int least, int most)
 {
 	ChoiceSettings settings = { .from = from,
 								.to = to,
 								.service_level = 0.99,
 								.prompt = true,
-								.policy = { .max_instances = 100,
+								.policy = { .min_instances = least,
+											.max_instances = most,
 											.scale_in_delay = 15 * DEMAND_MINUTE,
 											.pass_interval = DEMAND_MINUTE,
 											.default_lead = 5 * DEMAND_MINUTE } };
 
-	configured.value = instances;
 	choice_make(history, &settings, &room, &result);
+}
+
+static void
+choose(const DemandHistory *history, int64_t from, int64_t to, int instances)
+{
+	configured.value = instances;
+	choose_within(history, from, to, 0, 100);
 }
 
 static void
@@ -335,6 +342,69 @@ test_lowest_price(void **state)
 	assert_true(candidate->policy.price > price * 0.999 && candidate->policy.price < price * 1.001);
 }
 
+/*
+ * What is configured has one prebuild ten minutes before each of the demands, and none else. Nothing waits
+ * less, so it stays, and it has reached the level.
+ */
+static void
+test_what_waits_least_stays(void **state)
+{
+	static DemandStep steps[2 * WEEKS * 7 + 1] = { { INT64_MIN, 0 } };
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = steps, .nconfigured = 1
+	};
+
+	(void) state;
+	for (int day = 0; day < WEEKS * 7; day++)
+	{
+		int64_t quarter = began + day * DEMAND_DAY + (1 + random_below(94)) * 15 * DEMAND_MINUTE;
+		int64_t comes = quarter + 10 * DEMAND_MINUTE;
+
+		times[history.ndemands++] = comes;
+		steps[history.nconfigured++] = (DemandStep){ quarter, 1 };
+		steps[history.nconfigured++] = (DemandStep){ comes + 1, 0 };
+	}
+	choose_within(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 0, 100);
+	for (int i = 1; i < result.ncandidates; i++)
+		assert_true(result.candidates[i].earlier.idle > 2 * result.candidates[0].earlier.idle);
+	assert_true(result.candidates[0].reached);
+	assert_int_equal(result.note, CHOICE_KEPT);
+	assert_int_equal(result.chosen, 0);
+}
+
+/*
+ * At least seven wait, which is more than people who come are worth. Whether all find one or few do: one
+ * of the candidates is chosen, and not what is behind the last one.
+ */
+static void
+test_everything_costs_more_than_its_worth(void **state)
+{
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+	int64_t from = began + 13 * DEMAND_WEEK;
+
+	(void) state;
+	configured.value = 7;
+	/* two come once a week */
+	for (int week = 0; week < WEEKS; week++)
+		for (int i = 0; i < 2; i++)
+			times[history.ndemands++] = began + week * DEMAND_WEEK + 2 * DEMAND_DAY;
+	choose_within(&history, from, began + WEEKS * DEMAND_WEEK, 7, 7);
+	assert_true(result.candidates[0].reached);
+	assert_false(result.candidates[0].too_dear);
+	assert_int_equal(result.note, CHOICE_KEPT);
+	assert_int_equal(result.chosen, 0);
+	/* forty come at once, and nobody else */
+	for (history.ndemands = 0; history.ndemands < 40; history.ndemands++)
+		times[history.ndemands] = from + DEMAND_WEEK;
+	choose_within(&history, from, began + WEEKS * DEMAND_WEEK, 7, 7);
+	for (int i = 0; i < result.ncandidates; i++)
+		assert_false(result.candidates[i].reached);
+	assert_int_equal(result.note, CHOICE_BEST_EFFORT);
+	assert_in_range(result.chosen, 0, result.ncandidates - 1);
+}
+
 /* Without demands nothing was missed. */
 static void
 test_hit_rate(void **state)
@@ -363,6 +433,8 @@ main(void)
 		cmocka_unit_test(test_price),
 		cmocka_unit_test(test_highest_price),
 		cmocka_unit_test(test_lowest_price),
+		cmocka_unit_test(test_what_waits_least_stays),
+		cmocka_unit_test(test_everything_costs_more_than_its_worth),
 		cmocka_unit_test(test_hit_rate),
 	};
 
