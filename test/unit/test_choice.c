@@ -70,6 +70,16 @@ choose(const DemandHistory *history, int64_t from, int64_t to, int instances)
 	choose_within(history, from, to, 0, 100);
 }
 
+/* Return the candidate of a kind with a number, or NULL. */
+static const ChoiceCandidate *
+candidate_of(PolicyKind kind, int number)
+{
+	for (int i = 0; i < result.ncandidates; i++)
+		if (result.candidates[i].policy.kind == kind && number-- == 0)
+			return &result.candidates[i];
+	return NULL;
+}
+
 static void
 test_wasteful_number_is_replaced(void **state)
 {
@@ -220,14 +230,98 @@ test_advice_is_what_it_says(void **state)
 	assert_memory_equal(&played.after, &result.advice.later, sizeof(SimulatorFigures));
 }
 
-/* Return the candidate of a kind with a number, or NULL. */
-static const ChoiceCandidate *
-candidate_of(PolicyKind kind, int number)
+/* The advised schedule is fitted to the weeks before the split, to a share of their demands as told. */
+static void
+test_advice_is_a_fit(void **state)
 {
-	for (int i = 0; i < result.ncandidates; i++)
-		if (result.candidates[i].policy.kind == kind && number-- == 0)
-			return &result.candidates[i];
-	return NULL;
+	DemandHistory history = make_history(WEEKS, 40);
+	static WeekNeeds needs;
+	int alike = 0;
+
+	(void) state;
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 6);
+	week_needs(&history, result.split - 16 * DEMAND_WEEK, result.split, 5 * DEMAND_MINUTE, &needs);
+	for (int i = 0; i < 3; i++)
+	{
+		static const double misses[] = { 1, 0.5, 0.2 };
+		WeekSchedule week;
+
+		week_schedule_fit(&needs, WEEK_PIECED, 1 - (1 - 0.99) * misses[i], &week);
+		alike += memcmp(&week, &result.advice.week, sizeof(week)) == 0;
+	}
+	assert_true(alike > 0);
+}
+
+/* Fixed levels are tried from the first one that serves enough by counting. */
+static void
+test_first_fixed_level(void **state)
+{
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+
+	(void) state;
+	/* three at once, each day: the third one needs a level of three */
+	for (int i = 0; i < WEEKS * 7 * 3; i++)
+		times[history.ndemands++] = began + i / 3 * DEMAND_DAY + DEMAND_HOUR;
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 1);
+	assert_int_equal(candidate_of(POLICY_FIXED, 0)->policy.level, 3);
+	/* one each day, and once two: without the second one it is 60 of 61 */
+	for (history.ndemands = 0; history.ndemands < WEEKS * 7; history.ndemands++)
+		times[history.ndemands] = began + history.ndemands * DEMAND_DAY + DEMAND_HOUR;
+	times[13 * 7 + 5] = times[13 * 7 + 6];
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 1);
+	assert_int_equal(result.candidates[0].earlier.demands, 61);
+	assert_int_equal(candidate_of(POLICY_FIXED, 0)->policy.level, 2);
+}
+
+/* Where all but what is configured give the same, the first one of them is the best effort. */
+static void
+test_first_best_effort(void **state)
+{
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+
+	(void) state;
+	/* two at once, each day, of whom one finds a prebuild */
+	for (int i = 0; i < WEEKS * 7 * 2; i++)
+		times[history.ndemands++] = began + i / 2 * DEMAND_DAY + DEMAND_HOUR;
+	configured.value = 0;
+	choose_within(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 1, 1);
+	assert_int_equal(result.note, CHOICE_BEST_EFFORT);
+	assert_int_equal(result.chosen, 1);
+}
+
+/* The later part begins where the caller says, if the earlier one has some time and the range does not end before. */
+static void
+test_split(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	ChoiceSettings settings = { .from = began + 13 * DEMAND_WEEK,
+								.to = began + WEEKS * DEMAND_WEEK,
+								.service_level = 0.99,
+								.policy = { .max_instances = 9,
+											.pass_interval = DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	int64_t thirds = settings.from + (settings.to - settings.from) / 3 * 2;
+	const struct
+	{
+		int64_t asked, got;
+	} cases[] = { { 0, thirds },
+				  { settings.from, thirds },
+				  { settings.from + 1, settings.from + 1 },
+				  { settings.to, settings.to },
+				  { settings.to + 1, thirds } };
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		settings.split = cases[i].asked;
+		choice_make(&history, &settings, &room, &result);
+		assert_int_equal(result.from, settings.from);
+		assert_int_equal(result.split, cases[i].got);
+	}
 }
 
 /* Schedules that are fitted to the weeks before miss a demand that grows. All aims are tried. */
@@ -429,6 +523,10 @@ main(void)
 		cmocka_unit_test(test_one_rush_is_not_worth_its_price),
 		cmocka_unit_test(test_later_part_has_no_say),
 		cmocka_unit_test(test_advice_is_what_it_says),
+		cmocka_unit_test(test_advice_is_a_fit),
+		cmocka_unit_test(test_first_fixed_level),
+		cmocka_unit_test(test_first_best_effort),
+		cmocka_unit_test(test_split),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_price),
 		cmocka_unit_test(test_highest_price),

@@ -1037,6 +1037,10 @@ random_pool(int round)
 	};
 	for (int i = 0; i < members; i++)
 		random_member();
+	/* what is behind the last one is no member */
+	random_member();
+	pool.members[--pool.snapshot.nmembers].verdict =
+		random_below(2) ? VERDICT_LEAVE : VERDICT_DELETE_EXPIRED;
 }
 
 /* What is to become of each member, and how many are created. */
