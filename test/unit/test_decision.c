@@ -163,6 +163,8 @@ spoil_results(void)
 		pool.members[i].verdict = VERDICT_DELETE_EXTRANEOUS;
 		pool.members[i].unwell = true;
 	}
+	for (int i = 0; i < MAX_MEMBERS; i++)
+		pool.attempts[i].failed = true;
 	memset(pool.order, 0, sizeof(pool.order));
 }
 

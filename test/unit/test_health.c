@@ -137,6 +137,9 @@ add_past_failure(int64_t age)
 static void
 decide(void)
 {
+	/* what nobody has filled in says nothing: leave rubbish in it */
+	for (int i = 0; i < LENGTH(pool.attempts); i++)
+		pool.attempts[i].failed = true;
 	decision_judge(&pool.snapshot, &pool.settings);
 	for (int i = 0; i < pool.snapshot.npresets; i++)
 		if (decision_needs_check(&pool.presets[i]))
@@ -633,7 +636,8 @@ test_probe_ends_the_limit(void **state)
 		{ STATUS_HARD_LIMITED, 0, 3, true },  { STATUS_HEALTHY, 0, 3, true },
 		{ STATUS_HEALTHY, 1, 2, true },		  { STATUS_HARD_LIMITED, 1, 1, true },
 		{ STATUS_HEALTHY, 1, 1, false },	  { STATUS_HEALTHY, 0, 2, false },
-		{ STATUS_HARD_LIMITED, 3, 3, false },
+		{ STATUS_HARD_LIMITED, 3, 3, false }, { STATUS_HARD_LIMITED, 1, 0, false },
+		{ STATUS_HARD_LIMITED, 0, 0, false },
 	};
 
 	(void) state;
