@@ -184,6 +184,14 @@ SELECT is((SELECT count(*) FROM prebuild_pool_state WHERE name = 'tampered'), 1,
 SELECT log_of_one(10 * (100 + members / 2) + 1) FROM prebuild_pool_marker \g /dev/null
 SELECT is((SELECT prebuild_fold() = 10 * (100 + members / 2) + 1 FROM prebuild_pool_marker), true, 'of one more');
 SELECT is((SELECT count(*) FROM prebuild_pool_state WHERE name = 'tampered'), 0, 'it builds the pool anew');
+-- what is logged of another control plane is that one's
+DO $$ BEGIN
+	INSERT INTO prebuild_pool_log SELECT pg_current_xact_id(), 'pg_catalog'::regnamespace, 'w', gen_random_uuid();
+	UPDATE workspaces SET name = 'more-1-again' WHERE name LIKE 'more-1%';
+END $$;
+SELECT is(prebuild_fold(), 1, 'a fold takes its own control plane''s');
+SELECT is((SELECT count(*) FROM prebuild_pool_log), 1, 'and leaves another one''s');
+DELETE FROM prebuild_pool_log;
 DO $$ BEGIN
 	DELETE FROM workspaces WHERE name LIKE 'more-%';
 	PERFORM prebuild_fold();

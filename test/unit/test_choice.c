@@ -275,6 +275,71 @@ test_first_fixed_level(void **state)
 	assert_int_equal(candidate_of(POLICY_FIXED, 0)->policy.level, 2);
 }
 
+/* Passes come late, so that the first level does not serve what counting says. The next one is above. */
+static void
+test_next_fixed_level(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 200);
+	ChoiceSettings settings = { .from = began + 13 * DEMAND_WEEK,
+								.to = began + WEEKS * DEMAND_WEEK,
+								.service_level = 0.99,
+								.policy = { .max_instances = 100,
+											.pass_interval = 10 * DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	int next = 1;
+
+	(void) state;
+	configured.value = 1;
+	choice_make(&history, &settings, &room, &result);
+	assert_false(candidate_of(POLICY_FIXED, 0)->reached);
+	for (; candidate_of(POLICY_FIXED, next) != NULL; next++)
+		assert_int_equal(candidate_of(POLICY_FIXED, next)->policy.level,
+						 candidate_of(POLICY_FIXED, next - 1)->policy.level + 1);
+	assert_between(next, 2, 3);
+}
+
+/* The bound is the first fit that serves enough, of twelve that aim from the level up to everything. */
+static void
+test_bound(void **state)
+{
+	static WeekNeeds needs;
+	static WeekSchedule week;
+	static ChoiceSchedule bound;
+	ChoiceSettings settings = { .to = began + WEEKS * DEMAND_WEEK,
+								.service_level = 0.9,
+								.prompt = true,
+								.policy = { .max_instances = 100,
+											.pass_interval = DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	Policy policy = { .kind = POLICY_WEEK, .week = &week };
+	double misses = 1 - settings.service_level;
+	int between = 0;
+
+	(void) state;
+	for (int a_day = 5; a_day <= 160; a_day *= 2)
+	{
+		DemandHistory history = make_history(WEEKS, a_day);
+		SimulatorResult played;
+		int try = 0;
+
+		policy_memo_init(&room.memo, patterns, CHOICE_PATTERNS);
+		choice_bound(&history, &settings, began, &room, &bound);
+		week_needs(&history, began, settings.to, 5 * DEMAND_MINUTE, &needs);
+		for (; try < 12; try++)
+		{
+			week_schedule_fit(&needs, WEEK_FREE, 1 - misses * (11 - try) / 11, &week);
+			choice_simulate(&history, &settings, began, began, &policy, &room, &played);
+			if (simulator_hit_rate(&played.after) >= settings.service_level)
+				break;
+		}
+		assert_int_equal(bound.reached, try < 12);
+		assert_memory_equal(&week, &bound.week, sizeof(week));
+		assert_memory_equal(&played.after, &bound.later, sizeof(played.after));
+		between += try < 11;
+	}
+	assert_true(between > 0);
+}
+
 /* Where all but what is configured give the same, the first one of them is the best effort. */
 static void
 test_first_best_effort(void **state)
@@ -525,6 +590,8 @@ main(void)
 		cmocka_unit_test(test_advice_is_what_it_says),
 		cmocka_unit_test(test_advice_is_a_fit),
 		cmocka_unit_test(test_first_fixed_level),
+		cmocka_unit_test(test_next_fixed_level),
+		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_first_best_effort),
 		cmocka_unit_test(test_split),
 		cmocka_unit_test(test_growth),

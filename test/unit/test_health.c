@@ -382,6 +382,33 @@ test_kinds_of_rests(void **state)
 			}
 }
 
+/* The preset that the workspace has now decides about a rest, and only without one that of its build. */
+static void
+test_whose_rest(void **state)
+{
+	(void) state;
+	for (int current = -1; current < 2; current++)
+		for (int built = -1; built < 2; built++)
+			for (int keeps = 0; keeps < 2; keeps++)
+			{
+				int preset = current >= 0 ? current : built;
+				PoolMember *member;
+
+				start_case("whose rest", (current + 1) * 100 + (built + 1) * 10 + keeps);
+				for (int i = 0; i < 2; i++)
+					add_preset(0)->policy =
+						(HealthPolicy){ .failed_retention = i == keeps ? 0 : HOUR,
+										.max_unavailable = { 100, true },
+										.max_surge = { 100, true } };
+				member = add_failed(DAY);
+				member->current_preset = current;
+				member->build_preset = built;
+				decide();
+				CHECK(member->verdict,
+					  preset < 0 || preset == keeps ? VERDICT_LEAVE : VERDICT_DELETE_LEFT);
+			}
+}
+
 /* Of each preset the newest builds stay, ties by the builds' ids. */
 static void
 test_evidence(void **state)
@@ -1228,6 +1255,7 @@ main(void)
 		cmocka_unit_test(test_sick_ones_are_failures),
 		cmocka_unit_test(test_sick_and_expired),
 		cmocka_unit_test(test_kinds_of_rests),
+		cmocka_unit_test(test_whose_rest),
 		cmocka_unit_test(test_evidence),
 		cmocka_unit_test(test_deletes_are_tried_again),
 		cmocka_unit_test(test_never_taken),

@@ -338,6 +338,7 @@ test_demand_that_stops(void **state)
 
 			assert_int_equal(answer.target, 0);
 			assert_int_equal(answer.reason, POLICY_SILENT);
+			assert_true(answer.until > last + days * DEMAND_DAY);
 		}
 }
 
