@@ -15,8 +15,10 @@
 
 /* Prices in hindsight: each is the one before times the ratio. */
 #define FIRST_PRICE 4.0
-#define PRICE_RATIO 0.93
-#define PRICES 110
+#define PRICE_RATIO 0.9
+#define PRICES 75
+/* Lower prices wait longer: beyond this much nothing better comes. */
+#define WORSE 1.25
 
 typedef struct Oracle
 {
@@ -91,10 +93,14 @@ oracle_best(const DemandHistory *history, const SimulatorSettings *settings,
 	const double *rates = known->rates + (settings->from - known->from) / DEMAND_MINUTE;
 	Oracle oracle = { .from = settings->from,
 					  .minutes = (int) ((settings->to - settings->from) / DEMAND_MINUTE) };
+	SimulatorSettings until_missed = *settings;
+	int demands = demand_count_before(history->demands, history->ndemands, settings->to) -
+				  demand_count_before(history->demands, history->ndemands, settings->from);
 	double price = FIRST_PRICE;
 	bool found = false;
 	DemandLead lead;
 
+	until_missed.give_up_at = (int) ((1 - share) * demands + 1e-9) + 1;
 	oracle.levels = malloc(sizeof(int) * (size_t) oracle.minutes);
 	oracle.targets = malloc(sizeof(int) * (size_t) oracle.minutes);
 	demand_lead(history, settings->to, settings->default_lead, &lead);
@@ -104,12 +110,11 @@ oracle_best(const DemandHistory *history, const SimulatorSettings *settings,
 
 		find_levels(rates, &lead, settings->pass_interval, price, room->size, &oracle);
 		find_targets(&lead, settings->pass_interval, &oracle);
-		simulate(history, settings, oracle_target, &oracle, room, &result);
-		if (result.after.warm < share * result.after.demands - 1e-9)
+		if (!simulate(history, &until_missed, oracle_target, &oracle, room, &result))
 			continue;
 		if (!found || result.after.idle < figures->idle)
 			*figures = result.after;
-		else if (result.after.idle > 2 * figures->idle)
+		else if ((double) result.after.idle > WORSE * (double) figures->idle)
 			break;
 		found = true;
 	}

@@ -17,7 +17,7 @@ typedef struct OracleRates
 } OracleRates;
 
 /*
- * Of base-stock levels for some rates find those that wait least between split and to and serve
+ * Of base-stock levels for some rates find those that wait least from settings->from to to and serve
  * the share of the demands there: one price for all of the time, the best in hindsight. The rates
  * reach from settings->from, or before, up to settings->to. Returns false if no price serves
  * so many.
