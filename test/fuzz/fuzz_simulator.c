@@ -41,6 +41,29 @@ take(Input *input, int64_t limit)
 	return value % limit;
 }
 
+/* A build of the past that has not ended says nothing of lead times. */
+static void
+check_lead(const DemandHistory *past, int64_t at)
+{
+	DemandBuild ended[MOST];
+	DemandHistory known = *past;
+	DemandLead lead;
+	DemandLead same;
+
+	known.nbuilds = 0;
+	known.builds = ended;
+	for (int i = 0; i < past->nbuilds; i++)
+	{
+		require(past->builds[i].created < at);
+		if (past->builds[i].created + past->builds[i].took < at)
+			ended[known.nbuilds++] = past->builds[i];
+	}
+	demand_lead(past, at, DEMAND_HOUR, &lead);
+	demand_lead(&known, at, DEMAND_HOUR, &same);
+	require(lead.samples == same.samples && lead.mean == same.mean && lead.median == same.median &&
+			lead.p90 == same.p90 && lead.failure_rate == same.failure_rate);
+}
+
 /* The policy: what the input says next. */
 static int
 answer(void *policy, const DemandHistory *past, int64_t at, int64_t *until)
@@ -49,9 +72,8 @@ answer(void *policy, const DemandHistory *past, int64_t at, int64_t *until)
 
 	require(at >= input->asked);
 	input->asked = at;
-	require(past->ndemands == 0 || past->demands[past->ndemands - 1] <= at);
-	for (int i = 0; i < past->nbuilds; i++)
-		require(past->builds[i].created + past->builds[i].took <= at);
+	require(past->ndemands == 0 || past->demands[past->ndemands - 1] < at);
+	check_lead(past, at);
 	require(past->nconfigured == 0 || past->configured[past->nconfigured - 1].from <= at);
 	*until = at + (60 + take(input, 60000)) * DEMAND_SECOND;
 	return (int) take(input, SIZE + 1);

@@ -91,7 +91,7 @@ END $$;
 UPDATE provisioner_jobs SET input = input WHERE false;
 
 CREATE SCHEMA saved;
--- but those that speak of transactions and files, or measure the time between passes
+-- but those that speak of transactions and files, or measure the time between passes; of counts, the sum counts
 CREATE TABLE saved.tables AS
 SELECT c.oid::regclass AS name, c.relname LIKE 'prebuild_%' AS own, (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
 	WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '') AS columns
@@ -123,12 +123,16 @@ DECLARE
 	o saved.tables;
 BEGIN
 	FOR o IN SELECT * FROM saved.tables LOOP
-		CONTINUE WHEN o.name = 'prebuild_event'::regclass;
+		CONTINUE WHEN o.name IN ('prebuild_event'::regclass, 'prebuild_preset_count'::regclass, 'prebuild_preset_count_log'::regclass);
 		RETURN QUERY EXECUTE format('SELECT ''|'' || %L || '' '' || to_jsonb(x)::text FROM %s x', o.name, o.name);
 	END LOOP;
 	RETURN QUERY SELECT '|event ' || (to_jsonb(e) - 'id')::text FROM prebuild_event e WHERE e.kind NOT IN ('pass', 'preset_failed');
 	RETURN QUERY SELECT format('|passes %s %s %s', sum((detail ->> 'created')::int), sum((detail ->> 'deleted')::int),
 		sum((detail ->> 'canceled')::int)) FROM prebuild_event WHERE kind = 'pass';
+	RETURN QUERY SELECT format('|count %s %s %s %s', c.template_id, c.preset_name, c.counter, sum(c.value)) FROM (
+		SELECT template_id, preset_name, counter, value FROM prebuild_preset_count
+		UNION ALL SELECT template_id, preset_name, counter, value FROM prebuild_preset_count_log) c
+		GROUP BY c.template_id, c.preset_name, c.counter;
 	RETURN QUERY SELECT '|demand ' || to_jsonb(d)::text FROM prebuild_demand('2000-01-01', '2100-01-01') d;
 	RETURN QUERY SELECT '|wrong ' || to_jsonb(v)::text FROM prebuild_verify() v;
 	RETURN QUERY SELECT '|trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal;
@@ -308,7 +312,7 @@ sub say_all
 {
 	my ($script) = @_;
 	my $session = start_session($node, $db,
-		"\\set ON_ERROR_STOP off\nSET prebuild.lock_linger = 0;\nSET prebuild.metadata_insert_missing = on;\n$script");
+		"\\set ON_ERROR_STOP off\nSET prebuild.lock_linger = 0;\nSET prebuild.metadata_insert_missing = on;\nSET prebuild.attach_timeout = '200ms';\n$script");
 
 	finish_session($session);
 	return $session->{output};
