@@ -335,24 +335,60 @@ SELECT $$
 $$
 $function$;
 
--- Milliseconds of each pass from the first one until all builds are in the logs, and of 40 after that.
-CREATE TABLE bench.first_passes (logging boolean, milliseconds float8);
-CREATE PROCEDURE bench.first_passes() LANGUAGE plpgsql AS $$
+-- Milliseconds of processor time of this session so far.
+CREATE FUNCTION bench.processor_time() RETURNS float8 LANGUAGE sql VOLATILE AS $$
+SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::float8 / 1e6
+$$;
+
+-- In turns: passes from the first one until all builds are in the logs, as many idle ones after that, and the
+-- query by hand some times. Milliseconds by the clock and of processor time; those of the query are of one run.
+CREATE TABLE bench.first_passes (passes int, first float8, idle float8, by_hand float8, first_processor float8,
+                                 idle_processor float8, by_hand_processor float8, longest float8);
+CREATE PROCEDURE bench.first_passes(turns int) LANGUAGE plpgsql AS $$
 DECLARE
-    began timestamptz;
-    was_done boolean := false;
-    after int := 0;
+    queries CONSTANT int := 5;
+    began timestamptz[];
+    used float8[];
+    pass timestamptz;
+    longest float8;
+    passes int;
 BEGIN
-    TRUNCATE prebuild_demand_log, prebuild_lead_time_log, prebuild_demand_marker;
-    COMMIT;
-    WHILE after < 40 LOOP
-        began := clock_timestamp();
-        PERFORM prebuild_reconcile();
+    -- the server plans a session's statements anew for their first five calls
+    CALL bench.passes(10);
+    FOR turn IN 1 .. turns LOOP
+        TRUNCATE prebuild_demand_log, prebuild_lead_time_log, prebuild_demand_marker;
         COMMIT;
+        passes := 0;
+        longest := 0;
+        began[1] := clock_timestamp();
+        used[1] := bench.processor_time();
+        LOOP
+            pass := clock_timestamp();
+            PERFORM prebuild_reconcile();
+            COMMIT;
+            longest := greatest(longest, extract(epoch FROM clock_timestamp() - pass) * 1000);
+            passes := passes + 1;
+            EXIT WHEN (SELECT done_from IS NOT NULL FROM prebuild_demand_marker);
+        END LOOP;
+        began[2] := clock_timestamp();
+        used[2] := bench.processor_time();
+        FOR i IN 1 .. passes LOOP
+            PERFORM prebuild_reconcile();
+            COMMIT;
+        END LOOP;
+        began[3] := clock_timestamp();
+        used[3] := bench.processor_time();
+        FOR i IN 1 .. queries LOOP
+            PERFORM bench.milliseconds(bench.demands_by_hand());
+        END LOOP;
+        began[4] := clock_timestamp();
+        used[4] := bench.processor_time();
         INSERT INTO bench.first_passes
-        VALUES (NOT was_done, extract(epoch FROM clock_timestamp() - began) * 1000);
-        after := after + was_done::int;
-        was_done := (SELECT done_from IS NOT NULL FROM prebuild_demand_marker);
+        SELECT passes, t.took[1], t.took[2], t.took[3] / queries, used[2] - used[1], used[3] - used[2],
+               (used[4] - used[3]) / queries, longest
+        FROM (SELECT array_agg(extract(epoch FROM began[i + 1] - began[i]) * 1000 ORDER BY i) AS took
+              FROM generate_series(1, 3) i) t;
+        COMMIT;
     END LOOP;
 END
 $$;

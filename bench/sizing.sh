@@ -2,9 +2,9 @@
 # Measure what sizing by demand costs: advice for 400 presets from 90 days (with the 17 weeks before
 # them, from which policies learn), and one backtest. In seconds of processor time of the session,
 # which do not depend on what else the machine does. And what mode auto adds to an idle pass of an
-# attached fleet, in turns. On a private server in the scratch folder.
+# attached fleet, in the same way, in turns. On a private server in the scratch folder.
 #
-#   bench/sizing.sh                 40 demands a day and preset: a minute and 2 GB
+#   bench/sizing.sh                 40 demands a day and preset: some minutes and 3 GB
 #   PER_DAY=5 bench/sizing.sh
 
 . "$(dirname "$0")/common.sh"
@@ -78,7 +78,7 @@ sql postgres -c 'CREATE DATABASE choosing TEMPLATE passes'
 sql choosing -c 'CALL bench.choose()'
 sql choosing -c 'COPY prebuild_policy_choice TO STDOUT' | sql passes -c 'COPY prebuild_policy_choice FROM STDIN'
 sql passes -c 'UPDATE prebuild_policy SET min_instances = 5, max_instances = 5' -c 'VACUUM ANALYZE' \
-	-c 'CALL bench.auto_passes(20)'
+	-c 'CALL bench.auto_passes(10)'
 rows=$(sql passes -c 'SELECT auto, off FROM bench.auto_passes')
 report 'attached: an idle pass with 400 presets in auto to off' \
 	"$(ratio "$(median_of 1 <<< "$rows")" "$(median_of 2 <<< "$rows")")" 'at most' 1.3 \

@@ -119,6 +119,23 @@ typedef void (*shmem_request_hook_type)(void);
 	(pg_proc_aclcheck((function), (role), ACL_EXECUTE) == ACLCHECK_OK)
 #endif
 
+/* Begin to scan an index of a table. 18 can count what the scan does. */
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(table, index, snapshot, nkeys)                                      \
+	index_beginscan((table), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define compat_index_beginscan(table, index, snapshot, nkeys)                                      \
+	index_beginscan((table), (index), (snapshot), (nkeys), 0)
+#endif
+
+/* Raise an error if old_snapshot_threshold, which 17 no longer has, made a page too new for a snapshot. */
+#if PG_VERSION_NUM >= 170000
+#define compat_test_for_old_snapshot(snapshot, table, page) ((void) (page))
+#else
+#define compat_test_for_old_snapshot(snapshot, table, page)                                        \
+	TestForOldSnapshot((snapshot), (table), (page))
+#endif
+
 /* Set-returning functions that fill a tuplestore: the server's own helper came with 15. */
 #if PG_VERSION_NUM < 150000
 #define MAT_SRF_USE_EXPECTED_DESC 0x01

@@ -653,6 +653,8 @@ REVOKE ALL ON FUNCTION @extschema@.prebuild_retry(uuid, timestamptz) FROM PUBLIC
 
 -- A workspace is one demand, however often it is built. Its id is part of the key, so that whoever
 -- finds a demand again (a pass, a claim, a pass after a restore) does not count it twice.
+-- The indexes of the logs begin with the column that differs most: mostly it alone decides where a row
+-- belongs. The control plane is only where it has to be, because it has its templates to itself.
 CREATE TABLE @extschema@.prebuild_demand_log (
 	control_plane text NOT NULL,
 	workspace_id uuid NOT NULL,
@@ -661,10 +663,10 @@ CREATE TABLE @extschema@.prebuild_demand_log (
 	at timestamptz NOT NULL,
 	warm boolean NOT NULL,
 	counted boolean NOT NULL DEFAULT true,
-	PRIMARY KEY (control_plane, workspace_id)
+	PRIMARY KEY (workspace_id, control_plane)
 );
 CREATE INDEX prebuild_demand_log_preset_idx
-	ON @extschema@.prebuild_demand_log (control_plane, template_id, preset_name, at);
+	ON @extschema@.prebuild_demand_log (template_id, preset_name, at);
 CREATE INDEX prebuild_demand_log_at_idx ON @extschema@.prebuild_demand_log (at);
 CREATE INDEX prebuild_demand_log_uncounted_idx
 	ON @extschema@.prebuild_demand_log (control_plane) WHERE NOT counted;
@@ -692,10 +694,10 @@ CREATE TABLE @extschema@.prebuild_lead_time_log (
 	waiting double precision,
 	building double precision,
 	starting double precision,
-	PRIMARY KEY (control_plane, workspace_id)
+	PRIMARY KEY (workspace_id, control_plane)
 );
 CREATE INDEX prebuild_lead_time_log_preset_idx
-	ON @extschema@.prebuild_lead_time_log (control_plane, template_id, preset_name, built_at);
+	ON @extschema@.prebuild_lead_time_log (template_id, preset_name, built_at);
 CREATE INDEX prebuild_lead_time_log_built_at_idx ON @extschema@.prebuild_lead_time_log (built_at);
 CREATE INDEX prebuild_lead_time_log_open_idx
 	ON @extschema@.prebuild_lead_time_log (control_plane, built_at) WHERE outcome IS NULL;

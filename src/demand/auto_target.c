@@ -10,7 +10,8 @@
  *
  *	  The demands come from the log alone, which passes bring up to date. So the number of statements
  *	  is constant, and the rows read are those of a day, one of each preset that had no demand in it,
- *	  and no build. The choices themselves are kept in the backend (kept_choices.c).
+ *	  and no build. The backend keeps the demands of the day and the choices, and reads what is new of
+ *	  them (kept_demands.c, kept_choices.c).
  */
 #include "compat.h"
 

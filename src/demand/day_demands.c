@@ -15,15 +15,12 @@
 #include "demand/demand_history.h"
 #include "demand/demand_marker.h"
 #include "demand/history.h"
+#include "demand/kept_demands.h"
 #include "settings.h"
 
-/*
- * Read the demands of the day before a time, from the log alone, in the active snapshot, by one
- * statement. template_id: of this one, or (NULL) of all. SPI must be connected. The result is palloc'd
- * in the current context.
- */
-DemandTable *
-day_demands_read(const Id *template_id, TimestampTz at)
+/* Read the demands of the day before a time, of a template or (NULL) of all, into a table, by SQL. */
+static void
+read_by_statement(const Id *template_id, TimestampTz at, DemandTable *table)
 {
 	static KeptPlan plan;
 	static const Oid argtypes[] = { TEXTOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID };
@@ -31,19 +28,31 @@ day_demands_read(const Id *template_id, TimestampTz at)
 					   template_id == NULL ? (Datum) 0 : id_datum(template_id),
 					   TimestampTzGetDatum(at - DEMAND_DAY), TimestampTzGetDatum(at) };
 	const char nulls[] = { ' ', template_id == NULL ? 'n' : ' ', ' ', ' ' };
-	DemandTable *table = demand_table_new();
-	int guc_level;
-	int n;
+	int guc_level = history_plan_for_values();
 
-	if (!demand_log_exists())
-		return table;
-	guc_level = history_plan_for_values();
 	plan_each(&plan,
 			  "SELECT l.template_id, l.preset_name, l.at FROM {ext}prebuild_demand_log l"
 			  " WHERE l.control_plane {=} $1 AND ($2 IS NULL OR l.template_id {=} $2)"
 			  " AND l.at {>=} $3 AND l.at {<} $4",
 			  PLAN_READ_OWN, lengthof(argtypes), argtypes, values, nulls, demand_table_take, table);
 	AtEOXact_GUC(true, guc_level);
+}
+
+/*
+ * Read the demands of the day before a time, from the log alone, in the active snapshot, by one
+ * statement at most. template_id: of this one, or (NULL) of all, of which the backend keeps what it has
+ * read. SPI must be connected. The result is palloc'd in the current context.
+ */
+DemandTable *
+day_demands_read(const Id *template_id, TimestampTz at)
+{
+	DemandTable *table = demand_table_new();
+	int n;
+
+	if (!demand_log_exists())
+		return table;
+	if (template_id != NULL || !kept_demands_read(at - DEMAND_DAY, at, table))
+		read_by_statement(template_id, at, table);
 	(void) demand_table_sort(table, &n);
 	return table;
 }

@@ -8,22 +8,14 @@
  */
 #include "compat.h"
 
-#include "common/hashfn.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "base/ids.h"
 #include "demand/demand_table.h"
+#include "demand/preset_key.h"
 
 /* Demands of a preset that there is room for at first. */
 #define FIRST_ROOM 16
-
-typedef struct PresetKey
-{
-	Id template_id;
-	uint32 length;
-	const char *name; /* as long as that */
-} PresetKey;
 
 typedef struct PresetEntry
 {
@@ -34,26 +26,12 @@ typedef struct PresetEntry
 	PresetDemands demands;
 } PresetEntry;
 
-static inline uint32
-hash_of(const PresetKey *key)
-{
-	return hash_combine(hash_bytes(key->template_id.bytes, sizeof(Id)),
-						hash_bytes((const unsigned char *) key->name, (int) key->length));
-}
-
-static inline bool
-are_equal(const PresetKey *a, const PresetKey *b)
-{
-	return a->length == b->length && id_compare(&a->template_id, &b->template_id) == 0 &&
-		   memcmp(a->name, b->name, a->length) == 0;
-}
-
 #define SH_PREFIX presets
 #define SH_ELEMENT_TYPE PresetEntry
 #define SH_KEY_TYPE PresetKey
 #define SH_KEY key
-#define SH_HASH_KEY(table, key) hash_of(&(key))
-#define SH_EQUAL(table, a, b) are_equal(&(a), &(b))
+#define SH_HASH_KEY(table, key) preset_key_hash(&(key))
+#define SH_EQUAL(table, a, b) preset_keys_equal(&(a), &(b))
 #define SH_STORE_HASH
 #define SH_GET_HASH(table, entry) (entry)->hash
 #define SH_SCOPE static inline
@@ -127,6 +105,26 @@ demand_table_take(TupleTableSlot *row, void *table)
 		demands->warm[demands->n] = DatumGetBool(row->tts_values[3]);
 	demands->times[demands->n++] = DatumGetInt64(row->tts_values[2]);
 	MemoryContextSwitchTo(before);
+}
+
+/*
+ * Take all demands of a preset, of which the table has none yet. The times stay where they are; the
+ * name is copied.
+ */
+void
+demand_table_put(DemandTable *table, const PresetDemands *demands)
+{
+	PresetKey key = { .template_id = demands->template_id,
+					  .length = (uint32) strlen(demands->preset_name),
+					  .name = demands->preset_name };
+	bool found;
+	PresetEntry *entry = presets_insert(table->presets, key, &found);
+
+	Assert(!found && demands->warm == NULL);
+	entry->key.name = pnstrdup(key.name, key.length);
+	entry->room = demands->n;
+	entry->demands = *demands;
+	entry->demands.preset_name = entry->key.name;
 }
 
 /* A demand. */

@@ -25,6 +25,7 @@ typedef struct DemandTable DemandTable;
 
 extern DemandTable *demand_table_new(void);
 extern void demand_table_take(TupleTableSlot *row, void *table);
+extern void demand_table_put(DemandTable *table, const PresetDemands *demands);
 extern PresetDemands *demand_table_sort(const DemandTable *table, int *n);
 extern const PresetDemands *demand_table_find(const DemandTable *table, const Id *template_id,
 											  const char *preset_name);

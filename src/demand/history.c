@@ -217,8 +217,9 @@ read_logged(const HistoryRange *range, LeadTime **times, ArrayParameter *open)
 static int
 add_measured(const HistoryRange *range, LeadTime **times, int n, ArrayParameter *workspaces)
 {
+	const KnownPrebuilds none = known_prebuilds_none();
 	int measured_n;
-	LeadTime *measured = lead_times_measure(workspaces, range->until, &measured_n);
+	LeadTime *measured = lead_times_measure(&none, workspaces, range->until, &measured_n);
 	int known = n;
 
 	*times = *times == NULL ? palloc_array(LeadTime, measured_n + 1)

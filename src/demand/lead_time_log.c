@@ -87,36 +87,57 @@ lead_time_of_row(uint64 row)
 	return time;
 }
 
+/* Return no prebuilds. Allocates in the current memory context. */
+KnownPrebuilds
+known_prebuilds_none(void)
+{
+	return (KnownPrebuilds){ array_new(UUIDOID), array_new(UUIDOID), array_new(TEXTOID),
+							 array_new(UUIDOID), array_new(BOOLOID) };
+}
+
+/* What is to be known of the first builds of workspaces, each of which comes once. */
+#define LOOKED_UP(workspaces)                                                                      \
+	"SELECT d.id, v.template_id::pg_catalog.uuid, p.name::pg_catalog.text,"                        \
+	" f.job_id::pg_catalog.uuid, w.deleted::pg_catalog.bool FROM (" workspaces ") d,"              \
+	" LATERAL (SELECT ww.deleted FROM {cp}workspaces ww WHERE ww.id {=} d.id OFFSET 0) w,"         \
+	" LATERAL (SELECT fb.job_id, fb.template_version_preset_id FROM {cp}workspace_builds fb"       \
+	"  WHERE fb.workspace_id {=} d.id AND fb.build_number {=} 1 OFFSET 0) f,"                      \
+	" " PRESET_OF("f.template_version_preset_id")
+
 /*
- * Measure the first builds of workspaces, in the active snapshot. Leaves out those that are gone, or
- * whose build has no preset any more. at: the time from which a build that is not ready yet may be
- * too old. SPI must be connected. Sets *n and returns an array that is palloc'd in the current
- * context.
+ * Measure the first builds of prebuilds, in the active snapshot: of known ones, each of which comes
+ * once, and of other workspaces, which this looks up. Leaves out those of the latter that are gone, or whose build has no preset any more. at: the time from which a build that is
+ * not ready yet may be too old. SPI must be connected. Sets *n and returns an array that is palloc'd
+ * in the current context.
  */
 LeadTime *
-lead_times_measure(const ArrayParameter *workspaces, TimestampTz at, int *n)
+lead_times_measure(const KnownPrebuilds *known, const ArrayParameter *workspaces, TimestampTz at,
+				   int *n)
 {
-	static KeptPlan plan;
-	static const Oid argtypes[] = { UUIDARRAYOID, TIMESTAMPTZOID };
-	Datum values[] = { array_datum(workspaces), TimestampTzGetDatum(at) };
+	static KeptPlan plan = { .generic = true };
+	static const Oid argtypes[] = { UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID,  UUIDARRAYOID,
+									BOOLARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID };
+	Datum values[] = { array_datum(known->workspaces), array_datum(known->templates),
+					   array_datum(known->presets),	   array_datum(known->jobs),
+					   array_datum(known->gone),	   array_datum(workspaces),
+					   TimestampTzGetDatum(at) };
 	LeadTime *times;
 	uint64 found;
 
 	*n = 0;
-	if (workspaces->n == 0)
+	if (known->workspaces->n == 0 && workspaces->n == 0)
 		return NULL;
 	found = plan_execute(
 		&plan,
-		"SELECT i.id, w.template_id::pg_catalog.uuid, p.name::pg_catalog.text,"
-		" j.created_at::pg_catalog.timestamptz,"
+		"SELECT i.id, i.template_id, i.preset_name, j.created_at::pg_catalog.timestamptz,"
 		" CASE WHEN j.job_status {=} 'failed' THEN 'failed'"
 		"  WHEN j.job_status {=} 'canceled' THEN 'canceled'"
 		"  WHEN j.job_status {=} 'succeeded' AND a.broken THEN 'failed'"
 		"  WHEN j.job_status {=} 'succeeded' AND a.agents {>} 0 AND a.agents {=} a.ready"
 		"   THEN 'ready'"
-		"  WHEN w.deleted THEN 'canceled'"
+		"  WHEN i.is_gone THEN 'canceled'"
 		"  WHEN j.job_status {=} 'succeeded' AND a.all_ready THEN 'canceled'"
-		"  WHEN j.created_at {<} ($2 {-} '" LONGEST "'::pg_catalog.interval) THEN 'failed'"
+		"  WHEN j.created_at {<} ($7 {-} '" LONGEST "'::pg_catalog.interval) THEN 'failed'"
 		"  END::pg_catalog.text,"
 		" pg_catalog.date_part('epoch', COALESCE(j.started_at, j.created_at))"
 		"  {-} pg_catalog.date_part('epoch', j.created_at),"
@@ -127,25 +148,22 @@ lead_times_measure(const ArrayParameter *workspaces, TimestampTz at, int *n)
 		"  THEN pg_catalog.date_part('epoch', '" LONGEST "'::pg_catalog.interval)"
 		"  ELSE pg_catalog.date_part('epoch', a.ready_at)"
 		"   {-} pg_catalog.date_part('epoch', j.completed_at) END"
-		" FROM (SELECT DISTINCT u.id FROM pg_catalog.unnest($1) u (id)) i,"
-		" LATERAL (SELECT ww.template_id, ww.deleted FROM {cp}workspaces ww"
-		"  WHERE ww.id {=} i.id OFFSET 0) w,"
-		" LATERAL (SELECT fb.job_id, fb.template_version_preset_id FROM {cp}workspace_builds fb"
-		"  WHERE fb.workspace_id {=} i.id AND fb.build_number {=} 1 OFFSET 0) f,"
-		" LATERAL (SELECT pp.name FROM {cp}template_version_presets pp"
-		"  WHERE pp.id {=} f.template_version_preset_id OFFSET 0) p,"
-		" LATERAL (SELECT pj.created_at, pj.started_at, pj.completed_at, pj.job_status"
-		"  FROM {cp}provisioner_jobs pj WHERE pj.id {=} f.job_id OFFSET 0) j,"
-		" LATERAL (SELECT pg_catalog.count(*) AS agents, pg_catalog.count(wa.ready_at) AS ready,"
-		"   pg_catalog.max(wa.ready_at) AS ready_at, pg_catalog.bool_or("
-		"    wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout}')) AS broken,"
-		"   pg_catalog.bool_and(wa.lifecycle_state {=} 'ready') AS all_ready"
-		"  FROM {cp}workspace_resources r, LATERAL (SELECT ca.ready_at, ca.lifecycle_state"
-		"   FROM {cp}workspace_agents ca WHERE ca.resource_id {=} r.id AND ca.parent_id IS NULL"
-		"   OFFSET 0) wa"
-		"  WHERE r.job_id {=} f.job_id) a"
-		" WHERE pg_catalog.isfinite(j.created_at)",
-		PLAN_READ, 2, argtypes, values, NULL);
+		" FROM (SELECT k.* FROM {unnest 5} k (id, template_id, preset_name, job_id, is_gone)"
+		"  UNION ALL " LOOKED_UP(
+			"SELECT DISTINCT u.id FROM pg_catalog.unnest($6) u (id)"
+			" WHERE u.id {<>} ALL (SELECT o.id FROM pg_catalog.unnest($1) o (id))") ") i,"
+																					" LATERAL (SELECT pj.created_at, pj.started_at, pj.completed_at, pj.job_status"
+																					"  FROM {cp}provisioner_jobs pj WHERE pj.id {=} i.job_id OFFSET 0) j,"
+																					" LATERAL (SELECT pg_catalog.count(*) AS agents, pg_catalog.count(wa.ready_at) AS ready,"
+																					"   pg_catalog.max(wa.ready_at) AS ready_at, pg_catalog.bool_or("
+																					"    wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout}')) AS broken,"
+																					"   pg_catalog.bool_and(wa.lifecycle_state {=} 'ready') AS all_ready"
+																					"  FROM {cp}workspace_resources r, LATERAL (SELECT ca.ready_at, ca.lifecycle_state"
+																					"   FROM {cp}workspace_agents ca WHERE ca.resource_id {=} r.id AND ca.parent_id IS NULL"
+																					"   OFFSET 0) wa"
+																					"  WHERE r.job_id {=} i.job_id) a"
+																					" WHERE pg_catalog.isfinite(j.created_at)",
+		PLAN_READ, lengthof(argtypes), argtypes, values, NULL);
 	times = palloc_array(LeadTime, found + 1);
 	for (uint64 i = 0; i < found; i++)
 		times[i] = lead_time_of_row(i);
@@ -161,7 +179,7 @@ lead_times_measure(const ArrayParameter *workspaces, TimestampTz at, int *n)
 void
 lead_times_write(const LeadTime *times, int n, TimestampTz oldest)
 {
-	static KeptPlan plan;
+	static KeptPlan plan = { .generic = true };
 	static const Oid argtypes[] = { UUIDARRAYOID,	UUIDARRAYOID,		 TEXTARRAYOID,
 									TEXTARRAYOID,	FLOAT8ARRAYOID,		 FLOAT8ARRAYOID,
 									FLOAT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTOID };

@@ -41,6 +41,16 @@ typedef struct LeadTime
 	double parts[LEAD_TIME_PARTS]; /* in seconds; only if ready or failed */
 } LeadTime;
 
+/* First builds of prebuilds of which everything is known but how long they took, as columns. */
+typedef struct KnownPrebuilds
+{
+	ArrayParameter *workspaces;
+	ArrayParameter *templates;
+	ArrayParameter *presets; /* names */
+	ArrayParameter *jobs;
+	ArrayParameter *gone; /* is the workspace deleted */
+} KnownPrebuilds;
+
 /* Upper bounds of the buckets of claims, in seconds. One more bucket has all. */
 #define CLAIM_TIME_BOUNDS                                                                          \
 	"'{60,300,900,1800,3600,7200,14400,28800,57600,86400,172800,345600,604800,Infinity}'"
@@ -55,7 +65,9 @@ typedef struct LeadTime
 #define LEAD_TIME_METRIC_COLUMNS 6
 
 extern LeadTime lead_time_of_row(uint64 row);
-extern LeadTime *lead_times_measure(const ArrayParameter *workspaces, TimestampTz at, int *n);
+extern KnownPrebuilds known_prebuilds_none(void);
+extern LeadTime *lead_times_measure(const KnownPrebuilds *known, const ArrayParameter *workspaces,
+									TimestampTz at, int *n);
 extern void lead_times_write(const LeadTime *times, int n, TimestampTz oldest);
 extern void lead_times_prune(TimestampTz oldest, TimestampTz at);
 extern uint64 lead_times_metrics(void);

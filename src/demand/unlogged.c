@@ -22,12 +22,31 @@
 #include "demand/unlogged.h"
 #include "settings.h"
 
-/* Only demands of a template ($1) and of a preset's name ($2) where these are given. */
-#define OF_PRESET                                                                                  \
-	" AND ($1 IS NULL OR w.template_id {=} $1)"                                                    \
-	" AND ($2 IS NULL OR p.name::pg_catalog.text {=} $2)"
+/*
+ * The builds of COUNTED_BUILDS with their presets, as rows: workspace, template, preset's name, is a
+ * prebuild, time of the demand or NULL, time of the build. Only those of a template ($1) and of a
+ * preset's name ($2) where these are given.
+ */
+#define DEMANDS_OF_FIRST(first_builds)                                                             \
+	"SELECT f.workspace_id::pg_catalog.uuid, v.template_id::pg_catalog.uuid,"                      \
+	" p.name::pg_catalog.text, f.by_system::pg_catalog.bool, " ASKED_AT ","                        \
+	" f.created_at::pg_catalog.timestamptz" COUNTED_BUILDS(first_builds) ", " PRESET_OF(           \
+		"f.template_version_preset_id") " WHERE " IS_COUNTED                                       \
+										" AND ($1 IS NULL OR v.template_id {=} $1)"                \
+										" AND ($2 IS NULL OR p.name::pg_catalog.text {=} $2)"
 
-/* Run the statement. Returns the number of rows of DEMANDS_OF in SPI_tuptable. */
+/* Its columns. */
+enum
+{
+	DEMAND_WORKSPACE = 1,
+	DEMAND_TEMPLATE,
+	DEMAND_PRESET,
+	DEMAND_BY_SYSTEM,
+	DEMAND_AT,
+	DEMAND_BUILT_AT
+};
+
+/* Run the statement. Returns the number of rows of DEMANDS_OF_FIRST in SPI_tuptable. */
 static uint64
 read_rows(const DemandMarker *marker, const Id *template_id, const char *preset_name)
 {
@@ -42,13 +61,14 @@ read_rows(const DemandMarker *marker, const Id *template_id, const char *preset_
 		return plan_execute(
 			&everything,
 			DEMANDS_OF_FIRST("SELECT " FIRST_COLUMNS("c") " FROM {cp}workspace_builds c"
-														  " WHERE " IS_FIRST) OF_PRESET,
+														  " WHERE " IS_FIRST),
 			PLAN_READ, 2, argtypes, values, nulls);
-	return plan_execute(&young,
-						DEMANDS_OF("SELECT DISTINCT c.workspace_id FROM {cp}workspace_builds c"
-								   " WHERE (" IS_FIRST " OR " IS_LATER
-								   ") AND pg_catalog.age(c.xmin) {<=} $3") OF_PRESET,
-						PLAN_READ, 3, argtypes, values, nulls);
+	return plan_execute(
+		&young,
+		DEMANDS_OF_FIRST(FIRST_BUILDS_OF(
+			"SELECT DISTINCT c.workspace_id FROM {cp}workspace_builds c"
+			" WHERE (" IS_FIRST " OR " IS_LATER ") AND pg_catalog.age(c.xmin) {<=} $3")),
+		PLAN_READ, 3, argtypes, values, nulls);
 }
 
 /*

@@ -266,7 +266,50 @@ choose_some(const AutoSizing *sizing, Turn *turns, int n, TimestampTz at, EventB
 	}
 }
 
-/* Forget the choices for presets that are not sized any more. */
+/* May the choice for a preset be of use, now or when its version is active again? */
+static bool
+needs_choice(const Preset *preset)
+{
+	return sizing_rules_are_auto(&preset->details->sizing) && !preset->template_deleted;
+}
+
+/*
+ * Is there a choice that is of no use? The template was deleted, say, or has no such preset any more.
+ * Most passes see at once that all choices are for presets that they size.
+ */
+static bool
+has_lost_choices(const PoolSnapshot *pool, const AutoSizing *sizing)
+{
+	const PolicyChoices *choices = &sizing->choices;
+	bool *found = palloc0_array(bool, choices->n + 1);
+	int lost = choices->n;
+
+	for (int i = 0; i < sizing->n; i++)
+		if (sizing->presets[i].choice != NULL)
+		{
+			bool *its = &found[sizing->presets[i].choice - choices->choices];
+
+			lost -= !*its;
+			*its = true;
+		}
+	for (int i = 0; lost > 0 && i < pool->npresets; i++)
+	{
+		const Preset *preset = &pool->presets[i];
+		const PolicyChoice *choice =
+			needs_choice(preset)
+				? policy_choice_find(choices, &preset->template_id, preset->details->name)
+				: NULL;
+
+		if (choice != NULL)
+		{
+			lost -= !found[choice - choices->choices];
+			found[choice - choices->choices] = true;
+		}
+	}
+	return lost > 0;
+}
+
+/* Forget the choices that are of no use. */
 static void
 prune(const PoolSnapshot *pool)
 {
@@ -274,7 +317,7 @@ prune(const PoolSnapshot *pool)
 	ArrayParameter *names = array_new(TEXTOID);
 
 	for (int i = 0; i < pool->npresets; i++)
-		if (sizing_rules_are_auto(&pool->presets[i].details->sizing))
+		if (needs_choice(&pool->presets[i]))
 		{
 			array_add_id(templates, &pool->presets[i].template_id);
 			array_add_text(names, pool->presets[i].details->name);
@@ -318,6 +361,7 @@ choosing_run(const Judgement *judgement, TimestampTz at)
 	const AutoSizing *sizing = &judgement->sizing;
 	EventBatch events = { 0 };
 	bool changes = suspension_changes(sizing);
+	bool lost = has_lost_choices(judgement->pool, sizing);
 	Turn *turns;
 	int n;
 
@@ -328,14 +372,13 @@ choosing_run(const Judgement *judgement, TimestampTz at)
 	/* until passes have read all builds once they do not know what people have asked for */
 	if (n > 0 && !demand_log_is_complete())
 		n = 0;
-	if ((n == 0 && !changes) || !policy_choices_hold())
+	if ((n == 0 && !changes && !lost) || !policy_choices_hold())
 		return;
 	if (changes)
 		note_suspension(sizing, &events);
 	if (n > 0)
-	{
 		choose_some(sizing, turns, n, at, &events);
+	if (n > 0 || lost)
 		prune(judgement->pool);
-	}
 	events_write(&events, at);
 }

@@ -222,6 +222,12 @@ UPDATE template_version_presets SET name = 'busy' WHERE name = 'twin';
 DO $$ BEGIN PERFORM prebuild_set_policy(t('twin'), mode => 'auto'); END $$;
 CALL passes('2026-10-22 09:00Z');
 SELECT t.name, c.preset_name, c.policy FROM prebuild_policy_choice c JOIN templates t ON t.id = template_id WHERE c.preset_name = 'busy' ORDER BY 1;
+-- the choices of a deleted template go with the next pass, though it chooses for nobody
+SELECT is((SELECT count(*)::int FROM prebuild_policy_choice WHERE due_at <= '2026-10-22 09:01Z'), 0, 'no choice is due');
+UPDATE templates SET deleted = true WHERE name = 'twin';
+CALL passes('2026-10-22 09:01Z');
+SELECT t.name, c.preset_name, c.policy, c.chosen_at FROM prebuild_policy_choice c JOIN templates t ON t.id = template_id WHERE c.preset_name = 'busy' ORDER BY 1;
+UPDATE templates SET deleted = false WHERE name = 'twin';
 -- no mode auto, no choice; the rows of a control plane that is gone go too
 DO $$ BEGIN
 	PERFORM prebuild_set_policy(t('busy'), 'few', 'off');

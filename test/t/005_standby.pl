@@ -35,6 +35,19 @@ $primary->safe_psql($db, q{
 	FROM template_version_presets p, generate_series(1, 3) WHERE p.name = 'never';
 	SELECT prebuild_set_policy(id, unready_grace => '10min', disconnected_grace => '1h') FROM templates WHERE name = 'ill'});
 my $at = q{'2030-06-03 12:00+00'};
+
+# a preset in mode auto, whose policy forecasts as many times one demand a day as the last day had
+$primary->safe_psql($db, q{
+	CREATE PROCEDURE fixture.ask(VARIADIC times timestamptz[]) LANGUAGE sql AS $$
+		INSERT INTO prebuild_demand_log (control_plane, workspace_id, template_id, preset_name, at, warm)
+		SELECT 'public', gen_random_uuid(), fixture.t('sized'), 'sized', at, true FROM unnest(times) at
+	$$;
+	SELECT fixture.simple('sized', 0);
+	SELECT prebuild_set_policy(fixture.t('sized'), mode => 'auto', max_instances => 100);
+	INSERT INTO prebuild_policy_choice (control_plane, template_id, preset_name, policy, kind, parameter, outcome, note, chosen_at, due_at, learnt_at, learnt)
+	VALUES ('public', fixture.t('sized'), 'sized', 'forecast', 'forecast', 0.01, 'better', '', '2030-06-03 07:00Z', '2030-06-04 07:00Z', '2030-06-03 00:00Z',
+		ARRAY[50, 5, 0, 1, 0, 3e8, 3e8] || array_fill(1 / 24::float8, ARRAY[672]));
+	CALL fixture.ask('2030-06-03 08:00Z', '2030-06-03 09:00Z')});
 my $health = q{SET prebuild.failed_retention = '1h'; SET prebuild.delete_retries = 2; SET prebuild.hard_limit_retry = '1h';
 	SET prebuild.require_provisioner = on; SET prebuild.max_building = '50%'; SET prebuild.max_unavailable = 0;} =~ s/\s+/ /gr;
 
@@ -43,6 +56,9 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+my $reader = $standby->background_psql($db);
+my $sized = "SELECT desired, desired_source, substring(reason FROM '[0-9.]+ times') FROM prebuild_state($at) s JOIN prebuild_plan($at) p USING (preset_name) WHERE preset_name = 'sized'";
+is(answer($reader, $sized), '1|policy|2.00 times', 'the standby asks the policy of a preset in mode auto');
 
 my @reads = (
 	"$health SELECT * FROM prebuild_state($at)",
@@ -89,17 +105,29 @@ $primary->safe_psql($db, 'SELECT prebuild_attach()');
 is($primary->safe_psql($db, $reads[1]), $plan, 'attached, too');
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 is($standby->safe_psql($db, $reads[1]), $plan, 'and so does the standby');
+# the session on the standby keeps what a policy has learnt, and the demands of the day: it knows what is new
+$primary->safe_psql($db, q{CALL fixture.ask('2030-06-02 13:00Z', '2030-06-03 10:00Z')});
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+is(answer($reader, $sized), '1|policy|4.00 times', 'with new demands');
+$primary->safe_psql($db, q{UPDATE prebuild_policy_choice SET learnt = ARRAY[50, 5, 0, 1, 0, 3e8, 3e8] || array_fill(5 / 24::float8, ARRAY[672]);
+	DELETE FROM prebuild_demand_log WHERE at = '2030-06-03 09:00Z'; CALL fixture.ask(VARIADIC array_fill('2030-06-03 09:30Z'::timestamptz, ARRAY[7]))});
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+my $wanted = $primary->safe_psql($db, $sized);
+is(answer($reader, $sized), $wanted, "with other ones, and a policy that has learnt anew: $wanted");
 $primary->safe_psql($db, q{SELECT prebuild_detach(); UPDATE template_version_presets SET desired_instances = 0 WHERE name IN ('ill', 'never');
 	UPDATE workspaces SET deleted = true WHERE name ~ '^(ill|left|undeleted)'});
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 
 $primary->stop;
 $standby->promote;
-is($standby->safe_psql($db, 'SELECT created, failed FROM prebuild_reconcile()'),
-	'4|0', 'after the promotion the pass does what was missing');
+is(answer($reader, $sized), $wanted, 'after the promotion the session that kept the policy and the demands answers as before');
+my ($more) = $wanted =~ /^(\d+)\|/;
+is(answer($reader, "SELECT created, failed FROM prebuild_reconcile($at)"),
+	4 + $more . '|0', 'and its pass does what was missing, and what the policy wants');
 $standby->safe_psql($db, 'SELECT fixture.finish_jobs()');
-is($standby->safe_psql($db, 'SELECT sum(eligible), sum(desired) FROM prebuild_state()'),
-	'10|10', 'and the pool is right');
+is($standby->safe_psql($db, "SELECT sum(eligible), sum(desired) FROM prebuild_state($at)"),
+	10 + $more . '|' . (10 + $more), 'and the pool is right');
+$reader->quit;
 
 $standby->stop;
 done_testing();

@@ -47,8 +47,16 @@ is($node->safe_psql($db, $answered), '0|900', 'before any pass');
 # one transaction is open all the time; its builds say that they are old
 my $late = $node->background_psql($db);
 $late->query_safe(q{BEGIN; SELECT fixture.prebuild('one', 'late', owner => fixture.usr('ada'), created => '2025-01-01'); CALL got('first-1')});
-$node->safe_psql($db, $passes);
+# the server takes the log for a small one
+$node->safe_psql($db, q{INSERT INTO prebuild_demand_log VALUES ('small', gen_random_uuid(), gen_random_uuid(), 'one', now(), false)});
+$node->safe_psql($db, q{ANALYZE prebuild_demand_log; DELETE FROM prebuild_demand_log});
+my ($looks, $scans) = split /\n/, $node->safe_psql($db, qq{BEGIN; $passes \\g /dev/null
+	SELECT sum(seq_scan + idx_scan) FROM pg_stat_xact_user_tables
+	WHERE relname IN ('workspaces', 'template_version_presets', 'template_versions');
+	SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'prebuild_demand_log'; COMMIT});
 like($node->safe_psql($db, $logged), qr/^0\|[1-8]\d\d$/, 'a pass logs a part');
+cmp_ok($looks, '<', 100, 'looks up no workspace of a person, and each preset once');
+cmp_ok($scans, '<', 10, 'and does not read the log for each demand');
 is($node->safe_psql($db, $answered), '0|900', 'the answer has all');
 # in the middle of the round, in front of what it has read and behind
 $node->safe_psql($db, q{CALL got('first-2')});

@@ -1,4 +1,5 @@
 # Backtests and advice take interrupts in the middle of a simulation, and a backend does not grow with their number.
+# What a session keeps of sizing does not outlive the extension.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -51,6 +52,36 @@ $session->query_safe(sprintf($calls, 30));
 my $after = answer($session, $contexts);
 note("memory contexts: $before bytes after 10 calls, $after after 40");
 cmp_ok($after, '<', $before + 200_000, 'a backend does not grow with the number of calls');
+$session->quit;
+
+# A session that keeps what policies have learnt, and the demands of the day, while the extension is dropped and
+# created again: nothing of it is in the answers after that, and all of it after a DROP EXTENSION that is rolled back.
+$session = $node->background_psql(new_control_plane($node, 'again'));
+my $simple = q{SELECT fixture.simple('p', 0)};
+sub begin_auto
+{
+	my ($demands, $cells) = @_;
+	return qq{SELECT prebuild_set_policy(fixture.t('p'), 'p', 'auto', max_instances => 100);
+		INSERT INTO prebuild_policy_choice (control_plane, template_id, preset_name, policy, kind, parameter, outcome, note, chosen_at, due_at, learnt_at, learnt)
+		VALUES ('public', fixture.t('p'), 'p', 'forecast', 'forecast', 0.01, 'better', '', '2025-05-26 07:00Z', '2025-05-27 07:00Z', '2025-05-26 00:00Z',
+			ARRAY[50, 5, 0, 1, 0, 3e8, 3e8] || array_fill($cells / 24::float8, ARRAY[672]));
+		INSERT INTO prebuild_demand_log (control_plane, workspace_id, template_id, preset_name, at, warm)
+		SELECT 'public', gen_random_uuid(), fixture.t('p'), 'p', '2025-05-26 08:00Z', true FROM generate_series(1, $demands)};
+}
+my $rate = q{SELECT coalesce(max(substring(reason FROM '[0-9.]+ demands an hour, [0-9.]+ times')), 'nothing') FROM prebuild_plan('2025-05-26 09:00Z')};
+my $again = 'DROP EXTENSION prebuild_ext; CREATE EXTENSION prebuild_ext SCHEMA public';
+$session->query_safe("$simple; " . begin_auto(6, 2));
+is(answer($session, $rate), '0.25 demands an hour, 3.00 times', 'the policy and the demands of a session');
+$session->query_safe("BEGIN; $again");
+is(answer($session, $rate), 'nothing', 'the extension is created again: no choice is known');
+$session->query_safe(begin_auto(2, 1));
+is(answer($session, $rate), '0.08 demands an hour, 2.00 times', 'but those of the same transaction');
+$session->query_safe('ROLLBACK');
+is(answer($session, $rate), '0.25 demands an hour, 3.00 times', 'which fails');
+$session->query_safe($again);
+is(answer($session, $rate), 'nothing', 'created again, in transactions that commit');
+$session->query_safe(begin_auto(4, 1));
+is(answer($session, $rate), '0.17 demands an hour, 4.00 times', 'with other choices and demands in the same places');
 $session->quit;
 $node->stop;
 done_testing();
