@@ -191,10 +191,11 @@ make_in_tree() {
 	local tree=$SCRATCH/$1
 	shift
 	mkdir -p "$tree/src" "$tree/sql"
-	rm -rf "$tree"/src/*.[ch] "$tree"/src/*/*.[ch] "$tree/sql" "$tree/test"
+	rm -rf "$tree"/src/*.[ch] "$tree"/src/*/*.[ch] "$tree/sql" "$tree/test" "$tree/bench"
 	cp -a "$PROJECT"/{Makefile,prebuild_ext.control,src,sql} "$tree/"
 	if [ -d "$PROJECT/test" ]; then
-		cp -a "$PROJECT/test" "$tree/"
+		# a unit test builds bench/replay
+		cp -a "$PROJECT"/{test,bench} "$tree/"
 	fi
 	make -s -C "$tree" "PG_CONFIG=$PG_CONFIG" with_llvm=no "WERROR=${WERROR:-}" \
 		"COPT=${COPT:-}" "$@"

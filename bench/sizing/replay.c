@@ -14,6 +14,7 @@
 
 #include "demand/choice.h"
 #include "handmade.h"
+#include "oracle.h"
 #include "traces.h"
 
 #define MOST_DEMANDS 4000000
@@ -24,6 +25,7 @@
 #define EPOCHS 946684800LL
 #define LEAD_BUILDS 200
 #define PATTERNS 32
+#define SYNTHETIC_WEEKS 29
 
 /* The policy of mode auto: chosen anew as time goes by. */
 typedef struct Auto
@@ -50,8 +52,23 @@ static double lead_minutes = 5;
 static int configured = 0;
 static int64_t scale_in = 15 * DEMAND_MINUTE;
 static bool weekend_block;
-static double sum_log[2];
-static int sum_count[2];
+static bool oracle;
+static double true_rates[SYNTHETIC_WEEKS * TRACE_MINUTES_OF_WEEK];
+/* of the weeks that are played, and a piece of one */
+static double near_rates[14 * TRACE_MINUTES_OF_WEEK];
+
+/* Who is compared to the best hand-made schedule. */
+typedef enum Rival
+{
+	RIVAL_CHOSEN,
+	RIVAL_TRUE_RATES,
+	RIVAL_NEAR_RATES,
+	RIVAL_BOUND
+} Rival;
+#define RIVALS 4
+static const char *const rival_names[] = { "chosen", "the true rates", "rates of both sides", "bound" };
+static double sum_log[2][RIVALS];
+static int sum_count[2][RIVALS];
 
 static double
 hours(int64_t span)
@@ -220,25 +237,35 @@ play_chosen(const Trace *trace)
 	return figures.after;
 }
 
-/* Print the best hand-made schedule of the time that is played, and of as long before it. */
+/* Say how long somebody waited, relative to the best hand-made schedule, and add it to the means. */
 static void
-play_handmade(const Trace *trace, const SimulatorFigures *chosen, double share)
+compare(const Trace *trace, Rival rival, const SimulatorFigures *figures,
+		const SimulatorFigures *hand, char *note, size_t size)
+{
+	double ratio = (double) figures->idle / (double) hand->idle;
+	bool sparse = hand->demands < 10 * (trace->end - trace->from) / DEMAND_DAY;
+
+	snprintf(note, size, "%s / hand-made: %.2f", rival_names[rival], ratio);
+	sum_log[sparse][rival] += log(ratio);
+	sum_count[sparse][rival]++;
+}
+
+/* Print the best hand-made schedule of the time that is played, and of as long before it. */
+static bool
+play_handmade(const Trace *trace, const SimulatorFigures *chosen, double share,
+			  SimulatorFigures *hand)
 {
 	SimulatorSettings before = trace->simulator;
 	WeekSchedule schedule;
-	SimulatorFigures hand;
+	SimulatorFigures figures;
 	char note[100];
+	bool found = handmade_best(&trace->history, &trace->simulator, &rooms[0].pool, share,
+							   weekend_block, &schedule, hand);
 
-	if (handmade_best(&trace->history, &trace->simulator, &rooms[0].pool, share, weekend_block,
-					  &schedule, &hand))
+	if (found)
 	{
-		double ratio = (double) chosen->idle / (double) hand.idle;
-		bool sparse = hand.demands < 10 * (trace->end - trace->from) / DEMAND_DAY;
-
-		snprintf(note, sizeof(note), "chosen / this: %.2f", ratio);
-		print_row("best hand-made, hindsight", &hand, note);
-		sum_log[sparse] += log(ratio);
-		sum_count[sparse]++;
+		compare(trace, RIVAL_CHOSEN, chosen, hand, note, sizeof(note));
+		print_row("best hand-made, hindsight", hand, note);
 	}
 	else
 		printf("  no hand-made schedule serves so many\n");
@@ -247,13 +274,45 @@ play_handmade(const Trace *trace, const SimulatorFigures *chosen, double share)
 	before.to = trace->from;
 	if (before.from >= trace->history.began &&
 		handmade_best(&trace->history, &before, &rooms[0].pool, share, weekend_block, &schedule,
-					  &hand))
+					  &figures))
 	{
 		Policy policy = { .kind = POLICY_WEEK, .week = &schedule };
 		SimulatorFigures played = play_policy(trace, &policy);
 
 		print_row("hand-made by the weeks before", &played, "what a person could have known");
 	}
+	return found;
+}
+
+/* Print what base-stock levels would give for rates that somebody knows. */
+static void
+play_known_rates(const Trace *trace, Rival rival, const char *what, const OracleRates *known,
+				 const SimulatorFigures *hand, double share)
+{
+	SimulatorFigures figures;
+	char note[100];
+
+	if (!oracle_best(&trace->history, &trace->simulator, &rooms[0].pool, share, known, &figures))
+	{
+		printf("  %s: no price serves so many\n", what);
+		return;
+	}
+	compare(trace, rival, &figures, hand, note, sizeof(note));
+	print_row(what, &figures, note);
+}
+
+/* Print what better estimates could give. truth: NULL if nobody knows it. */
+static void
+play_oracles(const Trace *trace, const OracleRates *truth, const SimulatorFigures *hand,
+			 double share)
+{
+	OracleRates near = { trace->from, (int) ((trace->end - trace->from) / DEMAND_MINUTE),
+						 near_rates };
+
+	if (truth != NULL)
+		play_known_rates(trace, RIVAL_TRUE_RATES, "the true rates known", truth, hand, share);
+	oracle_from_both_sides(&trace->history, &trace->simulator, near_rates);
+	play_known_rates(trace, RIVAL_NEAR_RATES, "rates of weeks on both sides", &near, hand, share);
 }
 
 static void
@@ -281,14 +340,17 @@ play_best_family(const Trace *trace, const SimulatorFigures *chosen, double shar
 }
 
 static void
-play_bound(const Trace *trace, double share)
+play_bound(const Trace *trace, const SimulatorFigures *hand, double share)
 {
 	static ChoiceSchedule bound;
 	ChoiceSettings settings = trace->settings;
+	char note[100] = "not reached";
 
 	settings.service_level = share;
 	choice_bound(&trace->history, &settings, trace->from, &rooms[0], &bound);
-	print_row("bound: free week, hindsight", &bound.later, bound.reached ? "" : "not reached");
+	if (bound.reached && hand != NULL)
+		compare(trace, RIVAL_BOUND, &bound.later, hand, note, sizeof(note));
+	print_row("bound: free week, hindsight", &bound.later, note);
 }
 
 /*
@@ -310,15 +372,17 @@ play_prediction(const Trace *trace, const ChoiceResult *predicted)
 }
 
 static void
-replay(const char *name, const int64_t *demands, int count, int64_t began, int64_t end)
+replay(const char *name, const int64_t *demands, int count, int64_t began, int64_t end,
+	   const OracleRates *truth)
 {
 	static Trace trace;
 	static ChoiceResult predicted;
 	ChoiceSettings settings;
-	SimulatorFigures chosen, as_configured;
+	SimulatorFigures chosen, hand, as_configured;
 	clock_t clock_before = clock();
 	char note[100];
 	double share;
+	bool found;
 
 	make_trace(&trace, demands, count, began, end);
 	settings = trace.settings;
@@ -336,9 +400,11 @@ replay(const char *name, const int64_t *demands, int count, int64_t began, int64
 	print_row("configured", &as_configured, note);
 	chosen = play_chosen(&trace);
 	share = simulator_hit_rate(&chosen) - 0.002;
-	play_handmade(&trace, &chosen, share);
+	found = play_handmade(&trace, &chosen, share, &hand);
 	play_best_family(&trace, &chosen, share);
-	play_bound(&trace, share);
+	if (oracle && found)
+		play_oracles(&trace, truth, &hand, share);
+	play_bound(&trace, found ? &hand : NULL, share);
 	play_prediction(&trace, &predicted);
 	fflush(stdout);
 }
@@ -376,13 +442,14 @@ static void
 replay_kind(const char *kind, double per_day, uint64_t seed)
 {
 	int64_t from = DEMAND_FIRST_MONDAY + 1304 * DEMAND_WEEK;
-	int weeks = 29;
-	int count = trace_make(kind, per_day, seed, from, weeks, times, MOST_DEMANDS);
+	int weeks = SYNTHETIC_WEEKS;
+	int count = trace_make(kind, per_day, seed, from, weeks, times, MOST_DEMANDS, true_rates);
+	OracleRates truth = { from, weeks * TRACE_MINUTES_OF_WEEK, true_rates };
 	char name[100];
 
 	snprintf(name, sizeof(name), "%s, %g a day, seed %llu", kind, per_day,
 			 (unsigned long long) seed);
-	replay(name, times, count, from, from + weeks * DEMAND_WEEK);
+	replay(name, times, count, from, from + weeks * DEMAND_WEEK, &truth);
 }
 
 /* An argument is "all", a kind of synthetic trace, or a file. */
@@ -405,7 +472,7 @@ replay_argument(const char *argument, double per_day, uint64_t seed)
 		return;
 	count = read_times(argument);
 	if (count > 0)
-		replay(argument, times, count, times[0], times[count - 1]);
+		replay(argument, times, count, times[0], times[count - 1], NULL);
 }
 
 static void
@@ -413,6 +480,7 @@ usage(void)
 {
 	fprintf(stderr, "usage: bench/replay [--level SHARE] [--lead MINUTES] [--configured N]\n"
 					"           [--per-day N] [--seed N] [--scale-in MINUTES] [--weekend-block]\n"
+					"           [--oracle]\n"
 					"           [KIND or file of Unix times]...\n"
 					"kinds:");
 	for (int i = 0; trace_kinds[i] != NULL; i++)
@@ -431,6 +499,7 @@ main(int argc, char **argv)
 											 { "seed", required_argument, NULL, 's' },
 											 { "scale-in", required_argument, NULL, 'i' },
 											 { "weekend-block", no_argument, NULL, 'w' },
+											 { "oracle", no_argument, NULL, 'o' },
 											 { NULL, 0, NULL, 0 } };
 	double per_day = 0;
 	uint64_t seed = 1;
@@ -460,6 +529,9 @@ main(int argc, char **argv)
 			case 'w':
 				weekend_block = true;
 				break;
+			case 'o':
+				oracle = true;
+				break;
 			default:
 				usage();
 		}
@@ -476,9 +548,10 @@ main(int argc, char **argv)
 	for (int i = optind; i < argc; i++)
 		replay_argument(argv[i], per_day, seed);
 	for (int i = 0; i < 2; i++)
-		if (sum_count[i] > 0)
-			printf("%s: chosen / hand-made, geometric mean over %d traces: %.3f\n",
-				   i == 0 ? "dense" : "sparse (under 10 a day)", sum_count[i],
-				   exp(sum_log[i] / sum_count[i]));
+		for (int rival = 0; rival < RIVALS; rival++)
+			if (sum_count[i][rival] > 0)
+				printf("%s: %s / hand-made, geometric mean over %d traces: %.3f\n",
+					   i == 0 ? "dense" : "sparse (under 10 a day)", rival_names[rival],
+					   sum_count[i][rival], exp(sum_log[i][rival] / sum_count[i][rival]));
 	return 0;
 }

@@ -13,7 +13,6 @@ const char *const trace_kinds[] = { "steady", "weekly",	 "monday", "promotion", 
 #define SECOND INT64_C(1000000)
 #define MINUTE (60 * SECOND)
 #define MINUTES_OF_DAY 1440
-#define MINUTES_OF_WEEK (7 * MINUTES_OF_DAY)
 
 static uint64_t state;
 
@@ -78,10 +77,13 @@ rate(const char *kind, double per_hour, int week, int weeks, int day, double hou
 	return per_hour * pattern; /* weekly */
 }
 
-/* Make a trace. from is a Monday at midnight. Returns how many demands it has, at most room. */
+/*
+ * Make a trace. from is a Monday at midnight. rates gets the demands an hour that each minute was
+ * drawn from. Returns how many demands the trace has, at most room.
+ */
 int
 trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int weeks, int64_t *times,
-		   int room)
+		   int room, double *rates)
 {
 	int count = 0;
 	double mood = 0.5;
@@ -89,7 +91,7 @@ trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int we
 	state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
 	for (int i = 0; i < 20; i++)
 		uniform();
-	for (int minute = 0; minute < weeks * MINUTES_OF_WEEK; minute++)
+	for (int minute = 0; minute < weeks * TRACE_MINUTES_OF_WEEK; minute++)
 	{
 		int day = minute / MINUTES_OF_DAY % 7;
 		double hour = minute % MINUTES_OF_DAY / 60.0;
@@ -98,7 +100,8 @@ trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int we
 
 		if (minute % MINUTES_OF_DAY == 0 || (strcmp(kind, "bursts") == 0 && minute % 60 == 0))
 			mood = uniform();
-		left = rate(kind, per_day / 24, minute / MINUTES_OF_WEEK, weeks, day, hour, mood);
+		left = rate(kind, per_day / 24, minute / TRACE_MINUTES_OF_WEEK, weeks, day, hour, mood);
+		rates[minute] = left;
 		/* exponential gaps, in seconds */
 		for (;;)
 		{

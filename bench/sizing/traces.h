@@ -9,7 +9,9 @@
 
 extern const char *const trace_kinds[]; /* NULL ends them */
 
+#define TRACE_MINUTES_OF_WEEK 10080
+
 extern int trace_make(const char *kind, double per_day, uint64_t seed, int64_t from, int weeks,
-					  int64_t *times, int room);
+					  int64_t *times, int room, double *rates);
 
 #endif

@@ -169,6 +169,29 @@ SELECT is((SELECT members >= 4 AND (SELECT count(*) FROM prebuild_pool_log) = 10
 SELECT ok(used(), 'are worth it');
 UPDATE workspaces SET name = 'more-1-last' WHERE name LIKE 'more-1%';
 SELECT ok(NOT used(), 'one more is not');
+-- a fold takes ten times as many; for more it builds the pool anew, and mends what nobody has logged
+CREATE FUNCTION fixture.log_of_one(entries bigint) RETURNS void LANGUAGE sql AS
+$$ INSERT INTO prebuild_pool_log SELECT pg_current_xact_id(), 'cp_kept'::regnamespace, 'w', w.id
+	FROM workspaces w, generate_series(1, entries) WHERE w.name = 'more-1-last' $$;
+DO $$ BEGIN
+	PERFORM prebuild_fold();
+	UPDATE prebuild_pool_state SET name = 'tampered' WHERE name = 'more-2';
+	PERFORM log_of_one(10 * (100 + members / 2)) FROM prebuild_pool_marker;
+END $$;
+SELECT is((SELECT prebuild_fold() = 10 * (100 + members / 2) FROM prebuild_pool_marker), true,
+	'a fold resolves ten times as many');
+SELECT is((SELECT count(*) FROM prebuild_pool_state WHERE name = 'tampered'), 1, 'and looks at nothing else');
+SELECT log_of_one(10 * (100 + members / 2) + 1) FROM prebuild_pool_marker \g /dev/null
+SELECT is((SELECT prebuild_fold() = 10 * (100 + members / 2) + 1 FROM prebuild_pool_marker), true, 'of one more');
+SELECT is((SELECT count(*) FROM prebuild_pool_state WHERE name = 'tampered'), 0, 'it builds the pool anew');
+-- what is logged of another control plane is that one's
+DO $$ BEGIN
+	INSERT INTO prebuild_pool_log SELECT pg_current_xact_id(), 'pg_catalog'::regnamespace, 'w', gen_random_uuid();
+	UPDATE workspaces SET name = 'more-1-again' WHERE name LIKE 'more-1%';
+END $$;
+SELECT is(prebuild_fold(), 1, 'a fold takes its own control plane''s');
+SELECT is((SELECT count(*) FROM prebuild_pool_log), 1, 'and leaves another one''s');
+DELETE FROM prebuild_pool_log;
 DO $$ BEGIN
 	DELETE FROM workspaces WHERE name LIKE 'more-%';
 	PERFORM prebuild_fold();

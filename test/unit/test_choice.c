@@ -48,19 +48,36 @@ make_history(int weeks, int a_day)
 }
 
 static void
-choose(const DemandHistory *history, int64_t from, int64_t to, int instances)
+choose_within(const DemandHistory *history, int64_t from, int64_t to, int least, int most)
 {
 	ChoiceSettings settings = { .from = from,
 								.to = to,
 								.service_level = 0.99,
 								.prompt = true,
-								.policy = { .max_instances = 100,
+								.policy = { .min_instances = least,
+											.max_instances = most,
 											.scale_in_delay = 15 * DEMAND_MINUTE,
 											.pass_interval = DEMAND_MINUTE,
 											.default_lead = 5 * DEMAND_MINUTE } };
 
-	configured.value = instances;
 	choice_make(history, &settings, &room, &result);
+}
+
+static void
+choose(const DemandHistory *history, int64_t from, int64_t to, int instances)
+{
+	configured.value = instances;
+	choose_within(history, from, to, 0, 100);
+}
+
+/* Return the candidate of a kind with a number, or NULL. */
+static const ChoiceCandidate *
+candidate_of(PolicyKind kind, int number)
+{
+	for (int i = 0; i < result.ncandidates; i++)
+		if (result.candidates[i].policy.kind == kind && number-- == 0)
+			return &result.candidates[i];
+	return NULL;
 }
 
 static void
@@ -213,14 +230,163 @@ test_advice_is_what_it_says(void **state)
 	assert_memory_equal(&played.after, &result.advice.later, sizeof(SimulatorFigures));
 }
 
-/* Return the candidate of a kind with a number, or NULL. */
-static const ChoiceCandidate *
-candidate_of(PolicyKind kind, int number)
+/* The advised schedule is fitted to the weeks before the split, to a share of their demands as told. */
+static void
+test_advice_is_a_fit(void **state)
 {
-	for (int i = 0; i < result.ncandidates; i++)
-		if (result.candidates[i].policy.kind == kind && number-- == 0)
-			return &result.candidates[i];
-	return NULL;
+	DemandHistory history = make_history(WEEKS, 40);
+	static WeekNeeds needs;
+	int alike = 0;
+
+	(void) state;
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 6);
+	week_needs(&history, result.split - 16 * DEMAND_WEEK, result.split, 5 * DEMAND_MINUTE, &needs);
+	for (int i = 0; i < 3; i++)
+	{
+		static const double misses[] = { 1, 0.5, 0.2 };
+		WeekSchedule week;
+
+		week_schedule_fit(&needs, WEEK_PIECED, 1 - (1 - 0.99) * misses[i], &week);
+		alike += memcmp(&week, &result.advice.week, sizeof(week)) == 0;
+	}
+	assert_true(alike > 0);
+}
+
+/* Fixed levels are tried from the first one that serves enough by counting. */
+static void
+test_first_fixed_level(void **state)
+{
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+
+	(void) state;
+	/* three at once, each day: the third one needs a level of three */
+	for (int i = 0; i < WEEKS * 7 * 3; i++)
+		times[history.ndemands++] = began + i / 3 * DEMAND_DAY + DEMAND_HOUR;
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 1);
+	assert_int_equal(candidate_of(POLICY_FIXED, 0)->policy.level, 3);
+	/* one each day, and once two: without the second one it is 60 of 61 */
+	for (history.ndemands = 0; history.ndemands < WEEKS * 7; history.ndemands++)
+		times[history.ndemands] = began + history.ndemands * DEMAND_DAY + DEMAND_HOUR;
+	times[13 * 7 + 5] = times[13 * 7 + 6];
+	choose(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 1);
+	assert_int_equal(result.candidates[0].earlier.demands, 61);
+	assert_int_equal(candidate_of(POLICY_FIXED, 0)->policy.level, 2);
+}
+
+/* Passes come late, so that the first level does not serve what counting says. The next one is above. */
+static void
+test_next_fixed_level(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 200);
+	ChoiceSettings settings = { .from = began + 13 * DEMAND_WEEK,
+								.to = began + WEEKS * DEMAND_WEEK,
+								.service_level = 0.99,
+								.policy = { .max_instances = 100,
+											.pass_interval = 10 * DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	int next = 1;
+
+	(void) state;
+	configured.value = 1;
+	choice_make(&history, &settings, &room, &result);
+	assert_false(candidate_of(POLICY_FIXED, 0)->reached);
+	for (; candidate_of(POLICY_FIXED, next) != NULL; next++)
+		assert_int_equal(candidate_of(POLICY_FIXED, next)->policy.level,
+						 candidate_of(POLICY_FIXED, next - 1)->policy.level + 1);
+	assert_between(next, 2, 3);
+}
+
+/* The bound is the first fit that serves enough, of twelve that aim from the level up to everything. */
+static void
+test_bound(void **state)
+{
+	static WeekNeeds needs;
+	static WeekSchedule week;
+	static ChoiceSchedule bound;
+	ChoiceSettings settings = { .to = began + WEEKS * DEMAND_WEEK,
+								.service_level = 0.9,
+								.prompt = true,
+								.policy = { .max_instances = 100,
+											.pass_interval = DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	Policy policy = { .kind = POLICY_WEEK, .week = &week };
+	double misses = 1 - settings.service_level;
+	int between = 0;
+
+	(void) state;
+	for (int a_day = 5; a_day <= 160; a_day *= 2)
+	{
+		DemandHistory history = make_history(WEEKS, a_day);
+		SimulatorResult played;
+		int try = 0;
+
+		policy_memo_init(&room.memo, patterns, CHOICE_PATTERNS);
+		choice_bound(&history, &settings, began, &room, &bound);
+		week_needs(&history, began, settings.to, 5 * DEMAND_MINUTE, &needs);
+		for (; try < 12; try++)
+		{
+			week_schedule_fit(&needs, WEEK_FREE, 1 - misses * (11 - try) / 11, &week);
+			choice_simulate(&history, &settings, began, began, &policy, &room, &played);
+			if (simulator_hit_rate(&played.after) >= settings.service_level)
+				break;
+		}
+		assert_int_equal(bound.reached, try < 12);
+		assert_memory_equal(&week, &bound.week, sizeof(week));
+		assert_memory_equal(&played.after, &bound.later, sizeof(played.after));
+		between += try < 11;
+	}
+	assert_true(between > 0);
+}
+
+/* Where all but what is configured give the same, the first one of them is the best effort. */
+static void
+test_first_best_effort(void **state)
+{
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+
+	(void) state;
+	/* two at once, each day, of whom one finds a prebuild */
+	for (int i = 0; i < WEEKS * 7 * 2; i++)
+		times[history.ndemands++] = began + i / 2 * DEMAND_DAY + DEMAND_HOUR;
+	configured.value = 0;
+	choose_within(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 1, 1);
+	assert_int_equal(result.note, CHOICE_BEST_EFFORT);
+	assert_int_equal(result.chosen, 1);
+}
+
+/* The later part begins where the caller says, if the earlier one has some time and the range does not end before. */
+static void
+test_split(void **state)
+{
+	DemandHistory history = make_history(WEEKS, 40);
+	ChoiceSettings settings = { .from = began + 13 * DEMAND_WEEK,
+								.to = began + WEEKS * DEMAND_WEEK,
+								.service_level = 0.99,
+								.policy = { .max_instances = 9,
+											.pass_interval = DEMAND_MINUTE,
+											.default_lead = 5 * DEMAND_MINUTE } };
+	int64_t thirds = settings.from + (settings.to - settings.from) / 3 * 2;
+	const struct
+	{
+		int64_t asked, got;
+	} cases[] = { { 0, thirds },
+				  { settings.from, thirds },
+				  { settings.from + 1, settings.from + 1 },
+				  { settings.to, settings.to },
+				  { settings.to + 1, thirds } };
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		settings.split = cases[i].asked;
+		choice_make(&history, &settings, &room, &result);
+		assert_int_equal(result.from, settings.from);
+		assert_int_equal(result.split, cases[i].got);
+	}
 }
 
 /* Schedules that are fitted to the weeks before miss a demand that grows. All aims are tried. */
@@ -335,6 +501,69 @@ test_lowest_price(void **state)
 	assert_true(candidate->policy.price > price * 0.999 && candidate->policy.price < price * 1.001);
 }
 
+/*
+ * What is configured has one prebuild ten minutes before each of the demands, and none else. Nothing waits
+ * less, so it stays, and it has reached the level.
+ */
+static void
+test_what_waits_least_stays(void **state)
+{
+	static DemandStep steps[2 * WEEKS * 7 + 1] = { { INT64_MIN, 0 } };
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = steps, .nconfigured = 1
+	};
+
+	(void) state;
+	for (int day = 0; day < WEEKS * 7; day++)
+	{
+		int64_t quarter = began + day * DEMAND_DAY + (1 + random_below(94)) * 15 * DEMAND_MINUTE;
+		int64_t comes = quarter + 10 * DEMAND_MINUTE;
+
+		times[history.ndemands++] = comes;
+		steps[history.nconfigured++] = (DemandStep){ quarter, 1 };
+		steps[history.nconfigured++] = (DemandStep){ comes + 1, 0 };
+	}
+	choose_within(&history, began + 13 * DEMAND_WEEK, began + WEEKS * DEMAND_WEEK, 0, 100);
+	for (int i = 1; i < result.ncandidates; i++)
+		assert_true(result.candidates[i].earlier.idle > 2 * result.candidates[0].earlier.idle);
+	assert_true(result.candidates[0].reached);
+	assert_int_equal(result.note, CHOICE_KEPT);
+	assert_int_equal(result.chosen, 0);
+}
+
+/*
+ * At least seven wait, which is more than people who come are worth. Whether all find one or few do: one
+ * of the candidates is chosen, and not what is behind the last one.
+ */
+static void
+test_everything_costs_more_than_its_worth(void **state)
+{
+	DemandHistory history = {
+		.began = began, .demands = times, .configured = &configured, .nconfigured = 1
+	};
+	int64_t from = began + 13 * DEMAND_WEEK;
+
+	(void) state;
+	configured.value = 7;
+	/* two come once a week */
+	for (int week = 0; week < WEEKS; week++)
+		for (int i = 0; i < 2; i++)
+			times[history.ndemands++] = began + week * DEMAND_WEEK + 2 * DEMAND_DAY;
+	choose_within(&history, from, began + WEEKS * DEMAND_WEEK, 7, 7);
+	assert_true(result.candidates[0].reached);
+	assert_false(result.candidates[0].too_dear);
+	assert_int_equal(result.note, CHOICE_KEPT);
+	assert_int_equal(result.chosen, 0);
+	/* forty come at once, and nobody else */
+	for (history.ndemands = 0; history.ndemands < 40; history.ndemands++)
+		times[history.ndemands] = from + DEMAND_WEEK;
+	choose_within(&history, from, began + WEEKS * DEMAND_WEEK, 7, 7);
+	for (int i = 0; i < result.ncandidates; i++)
+		assert_false(result.candidates[i].reached);
+	assert_int_equal(result.note, CHOICE_BEST_EFFORT);
+	assert_in_range(result.chosen, 0, result.ncandidates - 1);
+}
+
 /* Without demands nothing was missed. */
 static void
 test_hit_rate(void **state)
@@ -359,10 +588,18 @@ main(void)
 		cmocka_unit_test(test_one_rush_is_not_worth_its_price),
 		cmocka_unit_test(test_later_part_has_no_say),
 		cmocka_unit_test(test_advice_is_what_it_says),
+		cmocka_unit_test(test_advice_is_a_fit),
+		cmocka_unit_test(test_first_fixed_level),
+		cmocka_unit_test(test_next_fixed_level),
+		cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_first_best_effort),
+		cmocka_unit_test(test_split),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_price),
 		cmocka_unit_test(test_highest_price),
 		cmocka_unit_test(test_lowest_price),
+		cmocka_unit_test(test_what_waits_least_stays),
+		cmocka_unit_test(test_everything_costs_more_than_its_worth),
 		cmocka_unit_test(test_hit_rate),
 	};
 

@@ -163,6 +163,8 @@ spoil_results(void)
 		pool.members[i].verdict = VERDICT_DELETE_EXTRANEOUS;
 		pool.members[i].unwell = true;
 	}
+	for (int i = 0; i < MAX_MEMBERS; i++)
+		pool.attempts[i].failed = true;
 	memset(pool.order, 0, sizeof(pool.order));
 }
 
@@ -1082,6 +1084,7 @@ static const CapCase cap_cases[] = {
 	{ 0, 6, 2, { 3, 4 }, { 0 }, { 3, 3 }, "max_building" },
 	{ 3, 5, 1, { 9 }, { 0 }, { 3 }, "max_creates_per_pass" },
 	{ 5, 3, 1, { 9 }, { 0 }, { 3 }, "max_building" },
+	{ 3, 3, 1, { 9 }, { 0 }, { 3 }, "max_creates_per_pass" }, /* one of both must be named */
 	{ 1, 0, 3, { 2, 2, 2 }, { 0 }, { 1, 0, 0 }, "max_creates_per_pass" }, /* in order */
 	{ 2, 0, 3, { 2, 2, 2 }, { 0 }, { 1, 1, 0 }, "max_creates_per_pass" },
 	{ 4, 0, 3, { 2, 2, 2 }, { 0 }, { 2, 1, 1 }, "max_creates_per_pass" },
@@ -1200,6 +1203,15 @@ test_most_that_one_pass_creates(void **state)
 	CHECK(pool.presets[1].create, 1); /* the others are not a fifth full by far */
 	CHECK(pool.presets[2].create, DECISION_MAX_CREATES / 2 - 1);
 	CHECK(pool.presets[2].capped, INT32_MAX - (DECISION_MAX_CREATES / 2 - 1));
+	assert_non_null(strstr(pool.presets[2].capped_by, "built-in"));
+	/* a setting that holds back no more than that is not to blame */
+	pool.settings.max_creates_per_pass = DECISION_MAX_CREATES;
+	decide();
+	assert_non_null(strstr(pool.presets[2].capped_by, "built-in"));
+	pool.settings.max_creates_per_pass = DECISION_MAX_CREATES - 1;
+	decide();
+	assert_non_null(strstr(pool.presets[2].capped_by, "max_creates_per_pass"));
+	pool.settings.max_creates_per_pass = 0;
 	pool.presets[0].scheduled = DECISION_MAX_CREATES - 5;
 	pool.presets[2].scheduled = 0;
 	decide();
@@ -1748,6 +1760,9 @@ random_pool(int round, bool extreme)
 		random_preset(extreme);
 	for (int i = 0; i < nmembers; i++)
 		random_member(extreme, crowd);
+	/* what is behind the last one is no member */
+	random_member(extreme, crowd);
+	pool.snapshot.nmembers--;
 }
 
 static int

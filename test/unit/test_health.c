@@ -137,6 +137,9 @@ add_past_failure(int64_t age)
 static void
 decide(void)
 {
+	/* what nobody has filled in says nothing: leave rubbish in it */
+	for (int i = 0; i < LENGTH(pool.attempts); i++)
+		pool.attempts[i].failed = true;
 	decision_judge(&pool.snapshot, &pool.settings);
 	for (int i = 0; i < pool.snapshot.npresets; i++)
 		if (decision_needs_check(&pool.presets[i]))
@@ -376,6 +379,33 @@ test_kinds_of_rests(void **state)
 				decide();
 				if (transition != TRANSITION_START || status != JOB_SUCCEEDED)
 					CHECK(member->verdict, VERDICT_LEAVE);
+			}
+}
+
+/* The preset that the workspace has now decides about a rest, and only without one that of its build. */
+static void
+test_whose_rest(void **state)
+{
+	(void) state;
+	for (int current = -1; current < 2; current++)
+		for (int built = -1; built < 2; built++)
+			for (int keeps = 0; keeps < 2; keeps++)
+			{
+				int preset = current >= 0 ? current : built;
+				PoolMember *member;
+
+				start_case("whose rest", (current + 1) * 100 + (built + 1) * 10 + keeps);
+				for (int i = 0; i < 2; i++)
+					add_preset(0)->policy =
+						(HealthPolicy){ .failed_retention = i == keeps ? 0 : HOUR,
+										.max_unavailable = { 100, true },
+										.max_surge = { 100, true } };
+				member = add_failed(DAY);
+				member->current_preset = current;
+				member->build_preset = built;
+				decide();
+				CHECK(member->verdict,
+					  preset < 0 || preset == keeps ? VERDICT_LEAVE : VERDICT_DELETE_LEFT);
 			}
 }
 
@@ -633,7 +663,8 @@ test_probe_ends_the_limit(void **state)
 		{ STATUS_HARD_LIMITED, 0, 3, true },  { STATUS_HEALTHY, 0, 3, true },
 		{ STATUS_HEALTHY, 1, 2, true },		  { STATUS_HARD_LIMITED, 1, 1, true },
 		{ STATUS_HEALTHY, 1, 1, false },	  { STATUS_HEALTHY, 0, 2, false },
-		{ STATUS_HARD_LIMITED, 3, 3, false },
+		{ STATUS_HARD_LIMITED, 3, 3, false }, { STATUS_HARD_LIMITED, 1, 0, false },
+		{ STATUS_HARD_LIMITED, 0, 0, false },
 	};
 
 	(void) state;
@@ -1037,6 +1068,10 @@ random_pool(int round)
 	};
 	for (int i = 0; i < members; i++)
 		random_member();
+	/* what is behind the last one is no member */
+	random_member();
+	pool.members[--pool.snapshot.nmembers].verdict =
+		random_below(2) ? VERDICT_LEAVE : VERDICT_DELETE_EXPIRED;
 }
 
 /* What is to become of each member, and how many are created. */
@@ -1220,6 +1255,7 @@ main(void)
 		cmocka_unit_test(test_sick_ones_are_failures),
 		cmocka_unit_test(test_sick_and_expired),
 		cmocka_unit_test(test_kinds_of_rests),
+		cmocka_unit_test(test_whose_rest),
 		cmocka_unit_test(test_evidence),
 		cmocka_unit_test(test_deletes_are_tried_again),
 		cmocka_unit_test(test_never_taken),

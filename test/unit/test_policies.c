@@ -176,6 +176,89 @@ test_until_holds(void **state)
 	assert_true(moved > 200);
 }
 
+/*
+ * FORECAST's answer holds until the first demand leaves the last minutes or the last day, to the
+ * microsecond: those that came just so long ago still count. Questions come shortly before, where nobody
+ * asks for a workspace in between.
+ */
+static void
+test_until_the_demand_is_old(void **state)
+{
+	static const int64_t spans[] = { 30 * DEMAND_MINUTE, DEMAND_DAY };
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
+
+	(void) state;
+	for (int s = 0; s < 2; s++)
+	{
+		int ends = 0;
+		int falls = 0;
+
+		policy_memo_init(&memo, patterns, 4);
+		for (int i = 0; i < history.ndemands; i++)
+		{
+			const Policy *policy = &policies[3 + i % 2];
+			int64_t counts = times[i] + spans[s];
+			int64_t at = counts - (int64_t) (90 + random_below(300)) * DEMAND_SECOND;
+			DemandHistory past = demand_history_before(&history, at);
+			PolicyAnswer first, last, later;
+			int64_t until;
+
+			if (at < began + 3 * DEMAND_WEEK ||
+				demand_history_before(&history, counts + 2).ndemands > past.ndemands)
+				continue;
+			policy_target(policy, &settings, &past, at, &memo, &first);
+			until = policy_until(policy, &settings, &past, at, &memo, &first);
+			policy_target(policy, &settings, &past, counts, &memo, &last);
+			policy_target(policy, &settings, &past, counts + 1, &memo, &later);
+			if (until > counts)
+				assert_int_equal(last.target, first.target);
+			if (until > counts + 1)
+				assert_int_equal(later.target, first.target);
+			ends += until == counts + 1;
+			falls += until == counts + 1 && later.target < first.target;
+		}
+		assert_true(ends > 100);
+		assert_true(falls > 10);
+	}
+}
+
+/* What is behind the last demand says nothing, whatever it is: how long an answer holds, too. */
+static void
+test_until_sees_no_future(void **state)
+{
+	DemandHistory history = office_history(WEEKS, 40, WEEKS);
+	int long_ones = 0;
+
+	(void) state;
+	policy_memo_init(&memo, patterns, 4);
+	for (int round = 0; round < 500; round++)
+	{
+		/* at night the last minutes have no demand; after a day without, the last day has none */
+		int64_t at =
+			began + 3 * DEMAND_WEEK + (int64_t) random_below(9 * 7 * 24 * 60) * DEMAND_MINUTE;
+		DemandHistory past = demand_history_before(&history, at);
+		int64_t behind;
+		int64_t until[3];
+
+		if (round % 2 > 0)
+			past.ndemands = demand_count_before(times, past.ndemands, at - 2 * DEMAND_DAY);
+		behind = times[past.ndemands];
+		for (int i = 0; i < 3; i++)
+		{
+			static const int64_t ages[] = { 0, 30 * DEMAND_MINUTE, DEMAND_DAY };
+			PolicyAnswer answer;
+
+			times[past.ndemands] = at - ages[i] + 2 * DEMAND_SECOND;
+			policy_target(&policies[4], &settings, &past, at, &memo, &answer);
+			until[i] = policy_until(&policies[4], &settings, &past, at, &memo, &answer);
+			assert_int_equal(until[i], until[0]);
+		}
+		times[past.ndemands] = behind;
+		long_ones += until[0] > at + DEMAND_MINUTE;
+	}
+	assert_true(long_ones > 100);
+}
+
 static void
 test_forecast_follows_the_day(void **state)
 {
@@ -255,6 +338,7 @@ test_demand_that_stops(void **state)
 
 			assert_int_equal(answer.target, 0);
 			assert_int_equal(answer.reason, POLICY_SILENT);
+			assert_true(answer.until > last + days * DEMAND_DAY);
 		}
 }
 
@@ -359,6 +443,8 @@ main(void)
 		cmocka_unit_test(test_unfinished_build_is_unknown),
 		cmocka_unit_test(test_memo_changes_nothing),
 		cmocka_unit_test(test_until_holds),
+		cmocka_unit_test(test_until_the_demand_is_old),
+		cmocka_unit_test(test_until_sees_no_future),
 		cmocka_unit_test(test_forecast_follows_the_day),
 		cmocka_unit_test(test_daylight_saving),
 		cmocka_unit_test(test_rush_is_answered),

@@ -123,6 +123,11 @@ test_expiry_to_the_microsecond(void **state)
 	assert_int_equal(run(&history, settings, &plan).expired, 1);
 	settings.expire_after++;
 	assert_int_equal(run(&history, settings, &plan).expired, 0);
+	/* only none at all means never */
+	settings.expire_after = 1;
+	assert_int_equal(run(&history, settings, &plan).expired, 1);
+	settings.expire_after = 0;
+	assert_int_equal(run(&history, settings, &plan).expired, 0);
 }
 
 /* A pass orders builds that take as long as those before it; one of its own time is none of them. */
