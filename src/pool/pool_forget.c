@@ -100,7 +100,8 @@ pool_forget_all(Oid control_plane)
  * call takes at most POOL_TRIM_ENTRIES off the longest log and removes that control plane's marker,
  * so that no reader trusts its stored pool until somebody folds it. Does nothing while the log is
  * small, or no longer than when a VACUUM found few entries in it: its file never gets shorter
- * (vacuum_truncate), and to read all of it at each fold would cost for ever.
+ * (vacuum_truncate), and to read all of it at each fold would cost for ever. A VACUUM or ANALYZE does
+ * not count what a transaction beside it is writing; the autovacuum that these entries call does.
  */
 void
 pool_forget_long_logs(Oid but_control_plane)

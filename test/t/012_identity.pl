@@ -309,7 +309,7 @@ cmp_ok(answer($reader, q{SELECT total_bytes FROM pg_backend_memory_contexts WHER
 $reader->quit;
 
 # not preloaded, attached: one's own changes at once, others' within the time to live
-$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
+$node->append_conf('postgresql.conf', q{shared_preload_libraries = ''});
 $node->restart;
 $reader = $node->background_psql($db);
 says(9);

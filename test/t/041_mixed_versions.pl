@@ -10,7 +10,7 @@ use FindBin;
 use Test::More;
 
 my $tree = server_tree();
-my $node = PostgreSQL::Test::Cluster->new('mixed', install_path => $tree);
+my $node = node_of_tree('mixed', $tree);
 my $database;
 
 sub sql { return $node->safe_psql($database, $_[0]); }

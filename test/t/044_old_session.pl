@@ -12,7 +12,7 @@ use ReleaseTest;
 use Test::More;
 
 my $tree = server_tree();
-my $node = PostgreSQL::Test::Cluster->new('sessions', install_path => $tree);
+my $node = node_of_tree('sessions', $tree);
 
 $node->init;
 $node->append_conf('postgresql.conf', "timezone = 'UTC'\nlog_line_prefix = '%b %e '");

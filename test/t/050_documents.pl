@@ -194,8 +194,9 @@ sub run_program
 	my ($command, %environment) = @_;
 	local @ENV{ keys %environment } = values %environment;
 	my ($out, $err) = ('', '');
+	# the first program in Go compiles its driver, which a busy machine takes minutes for
 	my $done = eval {
-		IPC::Run::run($command, '<', '/dev/null', '>', \$out, '2>', \$err, IPC::Run::timeout(120));
+		IPC::Run::run($command, '<', '/dev/null', '>', \$out, '2>', \$err, IPC::Run::timeout(600));
 	};
 	my $wrong = !$done || $err =~ /WARNING|ERROR/ ? "$err$out" . ($@ // '') : undef;
 

@@ -40,7 +40,7 @@ sub run
 	my (@command) = @_;
 	my ($out, $err) = ('', '');
 	my $done = eval { IPC::Run::run(\@command, '<', '/dev/null', '>', \$out, '2>', \$err, 'init', sub { chdir $folder or die },
-		IPC::Run::timeout(240)) };
+		IPC::Run::timeout(600)) };
 
 	return ($done, $out, $err . ($@ // ''));
 }

@@ -18,7 +18,7 @@ our @EXPORT = qw(alert_rules start_prometheus stop_exporter stop_prometheus ask_
   alerts_that_hold becomes exporter_log);
 
 our $monitoring = "$project/monitoring";
-my ($exporter, $prometheus, $port);
+my ($exporter, $exporter_port, $prometheus, $port, $folder, $interval);
 my ($exporter_log, $log) = ('', '');
 my $http = HTTP::Tiny->new(timeout => 20);
 
@@ -34,23 +34,45 @@ sub alert_rules
 	return @alerts;
 }
 
+# Scrape so often from now on, in seconds; a scrape may take as long.
+sub scrape_every
+{
+	($interval) = @_;
+	my $file = "$folder/prometheus.yml";
+
+	unlink $file;
+	append_to_file($file, "rule_files: [ $monitoring/alerts.yml ]\nscrape_configs:\n  - job_name: fleet\n    scrape_interval: ${interval}s\n"
+		. "    scrape_timeout: ${interval}s\n    static_configs: [ { targets: [ '127.0.0.1:$exporter_port' ] } ]\n");
+	$prometheus->signal('HUP') if $prometheus;
+	return;
+}
+
+# Options that switch off whatever the exporter measures of its own accord. Later releases do that by default,
+# with a connection a scrape, which they keep where a scrape takes too long.
+sub without_collectors
+{
+	my $help = '';
+
+	IPC::Run::run([ 'prometheus-postgres-exporter', '--help' ], '<', '/dev/null', '>&', \$help);
+	return map { "--no-collector.$_" } $help =~ /^\s+--(?:\[no-\])?collector\.(\w+)\s/mg;
+}
+
 # Start both for a database, with the role that monitoring/ gives the exporter. The exporter keeps nothing from
 # one scrape to the next.
 sub start_prometheus
 {
 	my ($node, $database) = @_;
-	my $folder = PostgreSQL::Test::Utils::tempdir;
-	my $exporter_port = PostgreSQL::Test::Cluster::get_free_port();
 
+	$folder = PostgreSQL::Test::Utils::tempdir;
+	$exporter_port = PostgreSQL::Test::Cluster::get_free_port();
 	$port = PostgreSQL::Test::Cluster::get_free_port();
 	$node->command_ok([ 'psql', '-XAtq', '-d', $node->connstr($database), '-f', "$monitoring/role.sql" ], 'a role for the exporter');
 	append_to_file("$folder/queries.yml", slurp_file("$monitoring/postgres_exporter.yml") =~ s/^  cache_seconds: .*\n//mgr);
-	append_to_file("$folder/prometheus.yml", "rule_files: [ $monitoring/alerts.yml ]\nscrape_configs:\n  - job_name: fleet\n    scrape_interval: 1s\n"
-		. "    scrape_timeout: 1s\n    static_configs: [ { targets: [ '127.0.0.1:$exporter_port' ] } ]\n");
+	scrape_every(1);
 	local $ENV{DATA_SOURCE_NAME} = sprintf 'user=prebuild_scraper host=%s port=%d dbname=%s sslmode=disable',
 	  $node->host, $node->port, $database;
 	$exporter = IPC::Run::start([ 'prometheus-postgres-exporter', '--disable-default-metrics', '--disable-settings-metrics',
-			"--extend.query-path=$folder/queries.yml", "--web.listen-address=127.0.0.1:$exporter_port" ],
+			without_collectors(), "--extend.query-path=$folder/queries.yml", "--web.listen-address=127.0.0.1:$exporter_port" ],
 		'<', '/dev/null', '>&', \$exporter_log, IPC::Run::timeout(600));
 	$prometheus = IPC::Run::start([ 'prometheus', "--config.file=$folder/prometheus.yml", "--storage.tsdb.path=$folder/tsdb",
 			"--web.listen-address=127.0.0.1:$port" ], '<', '/dev/null', '>&', \$log, IPC::Run::timeout(600));
@@ -99,7 +121,8 @@ sub exporter_log
 	return $exporter_log;
 }
 
-# Wait until the exporter has been scraped after this moment, or until a query has a result.
+# Wait until the exporter has been scraped after this moment, or until a query has a result. A busy machine gets
+# more time for a scrape.
 sub wait_for_scrape
 {
 	my ($query) = @_;
@@ -109,6 +132,7 @@ sub wait_for_scrape
 	{
 		my $result = ask_prometheus($query // 'timestamp(prebuild_ext_health{check="versions"})');
 		return if $result && @$result && $result->[0]{value}[1] > ($query ? 0 : $moment);
+		scrape_every(2 * $interval) if $_ % 300 == 0 && $interval < 16;
 		sleep 0.05;
 	}
 	die "Prometheus has not scraped:\n$exporter_log\n$log";

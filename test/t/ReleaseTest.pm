@@ -10,7 +10,7 @@ use File::Basename qw(dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(releases release_library new_library server_tree install_library
+our @EXPORT = qw(releases release_library new_library server_tree node_of_tree install_library
   catalog catalog_differences);
 
 my $here = dirname(abs_path(__FILE__));
@@ -43,8 +43,17 @@ sub new_library
 	return "$folder/prebuild_ext.so";
 }
 
+# A node that runs the programs of a tree. The test library of PostgreSQL 14 has another constructor for it.
+sub node_of_tree
+{
+	my ($name, $tree) = @_;
+	my $constructor = PostgreSQL::Test::Cluster->can('get_new_node') ? 'get_new_node' : 'new';
+
+	return PostgreSQL::Test::Cluster->$constructor($name, install_path => $tree);
+}
+
 # A copy of the server's programs and libraries, in which the library can be changed while its scripts
-# are those of today. The result is an install_path for PostgreSQL::Test::Cluster.
+# are those of today. The result is for node_of_tree().
 sub server_tree
 {
 	my $tree = PostgreSQL::Test::Utils::tempdir;
