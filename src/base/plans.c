@@ -148,6 +148,23 @@ is_plan_of(const KeptPlan *entry, const char *text, int nargs, const Oid *argtyp
 		   (nargs == 0 || memcmp(entry->argtypes, argtypes, nargs * sizeof(Oid)) == 0);
 }
 
+#ifdef USE_ASSERT_CHECKING
+/* Return the number of the last parameter that a statement names. */
+static int
+last_parameter(const char *text)
+{
+	int last = 0;
+
+	while ((text = strchr(text, '$')) != NULL)
+	{
+		int number = (int) strtol(++text, NULL, 10);
+
+		last = Max(last, number);
+	}
+	return last;
+}
+#endif
+
 /*
  * Return the plan of a template. Prepares it on first use, and again whenever its expanded text
  * or the type of a parameter has changed (one of the extension's own types, after somebody
@@ -169,6 +186,8 @@ plan_get(KeptPlan *kept, const char *sql_template, int nargs, const Oid *argtype
 		return entry->plan;
 	}
 
+	/* a caller that says more would have the server read behind its arrays */
+	Assert(last_parameter(text) == nargs);
 	plan = SPI_prepare_cursor(text, nargs, (Oid *) argtypes,
 							  kept->generic ? CURSOR_OPT_GENERIC_PLAN : 0);
 	if (plan == NULL)
