@@ -167,8 +167,8 @@ take_build(TupleTableSlot *row, void *argument)
 }
 
 /*
- * Read the rows of a step. A workspace may come more than once: in some blocks and by its job. To plan the statement anew for each
- * range would take longer than to run it.
+ * Read the rows of a step. A workspace may come more than once: in some blocks and by its job. To plan
+ * the statement anew for each range would take longer than to run it.
  */
 static void
 read_builds(Finder *finder, const DemandMarker *marker, BlockNumber until, TimestampTz since)
@@ -186,16 +186,16 @@ read_builds(Finder *finder, const DemandMarker *marker, BlockNumber until, Times
 					  GUC_ACTION_SAVE, true, 0, false);
 #define EITHER_WAY(more) FOUND(OF_BLOCKS " UNION ALL " FIRST_BUILDS_OF(OF_JOBS(more)))
 #define BY_JOBS(more) FOUND(FIRST_BUILDS_OF(OF_JOBS(more)))
-#define READ(plan, statement)                                                                      \
-	plan_each(&(plan), statement, PLAN_READ, 5, argtypes, values, NULL, take_build, finder)
+#define READ(plan, statement, nargs)                                                               \
+	plan_each(&(plan), statement, PLAN_READ, nargs, argtypes, values, NULL, take_build, finder)
 	if (marker->readable_by_block && may_read_daemons())
-		READ(plan, EITHER_WAY(JOBS_OF_DAEMONS));
+		READ(plan, EITHER_WAY(JOBS_OF_DAEMONS), 5);
 	else if (marker->readable_by_block)
-		READ(blind_plan, EITHER_WAY(""));
+		READ(blind_plan, EITHER_WAY(""), 4);
 	else if (may_read_daemons())
-		READ(jobs_plan, BY_JOBS(JOBS_OF_DAEMONS));
+		READ(jobs_plan, BY_JOBS(JOBS_OF_DAEMONS), 5);
 	else
-		READ(blind_jobs_plan, BY_JOBS(""));
+		READ(blind_jobs_plan, BY_JOBS(""), 0);
 	AtEOXact_GUC(true, guc_level);
 }
 
