@@ -52,14 +52,14 @@ first_tuple_of(BlockNumber block)
 #define EITHER(its, firsts, name)                                                                  \
 	"CASE WHEN c.build_number {=} 1 THEN " its " ELSE " firsts " END AS " name
 #define EITHER_BUILDS(name) EITHER("c." name, "fb." name, name)
-#define OF_BLOCKS                                                                                                                       \
-	"SELECT c.workspace_id, " EITHER_BUILDS("template_version_preset_id") ", " EITHER_BUILDS("created_at") ", " EITHER_BUILDS(          \
-		"transition") ", " EITHER_BUILDS("job_id") ", " EITHER(IS_BY_SYSTEM("c"), "fb.by_system",                                       \
-															   "by_system") " FROM (" BUILDS_OF_BLOCKS                                  \
-																			") c"                                                       \
-																			" LEFT JOIN " FIRST_BUILD(                                  \
-																				" AND c.build_number {>} 1") " ON true WHERE " IS_FIRST \
-																											 " OR " IS_LATER
+#define BLOCKS_COLUMNS                                                                             \
+	EITHER_BUILDS("template_version_preset_id")                                                    \
+	", " EITHER_BUILDS("created_at") ", " EITHER_BUILDS("transition") ", " EITHER_BUILDS("job_id")
+#define BLOCKS_BY_SYSTEM EITHER(IS_BY_SYSTEM("c"), "fb.by_system", "by_system")
+#define FIRST_BUILD_OF_LATER FIRST_BUILD(" AND c.build_number {>} 1")
+#define OF_BLOCKS                                                                                  \
+	"SELECT c.workspace_id, " BLOCKS_COLUMNS ", " BLOCKS_BY_SYSTEM " FROM (" BUILDS_OF_BLOCKS      \
+	") c LEFT JOIN " FIRST_BUILD_OF_LATER " ON true WHERE " IS_FIRST " OR " IS_LATER
 
 /* The jobs that live daemons have completed since $5. */
 #define JOBS_OF_DAEMONS                                                                            \

@@ -95,10 +95,12 @@ known_prebuilds_none(void)
 							 array_new(UUIDOID), array_new(BOOLOID) };
 }
 
-/* What is to be known of the first builds of workspaces, each of which comes once. */
-#define LOOKED_UP(workspaces)                                                                      \
+/* What is to be known of the first builds of the workspaces $6, without those of $1; each comes once. */
+#define LOOKED_UP                                                                                  \
 	"SELECT d.id, v.template_id::pg_catalog.uuid, p.name::pg_catalog.text,"                        \
-	" f.job_id::pg_catalog.uuid, w.deleted::pg_catalog.bool FROM (" workspaces ") d,"              \
+	" f.job_id::pg_catalog.uuid, w.deleted::pg_catalog.bool FROM (SELECT DISTINCT u.id"            \
+	"  FROM pg_catalog.unnest($6) u (id)"                                                          \
+	"  WHERE u.id {<>} ALL (SELECT o.id FROM pg_catalog.unnest($1) o (id))) d,"                    \
 	" LATERAL (SELECT ww.deleted FROM {cp}workspaces ww WHERE ww.id {=} d.id OFFSET 0) w,"         \
 	" LATERAL (SELECT fb.job_id, fb.template_version_preset_id FROM {cp}workspace_builds fb"       \
 	"  WHERE fb.workspace_id {=} d.id AND fb.build_number {=} 1 OFFSET 0) f,"                      \
@@ -106,9 +108,9 @@ known_prebuilds_none(void)
 
 /*
  * Measure the first builds of prebuilds, in the active snapshot: of known ones, each of which comes
- * once, and of other workspaces, which this looks up. Leaves out those of the latter that are gone, or whose build has no preset any more. at: the time from which a build that is
- * not ready yet may be too old. SPI must be connected. Sets *n and returns an array that is palloc'd
- * in the current context.
+ * once, and of other workspaces, which this looks up. Leaves out those of the latter that are gone, or
+ * whose build has no preset any more. at: the time from which a build that is not ready yet may be too
+ * old. SPI must be connected. Sets *n and returns an array that is palloc'd in the current context.
  */
 LeadTime *
 lead_times_measure(const KnownPrebuilds *known, const ArrayParameter *workspaces, TimestampTz at,
@@ -149,20 +151,18 @@ lead_times_measure(const KnownPrebuilds *known, const ArrayParameter *workspaces
 		"  ELSE pg_catalog.date_part('epoch', a.ready_at)"
 		"   {-} pg_catalog.date_part('epoch', j.completed_at) END"
 		" FROM (SELECT k.* FROM {unnest 5} k (id, template_id, preset_name, job_id, is_gone)"
-		"  UNION ALL " LOOKED_UP(
-			"SELECT DISTINCT u.id FROM pg_catalog.unnest($6) u (id)"
-			" WHERE u.id {<>} ALL (SELECT o.id FROM pg_catalog.unnest($1) o (id))") ") i,"
-																					" LATERAL (SELECT pj.created_at, pj.started_at, pj.completed_at, pj.job_status"
-																					"  FROM {cp}provisioner_jobs pj WHERE pj.id {=} i.job_id OFFSET 0) j,"
-																					" LATERAL (SELECT pg_catalog.count(*) AS agents, pg_catalog.count(wa.ready_at) AS ready,"
-																					"   pg_catalog.max(wa.ready_at) AS ready_at, pg_catalog.bool_or("
-																					"    wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout}')) AS broken,"
-																					"   pg_catalog.bool_and(wa.lifecycle_state {=} 'ready') AS all_ready"
-																					"  FROM {cp}workspace_resources r, LATERAL (SELECT ca.ready_at, ca.lifecycle_state"
-																					"   FROM {cp}workspace_agents ca WHERE ca.resource_id {=} r.id AND ca.parent_id IS NULL"
-																					"   OFFSET 0) wa"
-																					"  WHERE r.job_id {=} i.job_id) a"
-																					" WHERE pg_catalog.isfinite(j.created_at)",
+		"  UNION ALL " LOOKED_UP ") i,"
+		" LATERAL (SELECT pj.created_at, pj.started_at, pj.completed_at, pj.job_status"
+		"  FROM {cp}provisioner_jobs pj WHERE pj.id {=} i.job_id OFFSET 0) j,"
+		" LATERAL (SELECT pg_catalog.count(*) AS agents, pg_catalog.count(wa.ready_at) AS ready,"
+		"   pg_catalog.max(wa.ready_at) AS ready_at, pg_catalog.bool_or("
+		"    wa.lifecycle_state::pg_catalog.text {=} ANY ('{start_error,start_timeout}')) AS broken,"
+		"   pg_catalog.bool_and(wa.lifecycle_state {=} 'ready') AS all_ready"
+		"  FROM {cp}workspace_resources r, LATERAL (SELECT ca.ready_at, ca.lifecycle_state"
+		"   FROM {cp}workspace_agents ca WHERE ca.resource_id {=} r.id AND ca.parent_id IS NULL"
+		"   OFFSET 0) wa"
+		"  WHERE r.job_id {=} i.job_id) a"
+		" WHERE pg_catalog.isfinite(j.created_at)",
 		PLAN_READ, lengthof(argtypes), argtypes, values, NULL);
 	times = palloc_array(LeadTime, found + 1);
 	for (uint64 i = 0; i < found; i++)
