@@ -9,6 +9,11 @@ use ReleaseTest;
 use FindBin;
 use Test::More;
 
+# Release 0.1 looks its database up in a commit, after the transaction. Today's looks it up before
+# (worker_slot_here()).
+plan skip_all => 'the library of release 0.1 fails an assertion of this server'
+  if `pg_config --configure` =~ /--enable-cassert/;
+
 my $tree = server_tree();
 my $node = node_of_tree('mixed', $tree);
 my $database;
