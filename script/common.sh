@@ -128,12 +128,15 @@ unpack_monitoring() {
 
 BUILD_PACKAGES=(gcc libc6-dev make uuid-dev "${PGPACKAGES[@]}")
 
-# Run a command as the unprivileged user that owns the clusters (initdb refuses root).
+# Run a command as the unprivileged user that owns the clusters (initdb refuses root), with the variables that
+# PREBUILD_SERVER_ENV has, as words: options of sanitizers, for example.
 as_server_user() {
+	local variables
+	read -ra variables <<< "${PREBUILD_SERVER_ENV:-}"
 	if [ "$(id -u)" = 0 ]; then
-		runuser -u postgres -- "$@"
+		runuser -u postgres -- env "${variables[@]}" "$@"
 	else
-		"$@"
+		env "${variables[@]}" "$@"
 	fi
 }
 

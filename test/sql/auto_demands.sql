@@ -41,7 +41,8 @@ CALL ask('one', ARRAY['2025-05-26 08:00Z', '2025-05-25 09:00Z', '2025-05-25 08:5
 CALL ask('two', ARRAY['2025-05-26 07:00Z']::timestamptz[]);
 SELECT is(known('one'), 2, 'the day'), is(known('two'), 1, 'of another preset');
 SELECT is(known('one'), 2, 'and again');
-SELECT count(*) AS kept_by_the_session FROM pg_backend_memory_contexts WHERE name = 'prebuild_ext demands' AND parent = 'TopMemoryContext';
+SELECT count(*) AS kept_by_the_session FROM pg_backend_memory_contexts WHERE name = 'prebuild_ext demands'
+	AND level = (SELECT level + 1 FROM pg_backend_memory_contexts WHERE name = 'TopMemoryContext');
 
 -- what others write, and take away
 CALL ask('one', ARRAY['2025-05-25 10:00Z']::timestamptz[]);

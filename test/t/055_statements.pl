@@ -218,7 +218,10 @@ foreach my $name (sort keys %databases)
 		DELETE FROM template_version_preset_prebuild_schedules WHERE preset_id <> ALL (ARRAY[fixture.p('p1-3'), fixture.p('p1-0')]);
 		INSERT INTO prebuild_policy_choice (control_plane, template_id, preset_name, policy, kind, parameter, outcome, note, chosen_at, due_at)
 		SELECT 'public', y.template_id, y.preset_name, 'fixed 1', 'fixed', 1, 'better', repeat('wide enough for an index ', 40), fixture.t0(), fixture.t0()
-		FROM prebuild_policy y WHERE y.mode = 'auto'});
+		FROM prebuild_policy y WHERE y.mode = 'auto';
+		-- demands of others, so that the planner prefers one index of the log to another
+		INSERT INTO prebuild_demand_log (control_plane, workspace_id, template_id, preset_name, at, warm)
+		SELECT 'public', gen_random_uuid(), gen_random_uuid(), 'other', fixture.t0() - n * interval '1 minute', true FROM generate_series(1, 2000) n});
 	$node->safe_psql($name, 'VACUUM ANALYZE');
 	is($node->safe_psql($name, 'SELECT count(*) FROM template_version_presets'), 10 * $databases{$name}, "a control plane with $name presets");
 }

@@ -561,7 +561,7 @@ test_everything_costs_more_than_its_worth(void **state)
 	for (int i = 0; i < result.ncandidates; i++)
 		assert_false(result.candidates[i].reached);
 	assert_int_equal(result.note, CHOICE_BEST_EFFORT);
-	assert_in_range(result.chosen, 0, result.ncandidates - 1);
+	assert_between(result.chosen, 0, result.ncandidates - 1);
 }
 
 /* Without demands nothing was missed. */
