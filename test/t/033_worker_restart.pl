@@ -11,7 +11,7 @@ use PrebuildTest;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $node = new_server('restart', "shared_preload_libraries = 'prebuild_ext'",
+my $node = new_server('restart', "shared_preload_libraries = 'prebuild_ext'", 'max_worker_processes = 32',
 	"prebuild.databases = 'plane'", "prebuild.worker_role = 'postgres'",
 	"prebuild.metadata_flush_interval = '1h'", 'autovacuum = off');
 new_metadata($node, 'plane');
