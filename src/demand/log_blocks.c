@@ -244,6 +244,7 @@ log_block_read(const LogBlocks *blocks, BlockNumber block, XLogRecPtr *lsn, bool
 	OffsetNumber visible[MaxHeapTuplesPerPage];
 	Buffer buffer = ReadBuffer(blocks->log, block);
 	Page page = BufferGetPage(buffer);
+	OffsetNumber last;
 	int n = 0;
 
 	/* as each scan of the server does */
@@ -257,7 +258,8 @@ log_block_read(const LogBlocks *blocks, BlockNumber block, XLogRecPtr *lsn, bool
 	}
 	*lsn = PageGetLSN(page);
 	*settled = !XLogRecPtrIsInvalid(*lsn);
-	for (OffsetNumber offset = FirstOffsetNumber; offset <= PageGetMaxOffsetNumber(page); offset++)
+	last = PageGetMaxOffsetNumber(page);
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= last; offset++)
 	{
 		ItemId item = PageGetItemId(page, offset);
 		HeapTupleData tuple = { .t_tableOid = RelationGetRelid(blocks->log) };
